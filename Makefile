@@ -1,0 +1,46 @@
+# Madang: `make` lists the targets.
+PYTHON ?= python3
+BIN = .venv/bin
+STAMP = .venv/installed
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
+
+serve: $(STAMP)  ## start the service, with a MongoDB of its own if none is named
+	exec $(BIN)/python run.py $(ARGS)
+
+test: $(STAMP) browser  ## lint, types, architecture, then the tests on mongomock and on a real MongoDB
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest --mongodb
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+install: $(STAMP)  ## make the virtual environment in .venv from the lock
+
+$(STAMP): requirements.lock
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || sh tools/apt-install python3-venv
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || sh tools/apt-install chromium
+
+lock:  ## write requirements.lock anew from pyproject.toml
+	$(BIN)/pip-compile -q --strip-extras --extra mongod --extra dev --generate-hashes --no-emit-index-url \
+		--no-emit-trusted-host --no-emit-find-links --no-header --allow-unsafe -o requirements.lock pyproject.toml
+
+format:  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the virtual environment and caches; data in var/ stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+
+.PHONY: help serve test install browser lock format clean
+.DEFAULT_GOAL := help

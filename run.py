@@ -1,0 +1,172 @@
+"""Start Madang: find or start a MongoDB, read the settings of the environment, serve."""
+
+import argparse
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from granian.constants import Interfaces
+from granian.log import LogLevels
+from granian.server import Server
+from pymongo.errors import PyMongoError
+
+import settings
+from service import app as application
+from service import database, indexes, mongod
+
+DESCRIPTION = "Start Madang. Settings come from SERVICE_* environment variables: see docs/settings.md."
+MEMORY_WARNING = "!! --memory: everything is kept in memory by mongomock and LOST when the service stops"
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(prog="run.py", description=DESCRIPTION)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on (%(default)s)")
+    parser.add_argument("--workers", type=int, help="processes; as many as there are cores")
+    parser.add_argument(
+        "--threads", type=int, default=16, help="requests that one process answers at once (%(default)s)"
+    )
+    parser.add_argument("--memory", action="store_true", help="no MongoDB: keep data in memory and lose it at the end")
+    parser.add_argument("--reload", action="store_true", help="restart when a file of the service changes")
+    return parser.parse_args(argv)
+
+
+def create_app() -> Flask:
+    """Return the application for the settings of the environment: what a worker and the `flask` command load.
+
+    Without a MongoDB named, it joins the one that `run.py` has started. Raises `SettingsError` when there is none.
+    """
+    environ = dict(os.environ)
+    loaded = settings.load(environ)
+    if not loaded["MONGODB_URI"]:
+        loaded["MONGODB_URI"] = mongod.running_uri(data_folder(loaded))
+    if not loaded["MONGODB_URI"]:
+        raise settings.SettingsError("no MongoDB: start the service first (`make serve`), or set SERVICE_MONGODB_URI")
+    if not loaded["JWT_SECRET_KEY"]:
+        loaded["JWT_SECRET_KEY"] = local_secret(loaded)
+    return application.create_app(loaded)
+
+
+def data_folder(loaded: Mapping[str, Any]) -> Path:
+    """Return where the local MongoDB keeps its data."""
+    return Path(loaded["VAR"]) / "mongodb"
+
+
+def local_secret(loaded: Mapping[str, Any]) -> str:
+    """Return the secret of this machine, made at the first start and readable by its owner alone."""
+    path = Path(loaded["VAR"]) / "secret"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(48))
+    except FileExistsError:
+        pass
+    return path.read_text()
+
+
+@contextmanager
+def mongodb(memory: bool, loaded: Mapping[str, Any], environ: MutableMapping[str, str]) -> Iterator[str]:
+    """Let the workers find a MongoDB, one of our own if none is named, and say where the data is."""
+    if memory:
+        print(MEMORY_WARNING, file=sys.stderr)
+        environ["SERVICE_MONGODB_URI"] = database.MEMORY
+        yield "in memory, lost at the end"
+    elif loaded["MONGODB_URI"]:
+        yield "in the MongoDB that SERVICE_MONGODB_URI names"
+    else:
+        with mongod.LocalServer.start(data_folder(loaded)) as server:
+            environ["SERVICE_MONGODB_URI"] = server.uri
+            yield f"{server.data} (mongod {server.pid}, {server.uri})"
+
+
+@contextmanager
+def shared_metrics(workers: int, loaded: Mapping[str, Any], environ: MutableMapping[str, str]) -> Iterator[None]:
+    """Give several workers a folder in which they add up their metrics."""
+    if workers == 1:
+        yield
+        return
+    folder = Path(loaded["VAR"]) / f"metrics-{os.getpid()}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def prepare_indexes() -> None:
+    """Make the missing indexes, or refuse to start without them where a person makes them.
+
+    Raises `SettingsError` with the names of those that are missing.
+    """
+    app = create_app()
+    with app.app_context():
+        if app.config["CREATE_INDEXES"]:
+            indexes.make()
+        elif missing := [str(change) for change in indexes.changes() if change.kind == "missing"]:
+            raise settings.SettingsError("run `flask indexes make`; these are missing:\n" + "\n".join(missing))
+    # The workers are forked from this process, and a connection belongs to one process.
+    database.disconnect()
+
+
+def announce(options: argparse.Namespace, environment: str, data: str, workers: int) -> None:
+    """Say where everything is and what to try."""
+    base = f"http://{options.host}:{options.port}"
+    print(
+        f"Madang is at {base} — settings: {environment}, {workers} worker(s)\n"
+        f"  API   {base}/v1    docs  {base}/docs    health  {base}/health/ready\n"
+        f"  data  {data}\n"
+        f"  try   curl {base}/v1/accounts -H 'Content-Type: application/json' "
+        """-d '{"username": "ada", "password": "a long pass phrase"}'""",
+        flush=True,
+    )
+
+
+def serve(options: argparse.Namespace, workers: int) -> None:
+    """Serve until a signal comes."""
+    Server(
+        "run:create_app",
+        factory=True,
+        interface=Interfaces.WSGI,
+        address=options.host,
+        port=options.port,
+        workers=workers,
+        blocking_threads=options.threads,
+        respawn_failed_workers=not options.reload,
+        workers_kill_timeout=30,
+        log_level=LogLevels.warning,
+        reload=options.reload,
+        reload_ignore_dirs=["var", ".venv", "tests", "docs"] if options.reload else None,
+        websockets=False,
+    ).serve()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Start the service; return the exit code."""
+    options = arguments(argv)
+    try:
+        loaded = settings.load(os.environ)
+        workers = 1 if options.memory else options.workers or len(os.sched_getaffinity(0))
+        with mongodb(options.memory, loaded, os.environ) as data, shared_metrics(workers, loaded, os.environ):
+            prepare_indexes()
+            announce(options, loaded["ENVIRONMENT"], data, workers)
+            serve(options, workers)
+    except (settings.SettingsError, mongod.MongodError, TypeError, ValueError) as error:
+        print(f"Madang does not start: {error}", file=sys.stderr)
+        return 2
+    except PyMongoError as error:
+        print(f"Madang does not start: MongoDB does not answer: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

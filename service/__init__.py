@@ -1,0 +1,1 @@
+"""Madang: accounts, tokens and app data for mobile apps, as JSON over HTTP."""

@@ -1,0 +1,46 @@
+"""What belongs to one request and nobody else: the typed `g`."""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import flask
+from flask.ctx import _AppCtxGlobals
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a request acts for, as its access token and its session say.
+
+    `auth_time` is when the password was given, in seconds since the epoch. `str()` gives the account id.
+    """
+
+    account: str
+    session: str
+    auth_time: int
+    roles: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.account
+
+    @property
+    def principals(self) -> list[str]:
+        """Return the names under which this identity was given rights: its id and its roles."""
+        return [self.account, *(f"role:{role}" for role in self.roles)]
+
+
+class Globals(_AppCtxGlobals):
+    """The fields of `g`. Those of a request are set in `before_request` and gone at its end."""
+
+    request_id: str
+    started: float
+    identity: Identity
+    database_seconds: float
+
+    def __getattr__(self, name: str) -> Any:
+        """Say what is missing; without this, a read outside a request would be a bare AttributeError."""
+        if name.startswith("__") or name not in Globals.__annotations__:
+            raise AttributeError(name)
+        raise RuntimeError(f"g.{name} is read where it is not set: outside a request, or before authentication")
+
+
+g = cast(Globals, flask.g)

@@ -1,0 +1,11 @@
+"""The nouns of the service. A record type that stands in `RECORDS` has its resources under `/v1`."""
+
+from service.documents.account import Account
+from service.documents.note import Note
+from service.documents.notebook import Notebook
+from service.documents.record import Record
+from service.documents.session import Session
+
+RECORDS: list[type[Record]] = [Notebook, Note]
+
+__all__ = ["RECORDS", "Account", "Note", "Notebook", "Record", "Session"]

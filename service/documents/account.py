@@ -1,0 +1,26 @@
+"""Accounts: who can log in."""
+
+from mongoengine import BooleanField, DateTimeField, Document, EmailField, ListField, StringField
+
+from service.documents.record import new_id, now
+
+USERNAME = r"^[A-Za-z0-9._-]{3,40}$"
+
+
+class Account(Document):
+    """A person or a program that logs in with a username and a password."""
+
+    id = StringField(primary_key=True, default=new_id, read_only=True)
+    username = StringField(required=True, fixed=True, regex=USERNAME, help_text="3 to 40 of A-Z a-z 0-9 . _ -")
+    display_name = StringField(max_length=100)
+    email = EmailField(max_length=254)
+    email_verified = BooleanField(default=False, read_only=True)
+    roles = ListField(StringField(regex=r"^[A-Za-z0-9._-]{1,40}$"), read_only=True)
+    created_at = DateTimeField(default=now, required=True, read_only=True)
+    updated_at = DateTimeField(default=now, required=True, read_only=True)
+
+    # The username in lower case: unique without regard to case, for sign-up and login.
+    username_key = StringField(required=True, hidden=True, unique=True)
+    password_hash = StringField(required=True, hidden=True)
+
+    meta = {"collection": "accounts", "auto_create_index": False}

@@ -1,0 +1,232 @@
+"""Every error a client can meet, as a plain exception with its status and code (RFC 9457)."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One of several reasons for a problem, with the place in the request that it is about.
+
+    `pointer` is an RFC 6901 JSON pointer into the body, `parameter` the name of a query parameter.
+    """
+
+    code: str
+    detail: str
+    pointer: str | None = None
+    parameter: str | None = None
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the cause as it stands in a problem document."""
+        place = {"pointer": self.pointer, "parameter": self.parameter}
+        return {
+            **{name: value for name, value in place.items() if value is not None},
+            "code": self.code,
+            "detail": self.detail,
+        }
+
+
+def pointer(*steps: str | int) -> str:
+    """Return the RFC 6901 pointer that leads along `steps` from the root of a body."""
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
+
+
+class Problem(Exception):
+    """An answer that is an error: what `status` and `code` the client gets, and in `detail` why."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Internal error"
+    meaning: ClassVar[str] = "A bug on our side. The request id finds the log line; retrying may help."
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        causes: Iterable[Cause] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Hold the sentence for the client, the causes to list and the headers to send."""
+        self.detail = detail or self.title
+        self.causes = tuple(causes)
+        self.headers = dict(headers or {})
+        super().__init__(self.detail)
+
+    def as_dict(self, request_id: str) -> dict[str, Any]:
+        """Return the problem document of RFC 9457, section 3."""
+        document: dict[str, Any] = {
+            "type": f"/docs/problems#{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+            "request_id": request_id,
+        }
+        if self.causes:
+            document["errors"] = [cause.as_dict() for cause in self.causes]
+        return document
+
+
+class InternalError(Problem):
+    """A bug; logged with its traceback."""
+
+
+class BadRequest(Problem):
+    """HTTP itself was not kept to."""
+
+    status, code, title = 400, "bad_request", "Bad request"
+    meaning = "The request does not follow HTTP: a header or the request line cannot be read."
+
+
+class MalformedJson(Problem):
+    """The body cannot be read as the JSON that is due."""
+
+    status, code, title = 400, "malformed_json", "Malformed JSON"
+    meaning = "The body is not JSON in UTF-8, or not an object where one is due."
+
+
+class BadParameter(Problem):
+    """A query parameter is unknown or has a value that it cannot have."""
+
+    status, code, title = 400, "bad_parameter", "Bad parameter"
+    meaning = "A query parameter is unknown, stands twice, or has a value that it cannot have. `errors` names it."
+
+
+class BadQuery(Problem):
+    """`where` is not understood."""
+
+    status, code, title = 400, "bad_query", "Bad query"
+    meaning = "`where` is not JSON, names a field that cannot be filtered, or uses an operator wrongly."
+
+
+class NotAuthenticated(Problem):
+    """No token, or one that is not good."""
+
+    status, code, title = 401, "not_authenticated", "Not authenticated"
+    meaning = "There is no access token, or it is not valid, or its session has ended. Log in again."
+
+    def __init__(self, detail: str | None = None) -> None:
+        """Add the challenge that RFC 6750, section 3, asks for."""
+        error = "" if self.code == "bad_credentials" else ', error="invalid_token"'
+        super().__init__(detail, headers={"WWW-Authenticate": f'Bearer realm="madang"{error}'})
+
+
+class TokenExpired(NotAuthenticated):
+    """The access token was good once."""
+
+    code, title = "token_expired", "Token expired"
+    meaning = "The access token is past its `exp`. Use the refresh token to get a new one."
+
+
+class BadCredentials(NotAuthenticated):
+    """Name or password is wrong; which of them is not told."""
+
+    code, title = "bad_credentials", "Bad credentials"
+    meaning = "The username or the password is wrong."
+
+
+class TokenReused(NotAuthenticated):
+    """A refresh token came again after its successor was in use."""
+
+    code, title = "token_reused", "Token reused"
+    meaning = (
+        "The refresh token was spent before, so it may have been stolen. The whole session has ended; log in again."
+    )
+
+
+class Forbidden(Problem):
+    """This identity may see the thing but not do that to it."""
+
+    status, code, title = 403, "forbidden", "Forbidden"
+    meaning = "You may read this, but not do that to it."
+
+
+class ReauthenticationRequired(Problem):
+    """The password was given too long ago for what is asked."""
+
+    status, code, title = 403, "reauthentication_required", "Reauthentication required"
+    meaning = "This needs a login of the last five minutes. Log in again with the password and repeat the request."
+
+
+class NotFound(Problem):
+    """No such thing, or none that this identity may read: the two look the same."""
+
+    status, code, title = 404, "not_found", "Not found"
+    meaning = "There is no such thing, or none that you may read."
+
+
+class MethodNotAllowed(Problem):
+    """The path is there, the method is not."""
+
+    status, code, title = 405, "method_not_allowed", "Method not allowed"
+    meaning = "The path exists but not with this method. `Allow` lists those that it has."
+
+
+class AlreadyExists(Problem):
+    """An id or a username is taken."""
+
+    status, code, title = 409, "already_exists", "Already exists"
+    meaning = "The id or the username is taken."
+
+
+class RevisionMismatch(Problem):
+    """`If-Match` or `If-None-Match` does not hold."""
+
+    status, code, title = 412, "revision_mismatch", "Revision mismatch"
+    meaning = "Somebody changed the record since you read it. Get it again, merge, and repeat with its new `ETag`."
+
+
+class TooLarge(Problem):
+    """The body is larger than the service takes."""
+
+    status, code, title = 413, "too_large", "Too large"
+    meaning = "The body is larger than the service takes (1 MiB by default)."
+
+
+class UnsupportedMediaType(Problem):
+    """The body is not JSON by its Content-Type."""
+
+    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+    meaning = "The body has to be JSON, sent with `Content-Type: application/json`."
+
+
+class ValidationFailed(Problem):
+    """The body is JSON but breaks the rules of the fields."""
+
+    status, code, title = 422, "validation_failed", "Validation failed"
+    meaning = "The body is well-formed but wrong. `errors` lists each place, with its code and what would be right."
+
+    def __init__(self, causes: Iterable[Cause]) -> None:
+        """Count the causes into the detail."""
+        causes = tuple(causes)
+        super().__init__("1 field is not valid" if len(causes) == 1 else f"{len(causes)} fields are not valid", causes)
+
+
+class TooManyRequests(Problem):
+    """A limit on how often is reached."""
+
+    status, code, title = 429, "too_many_requests", "Too many requests"
+    meaning = "You did this too often. Wait for `Retry-After` seconds."
+
+    def __init__(self, detail: str | None = None, retry_after: int = 1) -> None:
+        """Tell in whole seconds when the next try may succeed."""
+        super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
+class DatabaseUnavailable(Problem):
+    """MongoDB did not answer in time."""
+
+    status, code, title = 503, "database_unavailable", "Database unavailable"
+    meaning = "MongoDB did not answer in time. Retry after `Retry-After` seconds, with the same idempotency key."
+
+    def __init__(self, detail: str | None = None) -> None:
+        """Ask for a retry in a second."""
+        super().__init__(detail, headers={"Retry-After": "1"})
+
+
+def all_problems(root: type[Problem] = Problem) -> list[type[Problem]]:
+    """Return every class of problem, those of lower status first."""
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found.update({problem.code: problem for problem in all_problems(child)})
+    return sorted(found.values(), key=lambda problem: (problem.status, problem.code))

@@ -1,0 +1,130 @@
+"""The indexes that serve what clients may ask: derived from the documents, checked at start, made in the background."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pymongo
+from mongoengine import fields as me
+from pymongo import ASCENDING, GEOSPHERE, TEXT, IndexModel
+from pymongo.errors import OperationFailure
+
+from service import query, schema
+from service.documents import RECORDS, Account, Session
+from service.documents.record import Record
+from service.fields import meaning
+from service.query import InvalidDocument
+
+Keys = tuple[tuple[str, Any], ...]
+NAMESPACE_NOT_FOUND = 26
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An index of a collection that is `missing` in the database, or there but `superfluous`."""
+
+    document: Any
+    kind: str
+    name: str
+    model: IndexModel | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind:<12} {self.document._meta['collection']}.{self.name}"
+
+
+def check(document: type[Record]) -> None:
+    """Refuse a record type whose declarations cannot be derived or served by an index.
+
+    Raises `InvalidDocument` or `UnsupportedField`, with the name of the field and what to do.
+    """
+    schema.whole(document)
+    schema.shaper(document)
+    if "-updated_at" not in document._meta["sorts"]:
+        raise InvalidDocument(f"{document.__name__}: `sorts` has to hold the default, -updated_at")
+    for sort in document._meta["sorts"]:
+        for name in sort.split(","):
+            field = query.field_at(document, name.removeprefix("-"))
+            if isinstance(field, me.ListField):
+                raise InvalidDocument(
+                    f"{document.__name__} sorts by {name}, a list; an index takes one list, and that is who may read"
+                )
+            if meaning(field).lowest is None:
+                raise InvalidDocument(f"{document.__name__} sorts by {name}, which has no order that MongoDB knows")
+    for path in document._meta["filters"]:
+        query.operators_of(query.field_at(document, path))
+    for path in document._meta["search"]:
+        if not isinstance(query.field_at(document, path), me.StringField):
+            raise InvalidDocument(f"{document.__name__} searches {path}, which is no text")
+
+
+def of_records(document: type[Record]) -> Iterator[IndexModel]:
+    """Yield the indexes that follow from the sorts, points and search fields of a record type.
+
+    Each sort's index is led by who may read, so that the own, the shared and the public records come out sorted.
+    """
+    seen = set()
+    for sort in document._meta["sorts"]:
+        keys = query.sort_keys(document, sort)
+        canonical = tuple((name, direction * keys[0][1]) for name, direction in keys)
+        if canonical not in seen:
+            seen.add(canonical)
+            # The tie-break may point either way: an index is walked in both directions.
+            declared = keys if len(keys) > 2 else canonical
+            yield IndexModel([("access", ASCENDING), *declared])
+    for path in document._meta["filters"]:
+        if "$near" in meaning(query.field_at(document, path)).compare:
+            yield IndexModel([("access", ASCENDING), (query.stored_path(document, path), GEOSPHERE)])
+    if document._meta["search"]:
+        paths = [query.stored_path(document, path) for path in document._meta["search"]]
+        yield IndexModel([("owner", ASCENDING), *((path, TEXT) for path in paths)], name="search")
+
+
+def declared(document: Any) -> list[IndexModel]:
+    """Return every index that `document` asks for: MongoEngine's own declarations, then those that follow."""
+    specs = [dict(spec) for spec in document._meta["index_specs"]]
+    own = [IndexModel(spec.pop("fields"), **{k: v for k, v in spec.items() if k != "cls"}) for spec in specs]
+    return own + (list(of_records(document)) if issubclass(document, Record) else [])
+
+
+def documents() -> list[Any]:
+    """Return every document class of the service that has a collection."""
+    return [Account, Session, *RECORDS]
+
+
+def changes() -> list[Change]:
+    """Return what has to change in the database until its indexes are the declared ones, superfluous ones last."""
+    found = []
+    for document in documents():
+        wanted = {model.document["name"]: model for model in declared(document)}
+        there = existing(document)
+        found += [Change(document, "missing", name, model) for name, model in wanted.items() if name not in there]
+        found += [Change(document, "superfluous", name) for name in there if name not in wanted and name != "_id_"]
+    return sorted(found, key=lambda change: change.kind)
+
+
+def existing(document: Any) -> Mapping[str, Any]:
+    """Return the indexes of a collection in the database by name; none where there is no collection yet."""
+    try:
+        found: Mapping[str, Any] = document._get_collection().index_information()
+    except OperationFailure as error:
+        if error.code != NAMESPACE_NOT_FOUND:
+            raise
+        return {}
+    return found
+
+
+def make() -> list[Change]:
+    """Make the missing indexes and return them. MongoDB builds beside running reads and writes."""
+    missing = [change for change in changes() if change.kind == "missing"]
+    for change in missing:
+        with pymongo.timeout(None):
+            change.document._get_collection().create_indexes([change.model])
+    return missing
+
+
+def drop() -> list[Change]:
+    """Drop the superfluous indexes and return them."""
+    superfluous = [change for change in changes() if change.kind == "superfluous"]
+    for change in superfluous:
+        change.document._get_collection().drop_index(change.name)
+    return superfluous

@@ -1,0 +1,524 @@
+"""From a query string to a Query: what to filter, how to sort, which page, what to send."""
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from mongoengine import fields as me
+from mongoengine.base import BaseField
+from pydantic import ValidationError
+from pymongo import ASCENDING, DESCENDING
+
+from service import schema
+from service.documents.record import Raw, Record
+from service.errors import BadParameter, BadQuery, Cause
+from service.fields import LIST, meaning, once, refers_to
+
+Type = type[Record]
+Filter = dict[str, Any]
+Sort = tuple[tuple[str, int], ...]
+
+LEVELS = 8
+TERMS = 100
+LIMIT = 100
+DEFAULT_LIMIT = 20
+MAC_BYTES = 16
+EARTH_METRES = 6_378_100
+SCORE = "_score"
+
+PARAMETERS = frozenset({"where", "sort", "limit", "cursor", "fields", "expand", "count", "search", "scope"})
+ITEM_PARAMETERS = frozenset({"fields", "expand"})
+SCOPES = ("mine", "shared", "public")
+
+
+class InvalidDocument(TypeError):
+    """A record type declares a sort or a filter that no index can serve; the service does not start."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What of a record is sent: all fields or only those named, and which references as the record they point to."""
+
+    fields: tuple[str, ...] | None = None
+    expand: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A list that a client asked for, checked and in MongoDB's terms; who may read what is not in it.
+
+    `after` bounds it to what follows the last page. `seal` binds a cursor to the query and the account.
+    """
+
+    document: Type
+    where: Filter
+    sort: Sort
+    after: Filter
+    limit: int
+    view: View
+    count: bool
+    scopes: tuple[str, ...]
+    search: str | None
+    near: Filter | None
+    seal: bytes
+
+    @property
+    def projection(self) -> dict[str, int]:
+        """Return which stored fields are read: those that go out and those that a cursor is made of."""
+        if self.view.fields is None:
+            return {"access": 0, "purge_at": 0}
+        fields = self.document._fields
+        return {fields[name].db_field: 1 for name in self.view.fields} | {name: 1 for name, _ in self.sort}
+
+    def cursor(self, last: Raw) -> str:
+        """Return the cursor of the page that follows the record `last`."""
+        if self.search is not None:
+            return sealed([last[SCORE], last["_id"]], self.seal)
+        fields = stored_fields(self.document)
+        values = [None if (value := last.get(name)) is None else shaped(fields[name], value) for name, _ in self.sort]
+        return sealed(values, self.seal)
+
+
+def parse(document: Type, args: Mapping[str, str], account: str, key: bytes) -> Query:
+    """Return the query that the parameters `args` ask of `document`, for an `account`; `key` authenticates cursors.
+
+    Raises `BadParameter` for the query string and `BadQuery` for what is inside `where`.
+    """
+    search = args.get("search")
+    if search is not None:
+        check_search(document, args)
+    scopes = parse_scopes(args.get("scope", "mine" if search is not None else "mine,shared"))
+    text = args.get("where", "{}")
+    where = decoded(text)
+    nearby = [name for name, condition in where.items() if isinstance(condition, dict) and "$near" in condition]
+    if len(nearby) > 1:
+        raise BadQuery("$near stands once in `where`")
+    near = parse_near(document, nearby[0], where[nearby[0]], args) if nearby else None
+    plain = {name: condition for name, condition in where.items() if name not in nearby}
+    sort = parse_sort(document, args.get("sort"))
+    seal = hmac.digest(
+        key, orjson.dumps([account, document._meta["collection"], where, sort, scopes, search]), hashlib.sha256
+    )
+    query_filter = Compiler(document).compile(plain)
+    after = parse_cursor(document, sort, args["cursor"], seal, search is not None) if "cursor" in args else {}
+    return Query(
+        document=document,
+        where=query_filter,
+        sort=sort,
+        after=after,
+        limit=parse_limit(args.get("limit")),
+        view=parse_view(document, args),
+        count=parse_count(args.get("count", "false")),
+        scopes=scopes,
+        search=search,
+        near=near,
+        seal=seal,
+    )
+
+
+def bad(parameter: str, detail: str, code: str = "not_allowed") -> BadParameter:
+    """Return the problem of one query parameter."""
+    return BadParameter(f"`{parameter}`: {detail}", [Cause(code, detail, parameter=parameter)])
+
+
+def listed(names: Sequence[str] | frozenset[str]) -> str:
+    """Return names for a sentence."""
+    return ", ".join(sorted(names)) if isinstance(names, frozenset) else ", ".join(names)
+
+
+# --- The simple parameters -------------------------------------------------------------------------------------------
+
+
+def parse_limit(text: str | None) -> int:
+    """Return how many records a page holds."""
+    if text is None:
+        return DEFAULT_LIMIT
+    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= LIMIT:
+        raise bad("limit", f"a whole number from 1 to {LIMIT}", "out_of_range")
+    return int(text)
+
+
+def parse_count(text: str) -> bool:
+    """Return whether the total is asked for."""
+    if text not in ("true", "false"):
+        raise bad("count", "true or false")
+    return text == "true"
+
+
+def parse_scopes(text: str) -> tuple[str, ...]:
+    """Return the scopes of a list, in their fixed order."""
+    names = text.split(",")
+    if not set(names) <= set(SCOPES) or len(set(names)) != len(names):
+        raise bad("scope", f"one or several of {listed(SCOPES)}, with commas")
+    return tuple(name for name in SCOPES if name in names)
+
+
+def parse_view(document: Type, args: Mapping[str, str]) -> View:
+    """Return which fields and which expanded references are asked for."""
+    public = schema.public_fields(document)
+    fields = args.get("fields")
+    names = None if fields is None else tuple(dict.fromkeys(("id", *fields.split(","))))
+    if names is not None and not set(names) <= set(public):
+        raise bad("fields", f"one or several of {listed(tuple(public))}, with commas", "unknown_field")
+    expand = tuple(dict.fromkeys(args["expand"].split(","))) if "expand" in args else ()
+    able = [name for name, field in public.items() if refers_to(field) is not None]
+    if not set(expand) <= set(able):
+        raise bad("expand", f"one or several of {listed(able) or 'none: this type has no reference'}", "unknown_field")
+    if names is not None and not set(expand) <= set(names):
+        raise bad("expand", "a field that `fields` leaves out cannot be expanded")
+    return View(names, expand)
+
+
+def parse_sort(document: Type, text: str | None) -> Sort:
+    """Return the stored fields to sort by, each with its direction, ending on the id."""
+    sorts = document._meta["sorts"]
+    if text is not None and text not in sorts:
+        raise bad("sort", f"one of {listed(sorts)}")
+    return sort_keys(document, text or "-updated_at")
+
+
+def sort_keys(document: Type, text: str) -> Sort:
+    """Return the stored fields and directions of a sort such as `-priority,due`; ties end on the id."""
+    keys = []
+    for name in text.split(","):
+        field = field_at(document, name.removeprefix("-"))
+        keys.append((field.db_field, DESCENDING if name.startswith("-") else ASCENDING))
+    return tuple(keys) if keys[-1][0] == "_id" else (*keys, ("_id", keys[-1][1]))
+
+
+def check_search(document: Type, args: Mapping[str, str]) -> None:
+    """Refuse a search that no text index can serve."""
+    if not document._meta["search"]:
+        raise bad("search", "this type declares no text fields to search")
+    if args.get("scope", "mine") != "mine":
+        raise bad("search", "only with scope=mine: the text index is led by the owner")
+    if "sort" in args:
+        raise bad("search", "takes no sort: the best match comes first")
+    if not args["search"].strip() or len(args["search"]) > 500:
+        raise bad("search", "1 to 500 characters", "out_of_range")
+
+
+# --- where -----------------------------------------------------------------------------------------------------------
+
+
+def decoded(text: str) -> dict[str, Any]:
+    """Return the object that the text of `where` holds."""
+    try:
+        where = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise BadQuery(f"`where` is not JSON: {error}") from None
+    if not isinstance(where, dict):
+        raise BadQuery('`where` has to be a JSON object, such as {"pinned": true}')
+    if "\\u0000" in text:
+        raise BadQuery("`where` holds a NUL character, which no record has")
+    return where
+
+
+class Compiler:
+    """Turns a decoded `where` into a MongoDB filter, typed by the fields of `document`; counts terms and levels."""
+
+    def __init__(self, document: Type) -> None:
+        self.document = document
+        self.terms = 0
+
+    def compile(self, where: Any, level: int = 0) -> Filter:
+        """Return the filter of one object of conditions. Raises `BadQuery`."""
+        if level > LEVELS:
+            raise BadQuery(f"`where` is nested over {LEVELS} levels")
+        if not isinstance(where, dict):
+            raise BadQuery("a condition has to be an object of fields or of $and, $or, $nor, $not")
+        clauses = [self.clause(name, condition, level) for name, condition in where.items()]
+        return clauses[0] if len(clauses) == 1 else {"$and": clauses} if clauses else {}
+
+    def clause(self, name: str, condition: Any, level: int) -> Filter:
+        """Return the filter of one member of an object."""
+        if name in ("$and", "$or", "$nor"):
+            if not isinstance(condition, list) or not condition:
+                raise BadQuery(f"`{name}` takes a list of at least one object")
+            return {name: [self.compile(part, level + 1) for part in condition]}
+        if name == "$not":
+            return {"$nor": [self.compile(condition, level + 1)]}
+        if name.startswith("$"):
+            raise BadQuery(f"`{name}` is no operator here; there are $and, $or, $nor, $not, and fields")
+        field = filter_field(self.document, name)
+        return {stored_path(self.document, name): self.condition(name, field, condition, level)}
+
+    def condition(self, name: str, field: BaseField, condition: Any, level: int) -> Any:
+        """Return the MongoDB condition on one field: a value, or an object of operators."""
+        if not isinstance(condition, dict):
+            return {"$eq": self.value(name, field, condition)}
+        if not condition:
+            raise BadQuery(f"`{name}`: an empty object matches nothing; name an operator")
+        return {
+            key: value
+            for operator, operand in condition.items()
+            for key, value in self.operation(name, field, operator, operand, level)
+        }
+
+    def operation(
+        self, name: str, field: BaseField, operator: str, operand: Any, level: int
+    ) -> Iterator[tuple[str, Any]]:
+        """Yield MongoDB's form of one operator on one field."""
+        if operator == "$not":
+            if level >= LEVELS:
+                raise BadQuery(f"`where` is nested over {LEVELS} levels")
+            if not isinstance(operand, dict):
+                raise BadQuery(f"`{name}`: $not takes an object of operators")
+            yield "$not", self.condition(name, field, operand, level + 1)
+            return
+        able = operators_of(field)
+        if operator not in able:
+            raise BadQuery(f"`{name}`: {operator!r} does not apply; use one of {listed(able | {'$not'})}")
+        if operator == "$near":
+            raise BadQuery(f"`{name}`: $near stands at the top level of `where`, once and alone on its field")
+        if operator in ("$in", "$nin", "$all"):
+            yield operator, self.values(name, field, operator, operand)
+        elif operator == "$exists":
+            yield operator, self.boolean(name, operand)
+        elif operator == "$size":
+            yield operator, self.size(name, operand)
+        elif operator == "$prefix":
+            text = self.value(name, field, operand)
+            if not isinstance(text, str):
+                raise BadQuery(f"`{name}`: $prefix takes a string")
+            yield "$regex", "^" + re.escape(text)
+        else:
+            yield operator, self.value(name, field, operand, operator in ("$eq", "$ne"))
+
+    def value(self, name: str, field: BaseField, value: Any, nullable: bool = True) -> Any:
+        """Return one value in BSON form, typed by the field."""
+        self.count()
+        if value is None and nullable:
+            return None
+        try:
+            return schema.load_stored(entry_field(field), value)
+        except ValidationError as error:
+            wanted = schema.causes(error)[0].detail
+            raise BadQuery(f"`{name}` is compared with {short(value)}; it takes {wanted}") from None
+
+    def values(self, name: str, field: BaseField, operator: str, operand: Any) -> list[Any]:
+        """Return the values of a list operator."""
+        if not isinstance(operand, list):
+            raise BadQuery(f"`{name}`: {operator} takes a list")
+        return [self.value(name, field, value) for value in operand]
+
+    def boolean(self, name: str, operand: Any) -> bool:
+        """Return the operand of `$exists`."""
+        self.count()
+        if not isinstance(operand, bool):
+            raise BadQuery(f"`{name}`: $exists takes true or false")
+        return operand
+
+    def size(self, name: str, operand: Any) -> int:
+        """Return the operand of `$size`."""
+        self.count()
+        if isinstance(operand, bool) or not isinstance(operand, int) or not 0 <= operand < 2**31:
+            raise BadQuery(f"`{name}`: $size takes a whole number from 0")
+        return operand
+
+    def count(self) -> None:
+        """Count one term."""
+        self.terms += 1
+        if self.terms > TERMS:
+            raise BadQuery(f"`where` has over {TERMS} terms")
+
+
+def short(value: Any) -> str:
+    """Return a value for a sentence, at most 40 characters of it."""
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= 40 else text[:40] + "…"
+
+
+@once
+def operators_of(field: BaseField) -> frozenset[str]:
+    """Return the operators of `where` that make sense on `field`; a list takes those of its entries too."""
+    able = meaning(field).compare
+    return able | meaning(entry_field(field)).compare if able >= LIST else able
+
+
+def entry_field(field: BaseField) -> BaseField:
+    """Return the field whose values a condition names: of a list its entries."""
+    return field.field if isinstance(field, me.ListField) else field
+
+
+def filter_field(document: Type, path: str) -> BaseField:
+    """Return the field at a path that the type lets clients filter; raises `BadQuery` for any other."""
+    filters = document._meta["filters"]
+    if path not in filters:
+        raise BadQuery(f"{path!r} cannot be filtered; these can: {listed(filters)}")
+    return field_at(document, path)
+
+
+@once
+def field_at(document: Any, path: str) -> BaseField:
+    """Return the field at a dotted path, through embedded documents and lists of them. Raises `InvalidDocument`."""
+    name, _, rest = path.partition(".")
+    field = schema.public_fields(document).get(name)
+    if field is None:
+        raise InvalidDocument(f"{document.__name__} declares {path!r}, which is no public field of it")
+    if not rest:
+        return field
+    inner = entry_field(field)
+    if not isinstance(inner, me.EmbeddedDocumentField):
+        raise InvalidDocument(f"{document.__name__} declares {path!r}, but {name!r} holds no embedded document")
+    return field_at(inner.document_type, rest)
+
+
+@once
+def stored_path(document: Any, path: str) -> str:
+    """Return the path of a field as MongoDB has it."""
+    name, _, rest = path.partition(".")
+    field = field_at(document, name)
+    if not rest:
+        return str(field.db_field)
+    return f"{field.db_field}.{stored_path(entry_field(field).document_type, rest)}"
+
+
+@once
+def stored_fields(document: Type) -> dict[str, BaseField]:
+    """Return the public fields by their name in MongoDB."""
+    return {field.db_field: field for field in schema.public_fields(document).values()}
+
+
+# --- $near -----------------------------------------------------------------------------------------------------------
+
+
+def parse_near(document: Type, name: str, condition: dict[str, Any], args: Mapping[str, str]) -> Filter:
+    """Return MongoDB's `$near` on the field `name`."""
+    field = filter_field(document, name)
+    if "$near" not in meaning(field).compare:
+        raise BadQuery(f"`{name}`: $near works on a point")
+    for parameter in ("sort", "cursor", "search"):
+        if parameter in args:
+            raise bad(parameter, "$near sorts by distance and is not paged")
+    operand = condition["$near"]
+    if len(condition) > 1 or not isinstance(operand, dict) or not {"point"} <= set(operand) <= {"point", "max_metres"}:
+        raise BadQuery(
+            f'`{name}`: $near takes {{"point": [longitude, latitude], "max_metres": number}}, alone on its field'
+        )
+    near: Filter = {"$geometry": {"type": "Point", "coordinates": position(name, operand["point"])}}
+    if "max_metres" in operand:
+        near["$maxDistance"] = metres(name, operand["max_metres"])
+    return {field.db_field: {"$near": near}}
+
+
+def position(name: str, value: Any) -> list[float]:
+    """Return a longitude and a latitude in degrees."""
+    try:
+        found: list[float] = schema.value_of(me.GeoPointField()).validate_python(value)
+    except ValidationError as error:
+        raise BadQuery(f"`{name}`: the point of $near is {schema.causes(error)[0].detail}") from None
+    return found
+
+
+def metres(name: str, value: Any) -> float:
+    """Return a distance in metres."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 3e7:
+        raise BadQuery(f"`{name}`: max_metres is a number from 0 to 30000000")
+    return float(value)
+
+
+def within(near: Filter) -> Filter:
+    """Return the filter that matches what `$near` does without sorting: what a count can use."""
+    ((name, condition),) = near.items()
+    if "$maxDistance" not in condition["$near"]:
+        return {name: {"$ne": None}}
+    point = condition["$near"]["$geometry"]["coordinates"]
+    return {name: {"$geoWithin": {"$centerSphere": [point, condition["$near"]["$maxDistance"] / EARTH_METRES]}}}
+
+
+# --- Cursors and keyset paging ---------------------------------------------------------------------------------------
+
+
+def sealed(values: list[Any], seal: bytes) -> str:
+    """Return the opaque text of the last values, authenticated by the seal of their query."""
+    payload = orjson.dumps(values)
+    mac = hmac.digest(seal, payload, hashlib.sha256)[:MAC_BYTES]
+    return base64.urlsafe_b64encode(mac + payload).rstrip(b"=").decode()
+
+
+def unsealed(text: str, seal: bytes) -> list[Any]:
+    """Return the values that `sealed` hid; raises `BadParameter` for what it did not make for this query."""
+    problem = bad("cursor", "the `next` of an earlier answer to the very same query", "not_valid")
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        raise problem from None
+    mac, payload = data[:MAC_BYTES], data[MAC_BYTES:]
+    if not hmac.compare_digest(mac, hmac.digest(seal, payload, hashlib.sha256)[:MAC_BYTES]):
+        raise problem
+    values: list[Any] = orjson.loads(payload)
+    return values
+
+
+def parse_cursor(document: Type, sort: Sort, text: str, seal: bytes, search: bool) -> Filter:
+    """Return the filter of all that follows the record that a cursor was made of."""
+    values = unsealed(text, seal)
+    if search:
+        score, last = values
+        return {"$or": [{SCORE: {"$lt": score}}, {SCORE: score, "_id": {"$gt": last}}]}
+    fields = stored_fields(document)
+    stored = [
+        None if value is None else schema.load_stored(fields[name], value)
+        for (name, _), value in zip(sort, values, strict=True)
+    ]
+    return following(fields, sort, stored)
+
+
+def following(fields: Mapping[str, BaseField], sort: Sort, values: Sequence[Any]) -> Filter:
+    """Return the filter of what comes after `values` in the order of `sort`; null is the lowest.
+
+    The leading field gets a bound of its own and the rest stands in an `$or` beside it. Written as a bare `$or`,
+    MongoDB sorts in memory (measured on 6.0: 1,500 keys for a page of 20 instead of 22).
+    """
+    bound = at_or_after(fields[sort[0][0]], *sort[0], values[0])
+    steps: list[Filter] = []
+    equal: Filter = {}
+    for index, ((name, direction), value) in enumerate(zip(sort, values, strict=True)):
+        later = after(fields[name], name, direction, value)
+        if later is not None:
+            steps.append(equal | later)
+        if index > 0 or value is None:
+            # The bound on the leading field makes its equality superfluous, but for null.
+            equal |= equals(fields[name], name, value)
+    return {"$and": [bound, {"$or": steps}]} if bound else {"$or": steps}
+
+
+def null_only(field: BaseField, name: str) -> Filter:
+    """Return the filter of a field without a value, as one range of an index.
+
+    An equality with null is two points to MongoDB, which it cannot walk in order; below the lowest value is one range.
+    """
+    return {name: {"$not": {"$gte": meaning(field).lowest}}}
+
+
+def after(field: BaseField, name: str, direction: int, value: Any) -> Filter | None:
+    """Return the filter of what is strictly after `value` in one field; None when nothing can be."""
+    if direction == ASCENDING:
+        return {name: {"$gte": meaning(field).lowest} if value is None else {"$gt": value}}
+    if value is None:
+        return None
+    return {name: {"$not": {"$gte": value}}}
+
+
+def at_or_after(field: BaseField, name: str, direction: int, value: Any) -> Filter | None:
+    """Return the filter of what is at or after `value` in one field; None when all is."""
+    if direction == ASCENDING:
+        return None if value is None else {name: {"$gte": value}}
+    return null_only(field, name) if value is None else {name: {"$not": {"$gt": value}}}
+
+
+def equals(field: BaseField, name: str, value: Any) -> Filter:
+    """Return the filter of an equal value in one field."""
+    return null_only(field, name) if value is None else {name: value}
+
+
+def shaped(field: BaseField, value: Any) -> Any:
+    """Return a stored value in JSON form."""
+    shape = schema.shape_of(field)
+    return value if shape is None else shape(value)

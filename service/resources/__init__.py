@@ -1,0 +1,86 @@
+"""The route table: every resource of the service on one page."""
+
+from typing import Any, cast
+
+import flask_restful
+from flask import Blueprint, Flask, Response, current_app, request
+from flask_swagger_ui import get_swaggerui_blueprint
+
+from service.context import g
+from service.documents import RECORDS
+from service.errors import BadParameter, Cause
+from service.openapi import operation_of
+from service.resources import system
+from service.resources.accounts import AccountList, OwnAccount, PublicAccount
+from service.resources.auth import Login, login_arguments
+from service.resources.records import RecordItem, RecordList
+from service.security import identify
+
+
+class Api(flask_restful.Api):
+    """Flask-RESTful, but with the app's one error handler and the app's JSON."""
+
+    def error_router(self, original_handler: Any, error: Exception) -> Any:
+        """Hand every error back to the app."""
+        return original_handler(error)
+
+    def make_response(self, data: Any, *args: Any, **kwargs: Any) -> Response:
+        """Return the answer of a resource: a dict or a list as JSON, None as an empty body."""
+        response = Response() if data is None else cast(Response, current_app.json.response(data))
+        response.status_code = args[0] if args else 200
+        response.headers.extend(kwargs.get("headers") or {})
+        return response
+
+
+def init_app(app: Flask) -> None:
+    """Give `app` its routes, each guarded by what its operation says."""
+    app.extensions["madang.login"] = login_arguments(app.config)
+    app.before_request(admit)
+
+    blueprint = Blueprint("v1", __name__, url_prefix="/v1")
+    v1 = Api(blueprint)
+    v1.add_resource(AccountList, "/accounts", endpoint="accounts")
+    v1.add_resource(OwnAccount, "/accounts/me", endpoint="own-account")
+    v1.add_resource(PublicAccount, "/accounts/<id>", endpoint="account")
+    for document in RECORDS:
+        name = document._meta["collection"]
+        kwargs = {"document": document}
+        v1.add_resource(RecordList, f"/{name}", endpoint=name, resource_class_kwargs=kwargs)
+        v1.add_resource(RecordItem, f"/{name}/<id>", endpoint=f"{name}-item", resource_class_kwargs=kwargs)
+    app.register_blueprint(blueprint)
+
+    auth = Api(app)
+    rule = app.config["JWT_AUTH_URL_RULE"]
+    auth.add_resource(Login, rule, endpoint="login")
+
+    for path, view in system.ROUTES:
+        app.add_url_rule(path, view_func=view)
+    app.register_blueprint(get_swaggerui_blueprint("/docs", "/openapi.json", {"app_name": "Madang"}))
+
+
+PUBLIC_BLUEPRINTS = frozenset({"swagger_ui"})
+
+
+def admit() -> None:
+    """Let a request in: who sends it is known where that is asked for, and it brings no parameter that nobody reads."""
+    if request.url_rule is None or request.blueprint in PUBLIC_BLUEPRINTS or request.method == "OPTIONS":
+        return
+    operation = operation_of(current_app, request.url_rule.endpoint, request.method)
+    assert operation is not None  # noqa: S101  tests/test_house.py holds that every method of every route has one
+    if not operation.public:
+        g.identity = identify(request.headers.get("Authorization"))
+    if request.query_string:
+        refuse_unknown(operation.parameters)
+
+
+def refuse_unknown(known: frozenset[str]) -> None:
+    """Raise `BadParameter` for parameters of the query string that the operation does not take."""
+    causes = [
+        Cause(
+            "unknown_parameter", f"one of {', '.join(sorted(known))}" if known else "none is taken here", parameter=name
+        )
+        for name in request.args
+        if name not in known
+    ]
+    if causes:
+        raise BadParameter("there are unknown query parameters", causes)

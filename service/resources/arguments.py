@@ -1,0 +1,96 @@
+"""What a request brings, taken in one way: from the query string, JSON, a form or files, with types and defaults."""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Literal, TypeVar
+
+import orjson
+from flask import request
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from service import schema
+from service.errors import BadParameter, Cause, MalformedJson, UnsupportedMediaType, ValidationFailed, pointer
+
+Source = Literal["query", "json", "form", "files"]
+JSON_TYPES = frozenset({"application/json", "application/merge-patch+json"})
+
+
+class Arguments(BaseModel):
+    """The arguments of one operation: each field is one, with its type and default. An unknown one is refused."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+
+Declared = TypeVar("Declared", bound=Arguments)
+
+
+@cache
+def validator(declared: type[Declared]) -> TypeAdapter[Declared]:
+    """Return the compiled validator of declared arguments."""
+    return TypeAdapter(declared)
+
+
+def take(declared: type[Declared], source: Source = "json") -> Declared:
+    """Return the `declared` arguments from one part of the request.
+
+    JSON is strict about types, text of a query string or a form is read as the declared type. Raises `BadParameter`
+    for the query string and `ValidationFailed` for a body, with every cause at once.
+    """
+    sent: Any = json_object() if source == "json" else texts(source)
+    try:
+        found: Declared = validator(declared).validate_python(sent, strict=source == "json")
+    except ValidationError as error:
+        if source == "query":
+            raise BadParameter("the query string is not right", list(parameter_causes(error))) from None
+        raise ValidationFailed(schema.causes(error)) from None
+    return found
+
+
+def texts(source: Source) -> dict[str, Any]:
+    """Return the members of the query string, a form or its files; raises `BadParameter` for one that stands twice."""
+    members: Any = {"query": request.args, "form": request.form, "files": request.files}[source]
+    for name, values in members.lists():
+        if len(values) > 1:
+            raise BadParameter(f"`{name}` stands twice", [Cause("twice", "once", parameter=name)])
+    found: dict[str, Any] = members.to_dict()
+    return found
+
+
+def parameter_causes(error: ValidationError) -> Iterator[Cause]:
+    """Yield what pydantic found, as causes about query parameters."""
+    for cause in schema.causes(error):
+        yield Cause(cause.code, cause.detail, parameter=(cause.pointer or "").lstrip("/"))
+
+
+def json_object() -> dict[str, Any]:
+    """Return the JSON object in the body. Raises `MalformedJson`."""
+    return schema.as_object(json_body())
+
+
+def json_body() -> Any:
+    """Return the decoded JSON of the body.
+
+    Raises `UnsupportedMediaType` when it is not sent as JSON, `MalformedJson` when it cannot be read, and
+    `ValidationFailed` where a string holds NUL, which other software would take for its end.
+    """
+    data = request.get_data(cache=False)
+    if data and request.mimetype not in JSON_TYPES:
+        raise UnsupportedMediaType("send JSON with `Content-Type: application/json`")
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise MalformedJson(f"the body is not JSON in UTF-8: {error}") from None
+    if b"\\u0000" in data and (places := list(nul_places(body))):
+        raise ValidationFailed(Cause("nul", "text without NUL characters", pointer=place) for place in places)
+    return body
+
+
+def nul_places(value: Any, *steps: str | int) -> Iterator[str]:
+    """Yield the pointer of every string, and of every member with a name, that holds NUL."""
+    if isinstance(value, str) and "\0" in value:
+        yield pointer(*steps)
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, member in members:
+        if isinstance(name, str) and "\0" in name:
+            yield pointer(*steps, name)
+        yield from nul_places(member, *steps, name)

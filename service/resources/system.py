@@ -1,0 +1,67 @@
+"""The service itself: health, metrics, its documentation."""
+
+from typing import Any
+
+from flask import Response, current_app, jsonify, render_template_string
+
+from service import database, observability
+from service.errors import DatabaseUnavailable, all_problems
+from service.openapi import document, operation
+
+HEALTH = {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}
+
+
+@operation("Tell whether the process serves", public=True, answer={200: HEALTH})
+def live() -> Response:
+    """Answer while the process serves."""
+    return jsonify(status="ok")
+
+
+@operation("Tell whether MongoDB takes writes", public=True, answer={200: HEALTH}, problems=["database_unavailable"])
+def ready() -> Response:
+    """Answer while MongoDB has a writable primary."""
+    if not database.is_writable():
+        raise DatabaseUnavailable("MongoDB has no writable primary")
+    return jsonify(status="ok")
+
+
+@operation("Get the metrics", public=True, answer={200: {"type": "string"}}, media_type="text/plain")
+def metrics() -> Response:
+    """Return the metrics in Prometheus' text format."""
+    return Response(observability.metrics(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@operation("Get this document", public=True, answer={200: {"type": "object"}})
+def openapi() -> Response:
+    """Return the OpenAPI document."""
+    return jsonify(document(current_app))
+
+
+@operation("Read about the problem codes", public=True, answer={200: {"type": "string"}}, media_type="text/html")
+def problems() -> Response:
+    """Return a page that explains every code."""
+    page = render_template_string(PROBLEMS, problems=all_problems())
+    return Response(page, content_type="text/html; charset=utf-8")
+
+
+PROBLEMS = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Problems</title>
+<h1>Problems</h1>
+<p>Every error is a problem document (RFC 9457). Switch on its <code>code</code>; it does not change.</p>
+{% for problem in problems %}
+<h2 id="{{ problem.code }}">{{ problem.status }} <code>{{ problem.code }}</code></h2>
+<p>{{ problem.title }}. {{ problem.meaning }}</p>
+{% endfor %}
+</html>
+"""
+
+ROUTES: list[tuple[str, Any]] = [
+    ("/health/live", live),
+    ("/health/ready", ready),
+    ("/metrics", metrics),
+    ("/openapi.json", openapi),
+    ("/docs/problems", problems),
+]

@@ -1,0 +1,368 @@
+"""From a document class: what a body has to be, what an answer looks like, and the JSON Schema of both."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Literal, NotRequired, Required, cast
+
+from mongoengine import fields as me
+from mongoengine.base import BaseDocument, BaseField
+from pydantic import AfterValidator, ConfigDict, PlainValidator, TypeAdapter, ValidationError, WithJsonSchema
+from pydantic_core import ErrorDetails
+from typing_extensions import TypedDict
+
+from service.errors import Cause, MalformedJson, ValidationFailed, pointer
+from service.fields import UnsupportedField, check_key, meaning, named, once, own_rules, wrong
+
+Document = type[BaseDocument]
+typed_dict: Any = TypedDict
+"""The same, but not for mypy: name and members come from a document."""
+Purpose = Literal["read", "create", "patch"]
+STRICT = ConfigDict(strict=True, extra="forbid")
+
+
+@once
+def public_fields(document: Document) -> dict[str, BaseField]:
+    """Return the fields of `document` that a client sees, by name, in the order of their declaration."""
+    return {
+        name: document._fields[name]
+        for name in document._fields_ordered
+        if not getattr(document._fields[name], "hidden", False) and name != "_cls"
+    }
+
+
+def annotation(field: BaseField, limited: bool = True) -> Any:
+    """Return the pydantic annotation of one value of `field`, ending in BSON form; without its limits for a query."""
+    row = meaning(field)
+    rules = [*row.limits(field), *own_rules(field)] if limited else []
+    value = nested(field, row.value(field), limited)
+    if isinstance(field, me.SortedListField):
+        rules.append(AfterValidator(field.to_mongo))
+    if isinstance(field, me.ListField) and field.required:
+        rules.append(AfterValidator(not_empty))
+    return Annotated[value, *rules] if rules else value
+
+
+def nested(field: BaseField, value: Any, limited: bool) -> Any:
+    """Return the annotation of a field that holds other fields, or `value` for any other."""
+    inner = getattr(field, "field", None)
+    if isinstance(field, me.EmbeddedDocumentField):
+        return embedded(field.document_type)
+    if isinstance(field, me.ListField):
+        if inner is None:
+            raise UnsupportedField(f"{named(field)} is a list of anything; name the field of its entries")
+        return list[annotation(inner, limited)]  # type: ignore[misc]
+    if isinstance(field, me.DictField) and inner is not None:
+        return dict[Annotated[str, AfterValidator(check_key)], annotation(inner, limited)]  # type: ignore[misc]
+    return value
+
+
+def not_empty(value: list[Any]) -> list[Any]:
+    """Return a list that has an entry: what `required` means for a list in MongoEngine."""
+    if not value:
+        raise wrong("too_short", "at least 1 entry")
+    return value
+
+
+def embedded(document: Document) -> Any:
+    """Return the annotation of an embedded document."""
+    if document._meta.get("allow_inheritance"):
+        raise UnsupportedField(f"{document.__name__} allows inheritance, so the class would come from the client")
+    return Annotated[
+        body_type(document), AfterValidator(filler(document)), WithJsonSchema(object_schema(document, "create"))
+    ]
+
+
+def is_required(field: BaseField) -> bool:
+    """Tell whether a new document has to name `field`: it is required and has no default."""
+    return bool(field.required and not getattr(field, "read_only", False) and not field.primary_key) and (
+        field.default is None or isinstance(field, me.ListField)
+    )
+
+
+def is_fixed(field: BaseField) -> bool:
+    """Tell whether `field` is said once, at creation."""
+    return bool(field.primary_key or getattr(field, "fixed", False))
+
+
+def is_nullable(field: BaseField) -> bool:
+    """Tell whether JSON `null`, for no value, is a value of `field`."""
+    return not field.required and field.default is None
+
+
+def body_type(document: Document, partial: bool = False) -> Any:
+    """Return the TypedDict of a body that makes a whole document, or of a merge patch, whose null clears a field."""
+    members: dict[str, Any] = {}
+    for name, field in public_fields(document).items():
+        if getattr(field, "read_only", False) or (partial and is_fixed(field)):
+            members[name] = NotRequired[Annotated[Any, PlainValidator(refuse_read_only)]]
+            continue
+        value = annotation(field)
+        value = value | None if is_nullable(field) or (partial and not is_required(field)) else value
+        members[name] = Required[value] if is_required(field) and not partial else NotRequired[value]
+    made: Any = typed_dict(document.__name__, members)
+    made.__pydantic_config__ = STRICT
+    return made
+
+
+def refuse_read_only(_value: Any) -> None:
+    """Refuse a field that only the server sets."""
+    raise wrong("read_only", "a field that a client cannot set here")
+
+
+def filler(document: Document) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return the function from checked values by name to the BSON form: defaults filled in, no null stored."""
+    plan = [(name, field.db_field, field, field.default) for name, field in public_fields(document).items()]
+
+    def fill(values: dict[str, Any]) -> dict[str, Any]:
+        stored = {}
+        for name, db_field, field, default in plan:
+            value = values.get(name)
+            if value is None and default is not None:
+                value = default_of(field)
+            if value is not None:
+                stored[db_field] = value
+        return stored
+
+    return fill
+
+
+def default_of(field: BaseField) -> Any:
+    """Return the default of `field` in BSON form, None if it has none."""
+    value = field.default() if callable(field.default) else field.default
+    return None if value is None else field.to_mongo(value)
+
+
+def adapter(annotated: Any) -> TypeAdapter[Any]:
+    """Return the compiled validator of an annotation, strict about types."""
+    return TypeAdapter(annotated, config=None if hasattr(annotated, "__pydantic_config__") else ConfigDict(strict=True))
+
+
+@once
+def whole(document: Document) -> tuple[TypeAdapter[Any], Callable[[dict[str, Any]], dict[str, Any]]]:
+    """Return the compiled validator of a whole body of `document` and the function to its BSON form."""
+    return adapter(body_type(document)), filler(document)
+
+
+@once
+def partial(document: Document) -> TypeAdapter[Any]:
+    """Return the compiled validator of a merge patch of `document`."""
+    return adapter(body_type(document, partial=True))
+
+
+@once
+def value_of(field: BaseField, limited: bool = True) -> TypeAdapter[Any]:
+    """Return the compiled validator of one value of `field`."""
+    return adapter(annotation(field, limited))
+
+
+def load(document: Document, body: Any) -> dict[str, Any]:
+    """Return a whole new `document` in BSON form from a decoded JSON `body`.
+
+    Raises `ValidationFailed` with every cause at once, `MalformedJson` when the body is not an object.
+    """
+    validator, fill = whole(document)
+    content = fill(checked(validator, as_object(body)))
+    check_rules(document, content)
+    return content
+
+
+def rule(*rules: Any) -> TypeAdapter[Any]:
+    """Return the compiled validator of a value that only `rules` check."""
+    return adapter(Annotated[Any, *rules])
+
+
+def required(name: str) -> Cause:
+    """Return the cause that a body lacks a member."""
+    return Cause("required", "this field is required", pointer=pointer(name))
+
+
+def as_object(body: Any) -> dict[str, Any]:
+    """Return a decoded body that is an object; raises `MalformedJson` for any other."""
+    if not isinstance(body, dict):
+        raise MalformedJson("the body has to be a JSON object")
+    return body
+
+
+def checked(validator: TypeAdapter[Any], value: Any, *place: str | int) -> Any:
+    """Return `value` as `validator` makes it; raises `ValidationFailed` with pointers that begin at `place`."""
+    try:
+        return validator.validate_python(value)
+    except ValidationError as error:
+        raise ValidationFailed(causes(error, place)) from None
+
+
+def causes(error: ValidationError, place: Iterable[str | int] = ()) -> list[Cause]:
+    """Return what pydantic found as causes of a problem document."""
+    found = []
+    for detail in error.errors(include_url=False, include_input=False):
+        steps = [step for step in detail["loc"] if step != "[key]"]
+        found.append(Cause(*code_and_detail(detail), pointer=pointer(*place, *steps)))
+    return found
+
+
+WORDING: Mapping[str, tuple[str, str]] = {
+    "missing": ("required", "this field is required"),
+    "extra_forbidden": ("unknown_field", "there is no such field"),
+    "string_type": ("wrong_type", "a string"),
+    "int_type": ("wrong_type", "a whole number"),
+    "bool_type": ("wrong_type", "true or false"),
+    "list_type": ("wrong_type", "a list"),
+    "dict_type": ("wrong_type", "an object"),
+    "string_too_long": ("too_long", "at most {max_length} characters"),
+    "string_too_short": ("too_short", "at least {min_length} characters"),
+    "bytes_too_long": ("too_long", "at most {max_length} bytes"),
+    "too_long": ("too_long", "at most {max_length} entries"),
+    "too_short": ("too_short", "at least {min_length} entries"),
+    "greater_than_equal": ("too_small", "at least {ge}"),
+    "less_than_equal": ("too_large", "at most {le}"),
+    "literal_error": ("not_allowed", "one of {expected}"),
+}
+
+
+def code_and_detail(error: ErrorDetails) -> tuple[str, str]:
+    """Return the stable code of a pydantic error and the sentence that says what would be right."""
+    if error["type"] not in WORDING:
+        return error["type"], error["msg"]
+    code, wording = WORDING[error["type"]]
+    text = wording.format(**error.get("ctx", {}))
+    return code, text.replace(" 1 characters", " 1 character").replace(" 1 entries", " 1 entry")
+
+
+def check_rules(document: Document, content: dict[str, Any]) -> None:
+    """Raise `ValidationFailed` where the document's own `clean`, MongoEngine's place for this, refuses `content`."""
+    if not has_rules(document):
+        return
+    try:
+        hydrated(document, content).clean()
+    except me.ValidationError as error:
+        raise ValidationFailed(rule_causes(error)) from error
+
+
+def rule_causes(error: me.ValidationError) -> list[Cause]:
+    """Return the causes that an author's `clean` named: one for each field of `errors`, or one for the whole."""
+    named_fields = {name: str(detail) for name, detail in (error.errors or {}).items()}
+    if not named_fields:
+        return [Cause("not_valid", error.message, pointer="")]
+    return [Cause("not_valid", detail, pointer=pointer(name)) for name, detail in named_fields.items()]
+
+
+def has_rules(document: Document) -> bool:
+    """Tell whether `document` has rules over several fields, in a `clean` of its own."""
+    return document.clean is not BaseDocument.clean
+
+
+def hydrated(document: Document, content: Mapping[str, Any]) -> Any:
+    """Return the MongoEngine object of `content` in BSON form."""
+    return document._from_son(dict(content))
+
+
+# --- Answers ---------------------------------------------------------------------------------------------------------
+
+
+@once
+def shaper(document: Document) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """Return the function from BSON to JSON form of a `document`.
+
+    It is one dict display, compiled once per type: several times as fast as a loop over the fields, and dumping a page
+    is what a list spends its time on.
+    """
+    names: dict[str, Any] = {}
+    members = [
+        f"{name!r}: {expression(field, f'd.get({field.db_field!r})', names)}"
+        for name, field in public_fields(document).items()
+    ]
+    source = "lambda d: {" + ", ".join(members) + "}"
+    return cast("Callable[[Mapping[str, Any]], dict[str, Any]]", eval(source, names))  # noqa: S307  only our own names
+
+
+def expression(field: BaseField, value: str, names: dict[str, Any]) -> str:
+    """Return the Python expression that shapes `value`, a stored value of `field` or None; functions go to `names`."""
+    shape = shape_of(field)
+    default = default_of(field)
+    if shape is None and default is None:
+        return value
+    local = f"f{len(names)}"
+    names[local] = shape
+    names[f"default{local}"] = field
+    names["default_of"] = default_of
+    absent = "None" if default is None else f"default_of(default{local})"
+    shaped = "v" if shape is None else f"{local}(v)"
+    return f"({absent} if (v := {value}) is None else {shaped})"
+
+
+def shape_of(field: BaseField) -> Callable[[Any], Any] | None:
+    """Return the function from BSON to JSON of a value of `field`; None where the two are the same."""
+    if isinstance(field, me.EmbeddedDocumentField):
+        return shaper(field.document_type)
+    inner = None if getattr(field, "field", None) is None else shape_of(field.field)
+    if inner is None:
+        return meaning(field).shape(field)
+    if isinstance(field, me.ListField):
+        return lambda values: [inner(value) for value in values]
+    return lambda values: {key: inner(value) for key, value in values.items()}
+
+
+def dump(document: Document, stored: Mapping[str, Any], only: Iterable[str] | None = None) -> dict[str, Any]:
+    """Return a stored `document` in JSON form: all public fields, or `only` those named."""
+    shaped = shaper(document)(stored)
+    return shaped if only is None else {name: shaped[name] for name in only}
+
+
+def load_stored(field: BaseField, text: Any) -> Any:
+    """Return the BSON form of a JSON value of `field` by its type alone, as a query names it."""
+    return value_of(field, False).validate_python(text)
+
+
+# --- JSON Schema -----------------------------------------------------------------------------------------------------
+
+
+@once
+def object_schema(document: Document, purpose: Purpose) -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a `document` that is read, created or patched."""
+    fields = public_fields(document)
+    schema: dict[str, Any] = {
+        "type": "object",
+        "description": (document.__doc__ or document.__name__).split("\n")[0],
+        "properties": {
+            name: field_schema(field, purpose)
+            for name, field in fields.items()
+            if purpose == "read" or not (getattr(field, "read_only", False) or (purpose == "patch" and is_fixed(field)))
+        },
+        "additionalProperties": False,
+    }
+    required = list(fields) if purpose == "read" else [name for name, field in fields.items() if is_required(field)]
+    if required and purpose != "patch":
+        schema["required"] = required
+    return schema
+
+
+def field_schema(field: BaseField, purpose: Purpose) -> dict[str, Any]:
+    """Return the JSON Schema of a field."""
+    schema = value_schema(field, purpose)
+    if is_nullable(field) or (purpose == "patch" and not field.required):
+        schema = {"anyOf": [schema, {"type": "null"}]}
+    if text := getattr(field, "help_text", None):
+        schema["description"] = text
+    if purpose == "read" and getattr(field, "read_only", False):
+        schema["readOnly"] = True
+    if purpose == "create" and field.default is not None and not field.primary_key:
+        shape = shape_of(field)
+        default = default_of(field)
+        schema["default"] = default if shape is None else shape(default)
+    return schema
+
+
+def value_schema(field: BaseField, purpose: Purpose) -> dict[str, Any]:
+    """Return the JSON Schema of a value of `field`."""
+    inner = getattr(field, "field", None)
+    if isinstance(field, me.EmbeddedDocumentField):
+        return object_schema(field.document_type, "read" if purpose == "read" else "create")
+    if isinstance(field, me.ListField) and inner is not None:
+        limits = {"maxItems": field.max_length} if field.max_length is not None else {}
+        least = {"minItems": 1} if field.required else {}
+        return {"type": "array", "items": value_schema(inner, purpose), **least, **limits}
+    if isinstance(field, me.DictField) and inner is not None:
+        return {"type": "object", "additionalProperties": value_schema(inner, purpose)}
+    schema = value_of(field).json_schema()
+    if (pattern := getattr(field, "regex", None)) is not None:
+        schema["pattern"] = pattern.pattern
+    return schema

@@ -1,0 +1,76 @@
+"""Pick the settings class by `SERVICE_ENV` and let `SERVICE_<NAME>` override any of its settings."""
+
+import json
+import os
+from collections.abc import Mapping
+from types import UnionType
+from typing import Any, get_args, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from settings.base import Base
+from settings.local import Local
+from settings.production import Production
+from settings.test import Test
+
+ENVIRONMENTS: dict[str, type[Base]] = {"local": Local, "test": Test, "production": Production}
+PREFIX = "SERVICE_"
+
+
+class SettingsError(ValueError):
+    """A setting is missing, unknown or of the wrong type; the message is for the person who starts the service."""
+
+
+def load(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Return every setting by name, as `SERVICE_ENV` and the other `SERVICE_*` variables of `environ` say.
+
+    Raises `SettingsError` with all that is wrong at once.
+    """
+    name = environ.get("SERVICE_ENV", "local")
+    if name not in ENVIRONMENTS:
+        raise SettingsError(f"SERVICE_ENV is {name!r}; it has to be one of {', '.join(ENVIRONMENTS)}")
+    chosen = ENVIRONMENTS[name]
+    settings = {key: getattr(chosen, key) for key in dir(chosen) if key.isupper()}
+    wrong = []
+    for variable, text in environ.items():
+        key = variable.removeprefix(PREFIX)
+        if variable.startswith(PREFIX) and key != "ENV":
+            try:
+                settings[key] = parse(chosen, key, text)
+            except SettingsError as error:
+                wrong.append(str(error))
+    settings["JWT_SECRET_KEY"] = settings["JWT_SECRET_KEY"] or settings["SECRET_KEY"]
+    wrong += [f"{PREFIX}{key} is required in {name}" for key in settings["REQUIRED"] if not settings[key]]
+    wrong += short_keys(settings)
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    return settings
+
+
+def parse(chosen: type[Base], key: str, text: str) -> Any:
+    """Return the value of setting `key` that the environment variable's `text` stands for.
+
+    A setting that is a string takes the text as it is; any other takes JSON. Raises `SettingsError`.
+    """
+    hints = get_type_hints(chosen)
+    if key not in hints:
+        raise SettingsError(f"{PREFIX}{key} is no setting of this service")
+    kinds = get_args(hints[key]) if isinstance(hints[key], UnionType) else (hints[key],)
+    if str in kinds and (len(kinds) == 1 or not text.startswith("[")):
+        return text
+    try:
+        return TypeAdapter(hints[key], config=ConfigDict(strict=True)).validate_python(json.loads(text))
+    except (ValidationError, json.JSONDecodeError) as error:
+        wanted = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
+        raise SettingsError(f"{PREFIX}{key} is {text!r}; it has to be {wanted}, written as JSON") from error
+
+
+def short_keys(settings: Mapping[str, Any]) -> list[str]:
+    """Return a complaint for every signing key that is shorter than the environment allows (RFC 7518, section 3.2)."""
+    keys = settings["JWT_SECRET_KEY"] or []
+    least = settings["MINIMAL_KEY_BYTES"]
+    return [
+        f"{PREFIX}JWT_SECRET_KEY has {len(key.encode())} bytes; it has to have at least {least}"
+        for key in ([keys] if isinstance(keys, str) else keys)
+        if len(key.encode()) < least
+    ]

@@ -1,0 +1,86 @@
+"""Every setting once: its default and, in one line, what it is for."""
+
+from datetime import timedelta
+
+
+class Base:
+    """What holds in every environment unless its class says otherwise.
+
+    A duration is a number of seconds or a `timedelta`.
+    The text under a setting is its documentation: `docs/settings.md` is made of it.
+    """
+
+    ENVIRONMENT: str = "base"
+    """Name of the settings class in use."""
+    TESTING: bool = False
+    """Flask's own switch for tests."""
+
+    REQUIRED: list[str] = []
+    """Settings without which the service refuses to start."""
+    MINIMAL_KEY_BYTES: int = 0
+    """Least length of a signing key."""
+
+    MONGODB_URI: str | None = None
+    """Where MongoDB is, with the name of the database in its path. Without one, `local` starts a server of its own."""
+    MONGODB_TIMEOUT: float = 5.0
+    """Seconds that one database operation may take, retries included, before the answer is 503."""
+    MONGODB_CONNECT_TIMEOUT: float = 2.0
+    """Seconds to wait for a connection or for a writable primary before the answer is 503."""
+    MONGODB_POOL_SIZE: int = 64
+    """Most connections to MongoDB that one worker process opens."""
+    CREATE_INDEXES: bool = True
+    """Make missing indexes at start; off where a person runs `flask indexes make` at a quiet hour."""
+    VAR: str = "var"
+    """Folder of what the service writes itself: local data, local secret, metrics of several workers."""
+
+    SECRET_KEY: str | None = None
+    """Secret of this installation, at least 32 bytes; keys for other uses are derived from it."""
+    JWT_SECRET_KEY: str | list[str] | None = None
+    """Key that signs access tokens; of a list the first signs and all verify. `SECRET_KEY` when unset."""
+    JWT_AUTH_URL_RULE: str = "/auth"
+    """Route where tokens are issued; its sub-routes follow it."""
+    JWT_AUTH_USERNAME_KEY: str = "username"
+    """Name of the field of the login body that holds the username."""
+    JWT_AUTH_PASSWORD_KEY: str = "password"  # noqa: S105  the name of a field
+    """Name of the field of the login body that holds the password."""
+    JWT_AUTH_HEADER_PREFIX: str = "JWT"
+    """Scheme accepted in `Authorization` beside `Bearer`, without regard to case."""
+    JWT_ALGORITHM: str = "HS256"
+    """Algorithm that signs, and the only one accepted when verifying: HS256, HS384 or HS512."""
+    JWT_LEEWAY: float | timedelta = 10
+    """Clock skew forgiven when `exp`, `nbf` and `iat` are checked."""
+    JWT_EXPIRATION_DELTA: float | timedelta = 300
+    """Life of an access token."""
+    JWT_NOT_BEFORE_DELTA: float | timedelta = 0
+    """How long after its issue an access token becomes valid."""
+    JWT_VERIFY_CLAIMS: list[str] = ["signature", "exp", "nbf", "iat"]
+    """Claims whose value is checked; `signature` cannot be left out."""
+    JWT_REQUIRED_CLAIMS: list[str] = ["exp", "iat", "nbf"]
+    """Claims that a token must have."""
+    JWT_REFRESH_EXPIRATION_DELTA: float | timedelta = 30 * 24 * 3600
+    """Life of a session that nobody uses."""
+    JWT_REFRESH_GRACE: float | timedelta = 30
+    """How long a refresh token that was just rotated still answers with its own successor."""
+
+    PASSWORD_HASHING_LIMIT: int = 8
+    """Most password hashes that may wait or run at once in one worker; a login beyond it is 429."""
+
+    MAX_CONTENT_LENGTH: int = 1024 * 1024
+    """Most bytes of a request body."""
+    TRUSTED_PROXIES: int = 0
+    """Number of proxies in front whose `X-Forwarded-*` headers are believed."""
+    CORS_ORIGINS: str | list[str] = []
+    """Origins whose pages may call the API from a browser; `*` is everyone."""
+    TOMBSTONE_DAYS: float = 30
+    """Days that the id of a deleted record stays taken."""
+
+    LOG_LEVEL: str = "INFO"
+    """Least level of the lines that are logged."""
+    LOG_JSON: bool = True
+    """One JSON object per line; otherwise a form for people."""
+    LOG_FILE: str | None = None
+    """File that gets the log lines as JSON too, rotated by size and safe for several workers."""
+    LOG_FILE_BYTES: int = 50 * 1024 * 1024
+    """Size at which the log file is rotated."""
+    LOG_FILE_COUNT: int = 5
+    """Number of rotated log files that are kept."""

@@ -1,0 +1,104 @@
+"""One suite, two databases: mongomock, or with `--mongodb` a real server started for the run."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from mongoengine.connection import get_connection
+
+import settings
+from service import app as application
+from service import database, indexes, mongod
+from service.documents import RECORDS, Account, Session
+from tests.client import Person, Phone
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--mongodb", action="store_true", help="run on a real MongoDB instead of mongomock")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out, and count, what only a real server has."""
+    if config.getoption("--mongodb"):
+        return
+    real = [item for item in items if item.get_closest_marker("real") or item.get_closest_marker("browser")]
+    config.hook.pytest_deselected(items=real)
+    items[:] = [item for item in items if item not in real]
+
+
+@pytest.fixture(scope="session")
+def mongodb_uri(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The database of the run. A server named by SERVICE_MONGODB_URI comes first, else one of our own."""
+    if not pytestconfig.getoption("--mongodb"):
+        yield database.MEMORY
+    elif uri := os.environ.get("SERVICE_MONGODB_URI"):
+        yield uri
+    else:
+        server = mongod.LocalServer.start(tmp_path_factory.mktemp("mongodb"))
+        yield server.uri
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def test_settings(mongodb_uri: str) -> dict[str, Any]:
+    return settings.load({"SERVICE_ENV": "test", "SERVICE_MONGODB_URI": mongodb_uri})
+
+
+@pytest.fixture(scope="session")
+def shared_app(test_settings: dict[str, Any]) -> Iterator[Flask]:
+    """The app that most tests share; making one, with its indexes, takes a second on a real server."""
+    app = application.create_app(test_settings)
+    with app.app_context():
+        indexes.make()
+    yield app
+    database.disconnect()
+
+
+@pytest.fixture
+def app(shared_app: Flask) -> Iterator[Flask]:
+    """The shared app on an empty database."""
+    yield shared_app
+    for document in (Account, Session, *RECORDS):
+        document._get_collection().delete_many({})
+    security = shared_app.extensions["madang.security"]
+    security.tokens.verified.entries.clear()
+    security.identities.entries.clear()
+
+
+@pytest.fixture
+def make_app(test_settings: dict[str, Any], app: Flask) -> Any:
+    """A function that makes an app on the same database with other settings."""
+    return lambda **changed: application.create_app({**test_settings, **changed})
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def phone(app: Flask) -> Phone:
+    """A client that nobody is signed in on."""
+    return Phone(app.test_client())
+
+
+@pytest.fixture
+def ada(app: Flask) -> Person:
+    return Person.sign_up(app.test_client(), "ada")
+
+
+@pytest.fixture
+def bob(app: Flask) -> Person:
+    return Person.sign_up(app.test_client(), "bob")
+
+
+@pytest.fixture
+def database_name() -> str:
+    return str(get_connection().get_default_database().name)
+
+
+ROOT = Path(__file__).parent.parent
