@@ -1,20 +1,32 @@
 """From the routes, their operations and the documents: the OpenAPI 3.1 document of the service."""
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
+from apispec import APISpec
 from flask import Flask
+from pydantic import BaseModel
+from werkzeug.routing import Rule
+
+from service import query, schema
+from service.documents import Record
+from service.errors import Problem, all_problems
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     """What one method of one route takes and answers; it documents the method, and the request is held to it.
 
-    `body` and `answer` name a purpose of the record type ("create", "patch", "read", "page"), or are a class or a
-    JSON Schema. `parameters` are the query parameters; any other is refused. `public` routes need no token.
+    `body` and the values of `answer` are a purpose of the record type ("create", "patch", "read", "page"), a document
+    class, a pydantic model, a JSON Schema, or a function from the settings to one of these; None is no body.
+    `parameters` are the query parameters; any other is refused. `headers` are those of an answer. `conditional` takes
+    `If-Match`. `public` needs no token. `problems` are codes beyond those that follow from the rest.
     """
 
     summary: str
@@ -43,10 +55,269 @@ def operation_of(app: Flask, endpoint: str, method: str) -> Operation | None:
     """Return what describes `method` at an endpoint; None where nothing does."""
     view = app.view_functions[endpoint]
     resource = getattr(view, "view_class", None)
-    target = view if resource is None else getattr(resource, method.lower().replace("head", "get"), None)
+    target = view if resource is None else getattr(resource, "get" if method == "HEAD" else method.lower(), None)
     return getattr(target, "operation", None)
 
 
-def document(app: Flask) -> dict[str, Any]:
-    """Return the OpenAPI document of `app`."""
-    return {"openapi": "3.1.0", "info": {"title": "Madang", "version": "0"}, "paths": {}}
+def record_type(app: Flask, endpoint: str) -> type[Record] | None:
+    """Return the record type that an endpoint serves, None for any other endpoint."""
+    found: type[Record] | None = app.extensions["madang.record_types"].get(endpoint)
+    return found
+
+
+# --- The document ----------------------------------------------------------------------------------------------------
+
+HEADERS: Mapping[str, str] = {
+    "X-Request-ID": "the id of the request: the client's own, or a new one",
+    "ETag": "the revision of the record, in quotes",
+    "Location": "the path of what was made",
+    "Link": 'the next page, with rel="next"',
+    "Allow": "the methods that the path has",
+    "Retry-After": "seconds to wait",
+    "WWW-Authenticate": "the scheme that is asked for",
+    "Idempotent-Replayed": "`true` when this is the kept answer to an earlier request",
+}
+PROBLEM_HEADERS = {401: ["WWW-Authenticate"], 405: ["Allow"], 429: ["Retry-After"], 503: ["Retry-After"]}
+
+PARAMETERS: Mapping[str, Json] = {
+    "where": {"type": "string", "contentMediaType": "application/json", "examples": ['{"pinned": true}']},
+    "sort": {"type": "string"},
+    "limit": {"type": "integer", "minimum": 1, "maximum": query.LIMIT, "default": query.DEFAULT_LIMIT},
+    "cursor": {"type": "string"},
+    "fields": {"type": "string", "examples": ["title,updated_at"]},
+    "expand": {"type": "string"},
+    "count": {"type": "boolean", "default": False},
+    "search": {"type": "string", "minLength": 1, "maxLength": 500},
+    "scope": {"type": "string", "default": "mine,shared", "examples": ["mine", "mine,shared,public"]},
+}
+PARAMETER_TEXTS: Mapping[str, str] = {
+    "where": "Which records, as JSON.",
+    "sort": "The order; null is lowest, ties end on the id.",
+    "limit": "Most records of a page.",
+    "cursor": "The `next` of an earlier answer to the same query.",
+    "fields": "Send the id and these fields only, with commas.",
+    "expand": "Send these references as the records that they point to, with commas.",
+    "count": "Add the exact `total`.",
+    "search": "Full-text search, best match first; in the own records only.",
+    "scope": "`mine`, `shared`, `public`, or several with commas.",
+}
+
+PROBLEM: Json = {
+    "type": "object",
+    "description": "An error (RFC 9457).",
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "enum": [problem.code for problem in all_problems()]},
+        "detail": {"type": "string"},
+        "request_id": {"type": "string"},
+        "errors": {"type": "array", "items": {"$ref": "#/components/schemas/Cause"}},
+    },
+    "required": ["type", "title", "status", "code", "detail", "request_id"],
+}
+CAUSE: Json = {
+    "type": "object",
+    "description": "One of several causes, with its place in the request.",
+    "properties": {
+        "pointer": {"type": "string", "format": "json-pointer"},
+        "parameter": {"type": "string"},
+        "code": {"type": "string"},
+        "detail": {"type": "string"},
+    },
+    "required": ["code", "detail"],
+}
+
+
+def document(app: Flask) -> Json:
+    """Return the OpenAPI document of every route of `app`."""
+    spec = APISpec(
+        title="Madang",
+        version=own_version(),
+        openapi_version="3.1.0",
+        info={"description": "Accounts, tokens and app data for mobile apps.", "license": {"name": "Apache-2.0"}},
+    )
+    spec.components.schema("Problem", PROBLEM)
+    spec.components.schema("Cause", CAUSE)
+    spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})
+    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
+        described = dict(operations(app, spec, rule))
+        if described:
+            spec.path(path_of(rule), operations=described, parameters=path_parameters(rule))
+    made: Json = spec.to_dict()
+    return made
+
+
+def own_version() -> str:
+    """Return the version of the service; a checkout that is not installed has none."""
+    try:
+        return version("madang")
+    except PackageNotFoundError:
+        return "0.1.0"
+
+
+def path_of(rule: Rule) -> str:
+    """Return the path template of a route."""
+    return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule).rstrip("/")
+
+
+def path_parameters(rule: Rule) -> list[Json]:
+    """Return the parameters in the path of a route."""
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in sorted(rule.arguments)
+    ]
+
+
+def operations(app: Flask, spec: APISpec, rule: Rule) -> Iterator[tuple[str, Json]]:
+    """Yield each method of a route with its description."""
+    for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+        found = operation_of(app, rule.endpoint, method)
+        if found is not None:
+            yield method.lower(), Describer(app, spec, rule, method, found).describe()
+
+
+@dataclass(frozen=True, slots=True)
+class Describer:
+    """Describes one operation; schemas that have a name go to the components of `spec`."""
+
+    app: Flask
+    spec: APISpec
+    rule: Rule
+    method: str
+    operation: Operation
+
+    def describe(self) -> Json:
+        """Return the OpenAPI operation object."""
+        described: Json = {
+            "summary": self.operation.summary,
+            "operationId": "-".join(re.findall(r"\w+", f"{self.method.lower()} {path_of(self.rule)}")),
+            "tags": [self.tag()],
+            "security": [] if self.operation.public else [{"bearer": []}],
+            "parameters": list(self.parameters()),
+            "responses": {**self.answers(), **self.problems()},
+        }
+        if self.operation.body is not None:
+            content = {"application/json": {"schema": self.schema(self.operation.body)}}
+            described["requestBody"] = {"required": not self.operation.optional_body, "content": content}
+        return described
+
+    def tag(self) -> str:
+        """Return the group that the operation is shown in."""
+        parts = self.rule.rule.strip("/").split("/")
+        return parts[1] if parts[0] == "v1" else parts[0].split(".")[0]
+
+    def parameters(self) -> Iterator[Json]:
+        """Yield the parameters in the query string and the headers."""
+        for name in sorted(self.operation.parameters):
+            yield {"name": name, "in": "query", "description": PARAMETER_TEXTS[name], "schema": self.parameter(name)}
+        yield header(
+            "X-Request-ID", {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}, "your own id of this request"
+        )
+        if self.operation.conditional:
+            yield header("If-Match", {"type": "string"}, "only if the record is at this ETag")
+        if 304 in self.operation.answer:
+            yield header("If-None-Match", {"type": "string"}, "only if the record is no longer at this ETag")
+        if self.method == "PUT" and self.operation.conditional:
+            yield header("If-None-Match", {"const": "*"}, "only if there is no record with this id")
+
+    def parameter(self, name: str) -> Json:
+        """Return the JSON Schema of a query parameter, narrowed to what the record type has."""
+        record = record_type(self.app, self.rule.endpoint)
+        if name == "sort" and record is not None:
+            return {"type": "string", "enum": record._meta["sorts"], "default": "-updated_at"}
+        return PARAMETERS[name]
+
+    def answers(self) -> Json:
+        """Return the answers of success by status."""
+        return {
+            str(status): {
+                "description": "No change" if status == 304 else "Done",
+                "headers": headers(self.operation.headers.get(status, ())),
+                **({} if body is None else {"content": {self.operation.media_type: {"schema": self.schema(body)}}}),
+            }
+            for status, body in self.operation.answer.items()
+        }
+
+    def problems(self) -> Json:
+        """Return the answers of failure by status."""
+        by_status: dict[int, list[type[Problem]]] = {}
+        for problem in all_problems():
+            if problem.code in self.codes():
+                by_status.setdefault(problem.status, []).append(problem)
+        content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        return {
+            str(status): {
+                "description": " ".join(f"`{problem.code}`: {problem.meaning}" for problem in found),
+                "headers": headers(PROBLEM_HEADERS.get(status, ())),
+                "content": content,
+            }
+            for status, found in by_status.items()
+        }
+
+    def codes(self) -> set[str]:
+        """Return the problem codes that the operation may answer."""
+        found = {"internal_error", "bad_parameter", "bad_request", "database_unavailable", *self.operation.problems}
+        if not self.operation.public:
+            found |= {"not_authenticated", "token_expired"}
+        if self.operation.body is not None:
+            found |= {"malformed_json", "unsupported_media_type", "validation_failed", "too_large"}
+        if "where" in self.operation.parameters:
+            found |= {"bad_query"}
+        if self.rule.arguments:
+            found |= {"not_found"}
+        if self.operation.conditional:
+            found |= {"revision_mismatch", "forbidden"}
+        if record_type(self.app, self.rule.endpoint) is not None and self.method in ("POST", "PUT"):
+            found |= {"already_exists"}
+        return found
+
+    def schema(self, kind: Any) -> Json:
+        """Return the JSON Schema, or the reference to it, of a body."""
+        if isinstance(kind, dict):
+            return kind
+        if isinstance(kind, str):
+            return self.of_record(kind)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return self.named(kind.__name__, kind.model_json_schema())
+        if isinstance(kind, type):
+            return self.named(kind.__name__, schema.object_schema(kind, "read"))
+        return self.schema(kind(self.app.config))
+
+    def of_record(self, purpose: Any) -> Json:
+        """Return the reference to the schema of the route's record type, or of a document, for a purpose."""
+        record = record_type(self.app, self.rule.endpoint)
+        assert record is not None  # noqa: S101  purposes are named by the record resources only
+        if purpose == "page":
+            return self.named(f"{record.__name__}Page", page(self.of_record("read")))
+        name = record.__name__ + {"read": "", "create": "Create", "patch": "Patch"}[purpose]
+        return self.named(name, schema.object_schema(record, purpose))
+
+    def named(self, name: str, made: Json) -> Json:
+        """Return the reference to a schema among the components, put there at its first use."""
+        if name not in self.spec.components.schemas:
+            self.spec.components.schema(name, made)
+        return {"$ref": f"#/components/schemas/{name}"}
+
+
+def header(name: str, made: Json, text: str) -> Json:
+    """Return a request header."""
+    return {"name": name, "in": "header", "required": False, "description": text, "schema": made}
+
+
+def headers(names: Iterable[str]) -> Json:
+    """Return the headers of an answer: those named, and the one that every answer has."""
+    return {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in ("X-Request-ID", *names)}
+
+
+def page(item: Json) -> Json:
+    """Return the JSON Schema of a page of `item`s."""
+    return {
+        "type": "object",
+        "properties": {
+            "items": {"type": "array", "items": item},
+            "next": {"type": ["string", "null"], "description": "cursor of the next page, null on the last"},
+            "total": {"type": "integer", "description": "how many there are in all, with `count=true`"},
+        },
+        "required": ["items", "next"],
+        "additionalProperties": False,
+    }

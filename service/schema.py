@@ -332,7 +332,29 @@ def object_schema(document: Document, purpose: Purpose) -> dict[str, Any]:
     required = list(fields) if purpose == "read" else [name for name, field in fields.items() if is_required(field)]
     if required and purpose != "patch":
         schema["required"] = required
+    if purpose == "patch":
+        schema["properties"] |= operator_schemas(fields)
     return schema
+
+
+def operator_schemas(fields: Mapping[str, BaseField]) -> dict[str, Any]:
+    """Return the JSON Schema of each update operator that some of the `fields` take."""
+    found: dict[str, Any] = {}
+    for name, field in fields.items():
+        for operator in sorted(meaning(field).update) if not getattr(field, "read_only", False) else ():
+            operators = found.setdefault(operator, {"type": "object", "properties": {}, "additionalProperties": False})
+            operators["properties"][name] = operand_schema(field)
+    return found
+
+
+def operand_schema(field: BaseField) -> dict[str, Any]:
+    """Return the JSON Schema of what an update operator takes for `field`: a value, or for a list one or several."""
+    if not isinstance(field, me.ListField):
+        return value_of(field, False).json_schema()
+    entry = value_schema(field.field, "create")
+    each = {"type": "array", "items": entry}
+    several = {"type": "object", "properties": {"each": each}, "required": ["each"], "additionalProperties": False}
+    return {"anyOf": [entry, several]}
 
 
 def field_schema(field: BaseField, purpose: Purpose) -> dict[str, Any]:

@@ -22,18 +22,23 @@ PUBLIC_FIELDS = ("id", "username", "display_name")
 PASSWORD = {"type": "string", "minLength": MIN_LENGTH, "maxLength": MAX_LENGTH, "format": "password"}
 
 
-def sign_up_schema() -> dict[str, Any]:
+def sign_up_schema(_config: Any) -> dict[str, Any]:
     """Return the JSON Schema of a sign-up: an account with a password."""
     account = schema.object_schema(Account, "create")
     properties = {**account["properties"], "password": PASSWORD}
     return {**account, "properties": properties, "required": [*account["required"], "password"]}
 
 
-def public_schema() -> dict[str, Any]:
+def public_schema(_config: Any) -> dict[str, Any]:
     """Return the JSON Schema of the public part of an account."""
     account = schema.object_schema(Account, "read")
     properties = {name: account["properties"][name] for name in PUBLIC_FIELDS}
     return {**account, "properties": properties, "required": list(PUBLIC_FIELDS)}
+
+
+def change_schema(_config: Any) -> dict[str, Any]:
+    """Return the JSON Schema of a change of the own account."""
+    return schema.object_schema(Account, "patch")
 
 
 class AccountList(Resource):
@@ -90,7 +95,7 @@ class OwnAccount(Resource):
         """Return the own account."""
         return schema.dump(Account, own_account())
 
-    @operation("Change the own account", body="patch", answer={200: Account})
+    @operation("Change the own account", body=change_schema, answer={200: Account})
     def patch(self) -> dict[str, Any]:
         """Change display name and e-mail address."""
         update = patch.parse(Account, json_body()).update

@@ -33,8 +33,11 @@ def metrics() -> Response:
 
 @operation("Get this document", public=True, answer={200: {"type": "object"}})
 def openapi() -> Response:
-    """Return the OpenAPI document."""
-    return jsonify(document(current_app))
+    """Return the OpenAPI document; it is the same for as long as the app lives."""
+    known = current_app.extensions
+    if "madang.openapi" not in known:
+        known["madang.openapi"] = document(current_app)
+    return jsonify(known["madang.openapi"])
 
 
 @operation("Read about the problem codes", public=True, answer={200: {"type": "string"}}, media_type="text/html")
