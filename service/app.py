@@ -52,6 +52,7 @@ def create_app(settings: Mapping[str, Any]) -> Flask:
     app.config.from_mapping(settings)
     app.app_ctx_globals_class = Globals
     app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
     for init_app in STEPS:
         init_app(app)
     return app
@@ -94,6 +95,9 @@ def handle_errors(app: Flask) -> None:
 
 def problem_response(error: Exception) -> Response:
     """Return the problem document of any exception."""
+    if database.active.get() and database.is_conflict(error):
+        # Not an answer yet: the transaction around this request is tried again.
+        raise error
     problem = as_problem(error)
     if problem.status == 500:
         observability.log.error("internal_error", request_id=g.request_id, exc_info=error)

@@ -1,10 +1,12 @@
 """The connection to MongoDB: how it is opened, how long it may take, and what its errors mean to a client."""
 
-from typing import Any
+from collections.abc import Callable
+from contextvars import Context, ContextVar
+from typing import Any, TypeVar, cast
 
 import mongoengine
 import mongomock
-from bson.errors import InvalidDocument
+import pymongo
 from flask import Flask
 from flask_mongoengine import MongoEngine
 from mongoengine.connection import get_connection
@@ -17,7 +19,7 @@ from pymongo.errors import (
     WaitQueueTimeoutError,
 )
 
-from service.errors import AlreadyExists, DatabaseUnavailable, Problem, TooLarge
+from service.errors import AlreadyExists, DatabaseUnavailable, NotSupported, Problem, TooLarge
 from service.observability import CommandTimes, PoolGauge
 
 MEMORY = "memory://"
@@ -34,7 +36,11 @@ def init_app(app: Flask) -> None:
 
 
 def connection_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `mongoengine.connect`. Every operation has a deadline (`timeoutMS`)."""
+    """Return the arguments of `mongoengine.connect`. Every operation has a deadline (`timeoutMS`).
+
+    The write concern is the server's default, a majority since MongoDB 5: named here, PyMongo 4.20 would send it inside
+    of transactions too, where the server refuses it.
+    """
     uri = config["MONGODB_URI"]
     if is_memory(uri):
         return {"host": "mongodb://localhost", "db": "madang", "mongo_client_class": mongomock.MongoClient}
@@ -47,7 +53,6 @@ def connection_settings(config: dict[str, Any]) -> dict[str, Any]:
         "maxPoolSize": config["MONGODB_POOL_SIZE"],
         "retryWrites": True,
         "retryReads": True,
-        "w": "majority",
         "appname": "madang",
         "event_listeners": [CommandTimes(), PoolGauge()],
     }
@@ -69,6 +74,43 @@ def is_writable() -> bool:
         return False
 
 
+Result = TypeVar("Result")
+
+active: ContextVar[bool] = ContextVar("transaction", default=False)
+"""Whether this thread's operations are part of a transaction."""
+
+
+def transaction(work: Callable[[], Result], seconds: float) -> Result:
+    """Do `work` in one MongoDB transaction and return its result; inside another transaction, as a part of that.
+
+    It is tried again, as MongoDB's driver asks, when the server says that the conflict passes, for as long as
+    `seconds`. Every operation of this thread belongs to it, without being told. An exception undoes all.
+
+    Raises `NotSupported` on mongomock.
+    """
+    client = get_connection()
+    if isinstance(client, mongomock.MongoClient):
+        raise NotSupported("transactions need a real MongoDB")
+    if active.get():
+        return work()
+    token = active.set(True)
+    try:
+        with pymongo.timeout(seconds), client.start_session() as session, session.bind():
+            return cast(Result, session.with_transaction(lambda _session: work()))
+    finally:
+        active.reset(token)
+
+
+def outside(work: Callable[..., Result], *args: Any) -> Result:
+    """Do `work` outside the transaction of this thread, if there is one: one that failed takes no operation."""
+    return Context().run(work, *args)
+
+
+def is_conflict(error: Exception) -> bool:
+    """Tell whether a transaction has to be tried again as a whole."""
+    return isinstance(error, PyMongoError) and error.has_error_label("TransientTransactionError")
+
+
 def disconnect() -> None:
     """Close every connection, so that another app of this process can connect elsewhere."""
     mongoengine.disconnect_all()
@@ -80,8 +122,8 @@ def problem(error: Exception) -> Problem | None:
         return AlreadyExists("the id is taken")
     if isinstance(error, DocumentTooLarge) or getattr(error, "code", None) in TOO_LARGE_CODES:
         return TooLarge("the record would be larger than MongoDB stores")
-    if isinstance(error, InvalidDocument):
-        return None
+    if isinstance(error, NotImplementedError):
+        return NotSupported("mongomock cannot do this; it needs a real MongoDB")
     if isinstance(error, PyMongoError) and is_passing(error):
         return DatabaseUnavailable()
     return None

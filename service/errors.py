@@ -202,6 +202,31 @@ class ValidationFailed(Problem):
         super().__init__("1 field is not valid" if len(causes) == 1 else f"{len(causes)} fields are not valid", causes)
 
 
+class RequestInProgress(Problem):
+    """Another request with the same idempotency key is running."""
+
+    status, code, title = 409, "request_in_progress", "Request in progress"
+    meaning = "An earlier request with this idempotency key is still running. Retry after `Retry-After` seconds."
+
+    def __init__(self) -> None:
+        """Ask for a retry in a second."""
+        super().__init__("an earlier request with this key is still running", headers={"Retry-After": "1"})
+
+
+class IdempotencyMismatch(Problem):
+    """The idempotency key was used for another request."""
+
+    status, code, title = 422, "idempotency_mismatch", "Idempotency mismatch"
+    meaning = "This idempotency key came with another request before. Make a new key for each new request."
+
+
+class FailedDependency(Problem):
+    """Another request of the same atomic batch failed."""
+
+    status, code, title = 424, "failed_dependency", "Failed dependency"
+    meaning = "Another request of this atomic batch failed, so this one was undone or not tried."
+
+
 class TooManyRequests(Problem):
     """A limit on how often is reached."""
 
@@ -211,6 +236,13 @@ class TooManyRequests(Problem):
     def __init__(self, detail: str | None = None, retry_after: int = 1) -> None:
         """Tell in whole seconds when the next try may succeed."""
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
+
+
+class NotSupported(Problem):
+    """The database in use has no such feature: mongomock."""
+
+    status, code, title = 501, "not_supported", "Not supported"
+    meaning = "The service runs without a real MongoDB (`--memory`), which this needs."
 
 
 class DatabaseUnavailable(Problem):

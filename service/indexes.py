@@ -10,7 +10,7 @@ from pymongo import ASCENDING, GEOSPHERE, TEXT, IndexModel
 from pymongo.errors import OperationFailure
 
 from service import query, schema
-from service.documents import RECORDS, Account, Session
+from service.documents import RECORDS, Account, KeptAnswer, Session
 from service.documents.record import Record
 from service.fields import meaning
 from service.query import InvalidDocument
@@ -88,7 +88,7 @@ def declared(document: Any) -> list[IndexModel]:
 
 def documents() -> list[Any]:
     """Return every document class of the service that has a collection."""
-    return [Account, Session, *RECORDS]
+    return [Account, Session, KeptAnswer, *RECORDS]
 
 
 def changes() -> list[Change]:

@@ -26,7 +26,8 @@ class Operation:
     `body` and the values of `answer` are a purpose of the record type ("create", "patch", "read", "page"), a document
     class, a pydantic model, a JSON Schema, or a function from the settings to one of these; None is no body.
     `parameters` are the query parameters; any other is refused. `headers` are those of an answer. `conditional` takes
-    `If-Match`. `public` needs no token. `problems` are codes beyond those that follow from the rest.
+    `If-Match`. `public` needs no token. `problems` are codes beyond those that follow from the rest. `bounded` tells
+    whether the work of the request at hand is small enough for one transaction.
     """
 
     summary: str
@@ -39,6 +40,7 @@ class Operation:
     public: bool = False
     problems: Iterable[str] = ()
     media_type: str = "application/json"
+    bounded: Callable[[], bool] = lambda: True
 
 
 def operation(summary: str, **about: Any) -> Callable[[Method], Method]:

@@ -5,6 +5,7 @@ The way of working is Flask-JWT's: `authenticate(username, password)` and `ident
 """
 
 import hashlib
+import hmac
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -159,8 +160,12 @@ class Security:
         self.hashing = Hashing(config["PASSWORD_HASHING_LIMIT"])
         self.session_life = seconds(config["JWT_REFRESH_EXPIRATION_DELTA"])
         self.identities: Recent[tuple[float, Identity]] = Recent(KNOWN_SESSIONS)
-        first = next(iter(self.tokens.keys.values()))
-        self.cursor_key = hashlib.sha256(b"madang cursor\0" + first.encode()).digest()
+        self.secret: str = config["SECRET_KEY"] or next(iter(self.tokens.keys.values()))
+        self.cursor_key = self.derived_key("cursor")
+
+    def derived_key(self, purpose: str) -> bytes:
+        """Return a key of 32 bytes for one `purpose`, so that no two uses share one (RFC 8725, section 3.12)."""
+        return hmac.digest(self.secret.encode(), f"madang {purpose}".encode(), "sha256")
 
 
 def init_app(app: Flask) -> None:

@@ -13,7 +13,6 @@ from mongoengine.connection import get_connection
 import settings
 from service import app as application
 from service import database, indexes, mongod
-from service.documents import RECORDS, Account, Session
 from tests.client import Person, Phone
 
 
@@ -62,7 +61,7 @@ def shared_app(test_settings: dict[str, Any]) -> Iterator[Flask]:
 def app(shared_app: Flask) -> Iterator[Flask]:
     """The shared app on an empty database."""
     yield shared_app
-    for document in (Account, Session, *RECORDS):
+    for document in indexes.documents():
         document._get_collection().delete_many({})
     security = shared_app.extensions["madang.security"]
     security.tokens.verified.entries.clear()

@@ -1,5 +1,6 @@
 """The route table: every resource of the service on one page."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import flask_restful
@@ -9,10 +10,12 @@ from flask_swagger_ui import get_swaggerui_blueprint
 from service.context import g
 from service.documents import RECORDS
 from service.errors import BadParameter, Cause
+from service.idempotency import once
 from service.openapi import operation, operation_of
 from service.resources import system
 from service.resources.accounts import AccountList, OwnAccount, PublicAccount
 from service.resources.auth import Login, login_arguments
+from service.resources.batch import Batch
 from service.resources.records import RecordItem, RecordList
 from service.security import identify
 
@@ -32,6 +35,20 @@ class Api(flask_restful.Api):
         return response
 
 
+class RetriedApi(Api):
+    """The resources whose writes a client may send again."""
+
+    def output(self, resource: Callable[..., Any]) -> Callable[..., Response]:
+        """Wrap a resource so that a write with an idempotency key is done once."""
+        return once(super().output(resource), is_bounded)
+
+
+def is_bounded() -> bool:
+    """Tell whether the work of the request at hand is small enough for one transaction."""
+    asked = operation_of(current_app, cast(str, request.endpoint), request.method)
+    return asked is None or asked.bounded()
+
+
 def init_app(app: Flask) -> None:
     """Give `app` its routes, each guarded by what its operation says."""
     app.extensions["madang.login"] = login_arguments(app.config)
@@ -39,10 +56,11 @@ def init_app(app: Flask) -> None:
     app.before_request(admit)
 
     blueprint = Blueprint("v1", __name__, url_prefix="/v1")
-    v1 = Api(blueprint)
+    v1 = RetriedApi(blueprint)
     v1.add_resource(AccountList, "/accounts", endpoint="accounts")
     v1.add_resource(OwnAccount, "/accounts/me", endpoint="own-account")
     v1.add_resource(PublicAccount, "/accounts/<id>", endpoint="account")
+    v1.add_resource(Batch, "/batch", endpoint="batch")
     for document in RECORDS:
         name = document._meta["collection"]
         kwargs = {"document": document}

@@ -108,7 +108,9 @@ class OwnAccount(Resource):
         )
         return schema.dump(Account, there(account))
 
-    @operation("Delete the own account", answer={204: None}, problems=["reauthentication_required"])
+    @operation(
+        "Delete the own account", answer={204: None}, problems=["reauthentication_required"], bounded=lambda: False
+    )
     def delete(self) -> tuple[None, int]:
         """Delete the account with all that it owns. It asks for a login of the last five minutes."""
         if time.time() - current_identity.auth_time > RECENT_LOGIN_SECONDS:

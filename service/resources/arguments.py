@@ -73,7 +73,7 @@ def json_body() -> Any:
     Raises `UnsupportedMediaType` when it is not sent as JSON, `MalformedJson` when it cannot be read, and
     `ValidationFailed` where a string holds NUL, which other software would take for its end.
     """
-    data = request.get_data(cache=False)
+    data = request.get_data()
     if data and request.mimetype not in JSON_TYPES:
         raise UnsupportedMediaType("send JSON with `Content-Type: application/json`")
     try:

@@ -9,7 +9,7 @@ from flask import current_app, request
 from flask_restful import Resource
 from pymongo.errors import DuplicateKeyError
 
-from service import query, schema
+from service import database, query, schema
 from service.documents import Record
 from service.documents.record import Raw
 from service.errors import (
@@ -155,7 +155,8 @@ class RecordItem(RecordResource):
         try:
             return self.document.put({"_id": id, **scope("write", self.document)}, content, str(current_identity))
         except DuplicateKeyError:
-            if find(self.document, "read", id):
+            # In a transaction a duplicate has undone it already, and nothing more can be read in it.
+            if database.outside(self.document.stored().find_one, {"_id": id, **scope("read", self.document)}):
                 raise Forbidden("you may read this record, but not write it") from None
             raise AlreadyExists("the id is taken") from None
 

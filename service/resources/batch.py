@@ -1,0 +1,191 @@
+"""Many requests in one: each as if it had been sent alone, or all of them or none."""
+
+from io import BytesIO
+from typing import Any, Literal, Self, cast
+from urllib.parse import unquote_to_bytes
+
+import orjson
+from flask import Response, current_app, request
+from flask_restful import Resource
+from pydantic import Field, field_validator, model_validator
+
+from service import database
+from service.context import g
+from service.errors import FailedDependency
+from service.fields import wrong
+from service.idempotency import DERIVED_KEY, METHODS, Undone
+from service.openapi import operation
+from service.resources.arguments import Arguments, json_object, take
+
+MOST = 50
+HEADERS = ("If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID")
+"""Headers that a request in a batch may have; who sends it is who sends the batch."""
+SENT_HEADERS = (
+    *("Content-Type", "ETag", "Location", "Link", "Allow", "Retry-After", "WWW-Authenticate"),
+    *("X-Request-ID", "Idempotent-Replayed"),
+)
+KEPT_ENVIRONMENT = frozenset(
+    {"HTTP_AUTHORIZATION", "HTTP_HOST", "REMOTE_ADDR", "SCRIPT_NAME", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL"}
+)
+
+
+class BatchRequest(Arguments):
+    """One request of a batch."""
+
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+    path: str = Field(max_length=8000, description="under /v1, with its query string")
+    body: Any = None
+    headers: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("path")
+    @classmethod
+    def is_in_api(cls, path: str) -> str:
+        """Refuse a path that leads elsewhere, or to a batch in a batch."""
+        plain = path.partition("?")[0]
+        if not plain.startswith("/v1/") or plain.rstrip("/") == "/v1/batch" or not path.isascii():
+            raise wrong("not_allowed", "a path under /v1 in ASCII, but not /v1/batch")
+        return path
+
+    @field_validator("headers")
+    @classmethod
+    def are_known(cls, headers: dict[str, str]) -> dict[str, str]:
+        """Refuse a header that would not have the effect that it has in a request of its own."""
+        known = {name.lower(): name for name in HEADERS}
+        printable = all(value.isprintable() for value in headers.values())
+        if not printable or not {name.lower() for name in headers} <= set(known):
+            raise wrong("not_allowed", f"printable headers out of {', '.join(HEADERS)}")
+        return {known[name.lower()]: value for name, value in headers.items()}
+
+
+class BatchArguments(Arguments):
+    """Requests to answer in order."""
+
+    requests: list[BatchRequest] = Field(max_length=MOST)
+    atomic: bool = Field(default=False, description="all or none, in one transaction")
+
+    @model_validator(mode="after")
+    def have_one_key(self) -> Self:
+        """Refuse a key inside of what is done or undone as a whole."""
+        if self.atomic and any("Idempotency-Key" in part.headers for part in self.requests):
+            raise wrong("not_allowed", "the idempotency key of an atomic batch stands on the batch itself")
+        return self
+
+
+class BatchResponse(Arguments):
+    """The answer to one request of a batch."""
+
+    status: int
+    headers: dict[str, str]
+    body: Any
+
+
+class BatchAnswer(Arguments):
+    """The answers, in the order of the requests."""
+
+    responses: list[BatchResponse]
+
+
+def is_atomic() -> bool:
+    """Tell whether the batch at hand is one transaction."""
+    return json_object().get("atomic") is True
+
+
+class Batch(Resource):
+    """Where many requests are sent at once."""
+
+    @operation(
+        "Send several requests at once",
+        body=BatchArguments,
+        answer={200: BatchAnswer},
+        problems=["not_supported"],
+        bounded=is_atomic,
+    )
+    def post(self) -> Response:
+        """Answer each request in order; with `atomic`, the first failure undoes all."""
+        sent = take(BatchArguments)
+        if not sent.atomic:
+            return together([answer(part, index) for index, part in enumerate(sent.requests)])
+        try:
+            return database.transaction(lambda: all_or_none(sent.requests), current_app.config["MONGODB_TIMEOUT"])
+        except Undone as undone:
+            if database.active.get():
+                # The transaction is that of the batch's own idempotency key: it has to be undone as a whole.
+                raise
+            return undone.response
+
+
+def together(answers: list[dict[str, Any]]) -> Response:
+    """Return the answer to the batch; it is one about the moment when one of its parts is."""
+    response = cast(Response, current_app.json.response({"responses": answers}))
+    waits = [int(part["headers"]["Retry-After"]) for part in answers if "Retry-After" in part["headers"]]
+    if waits:
+        response.headers["Retry-After"] = str(max(waits))
+    return response
+
+
+def all_or_none(requests: list[BatchRequest]) -> Response:
+    """Return the answers to requests of one transaction; raises `Undone` with the answers when one fails."""
+    done: list[dict[str, Any]] = []
+    for index, part in enumerate(requests):
+        response = answer(part, index)
+        if response["status"] >= 400:
+            missed = undone(index)
+            raise Undone(together([*[missed] * index, response, *[missed] * (len(requests) - index - 1)]))
+        done.append(response)
+    return together(done)
+
+
+def undone(index: int) -> dict[str, Any]:
+    """Return the answer to a request that was undone, or not tried, because the one at `index` failed."""
+    problem = FailedDependency(f"request {index} of the batch failed, so nothing was done")
+    headers = {"Content-Type": "application/problem+json"}
+    return {"status": problem.status, "headers": headers, "body": problem.as_dict(g.request_id)}
+
+
+def answer(part: BatchRequest, index: int) -> dict[str, Any]:
+    """Return the answer to one request: the app's own dispatch, as for a request that comes alone."""
+    request_id, started = g.request_id, g.started
+    try:
+        with current_app.request_context(environment(part, index, request_id)):
+            response = current_app.full_dispatch_request()
+            body = response.get_data()
+    finally:
+        g.request_id, g.started = request_id, started
+    headers = {name: response.headers[name] for name in SENT_HEADERS if name in response.headers}
+    return {"status": response.status_code, "headers": headers, "body": decoded(response, body)}
+
+
+def decoded(response: Response, body: bytes) -> Any:
+    """Return the body of an answer: JSON as it is, None for none, anything else as text."""
+    if not body:
+        return None
+    return orjson.loads(body) if (response.mimetype or "").endswith("json") else body.decode()
+
+
+def environment(part: BatchRequest, index: int, request_id: str) -> dict[str, Any]:
+    """Return the WSGI environment of one request: its own path and headers, and the batch's client and token."""
+    body = b"" if part.body is None else orjson.dumps(part.body)
+    path, _, query = part.path.partition("?")
+    headers = {"X-Request-ID": f"{request_id[:60]}.{index}", **part.headers}
+    outer = request.environ
+    made = {name: outer[name] for name in outer if name in KEPT_ENVIRONMENT or name.startswith("wsgi.")}
+    made |= {
+        "REQUEST_METHOD": part.method,
+        "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
+        "QUERY_STRING": query,
+        "CONTENT_LENGTH": str(len(body)),
+        "CONTENT_TYPE": "application/json" if body else "",
+        "wsgi.input": BytesIO(body),
+    }
+    made |= {"HTTP_" + name.upper().replace("-", "_"): value for name, value in headers.items()}
+    if (key := derived_key(part, index)) is not None:
+        made[DERIVED_KEY] = key
+    return made
+
+
+def derived_key(part: BatchRequest, index: int) -> str | None:
+    """Return the key of a write in a batch that has a key, so that a batch cut short goes on where it was cut."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None or part.method not in METHODS or "Idempotency-Key" in part.headers or database.active.get():
+        return None
+    return f"{key}\0{index}"

@@ -1,0 +1,171 @@
+"""A retry never doubles a write."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from flask import Flask
+
+from service.documents import KeptAnswer, Note
+from service.documents.record import now
+from tests.client import PASSWORD, Person, Phone
+
+KEY = {"Idempotency-Key": "4f6c"}
+
+
+def test_a_retry_gets_the_first_answer_and_makes_no_second_record(ada: Person) -> None:
+    first = ada.post("/v1/notes", {"title": "once"}, headers=KEY)
+    second = ada.post("/v1/notes", {"title": "once"}, headers=KEY)
+    assert (second.status_code, second.data) == (201, first.data)
+    assert second.headers["Idempotent-Replayed"] == "true"
+    assert "Idempotent-Replayed" not in first.headers
+    assert [second.headers[name] for name in ("ETag", "Location", "Content-Type")] == [
+        first.headers[name] for name in ("ETag", "Location", "Content-Type")
+    ]
+    assert Note.stored().count_documents({}) == 1
+
+
+def test_an_increment_is_done_once(ada: Person) -> None:
+    note = ada.make_note()
+    for _ in range(3):
+        answer = ada.patch(f"/v1/notes/{note['id']}", {"$inc": {"priority": 1}}, headers=KEY)
+        assert answer.json["priority"] == 1
+    assert ada.get(f"/v1/notes/{note['id']}").json["revision"] == 2
+
+
+def test_a_delete_is_answered_the_same_twice(ada: Person) -> None:
+    note = ada.make_note()
+    answers = [ada.delete(f"/v1/notes/{note['id']}", headers=KEY) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [204, 204]
+
+
+def test_a_replace_is_done_once(ada: Person) -> None:
+    answers = [ada.put("/v1/notes/n1", {"title": "x"}, headers=KEY) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert ada.get("/v1/notes/n1").json["revision"] == 1
+
+
+@pytest.mark.parametrize(("body", "status"), [({"title": ""}, 422), ({"title": "x", "id": "taken"}, 409)])
+def test_a_refusal_is_kept_too(ada: Person, body: dict, status: int) -> None:
+    ada.make_note(id="taken")
+    first = ada.post("/v1/notes", body, headers=KEY)
+    ada.delete("/v1/notes/taken")
+    second = ada.post("/v1/notes", body, headers=KEY)
+    assert (first.status_code, second.status_code) == (status, status)
+    assert second.headers["Idempotent-Replayed"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "headers"),
+    [
+        ("POST", "/v1/notes", {"title": "other"}, {}),
+        ("PUT", "/v1/notes", {"title": "one"}, {}),
+        ("POST", "/v1/notebooks", {"title": "one"}, {}),
+        ("POST", "/v1/notes", {"title": "one"}, {"If-Match": '"1"'}),
+    ],
+)
+def test_the_same_key_on_another_request_is_a_mismatch(ada: Person, method, path, body, headers) -> None:
+    ada.post("/v1/notes", {"title": "one"}, headers=KEY)
+    answer = ada.send(method, path, body, headers={**KEY, **headers})
+    assert answer.status_code == 405 if method == "PUT" else answer.json["code"] == "idempotency_mismatch"
+
+
+def test_keys_are_the_accounts_own(ada: Person, bob: Person) -> None:
+    ada.post("/v1/notes", {"title": "one"}, headers=KEY)
+    assert "Idempotent-Replayed" not in bob.post("/v1/notes", {"title": "one"}, headers=KEY).headers
+    assert Note.stored().count_documents({}) == 2
+
+
+def test_a_key_is_forgotten_after_a_day(ada: Person) -> None:
+    ada.post("/v1/notes", {"title": "one"}, headers=KEY)
+    KeptAnswer._get_collection().update_many({}, {"$set": {"expires_at": now() - timedelta(seconds=1)}})
+    ada.post("/v1/notes", {"title": "two"}, headers=KEY)
+    assert Note.stored().count_documents({}) == 2
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "schlüssel"])
+def test_a_key_is_printable_ascii(ada: Person, key: str) -> None:
+    assert ada.post("/v1/notes", {"title": "x"}, headers={"Idempotency-Key": key}).status_code == 400
+
+
+def test_a_read_takes_no_notice_of_a_key(ada: Person) -> None:
+    ada.get("/v1/notes", headers=KEY)
+    assert KeptAnswer._get_collection().count_documents({}) == 0
+
+
+def test_a_sign_up_is_answered_the_same_twice(phone: Phone) -> None:
+    body = {"username": "carol", "password": PASSWORD}
+    first, second = (phone.post("/v1/accounts", body, headers=KEY) for _ in range(2))
+    assert (second.status_code, second.data) == (201, first.data)
+
+
+def test_a_sign_up_with_the_same_key_and_another_password_is_not_answered_with_it(phone: Phone) -> None:
+    phone.post("/v1/accounts", {"username": "carol", "password": PASSWORD}, headers=KEY)
+    answer = phone.post("/v1/accounts", {"username": "carol", "password": "another long one"}, headers=KEY)
+    assert answer.status_code == 409
+
+
+def test_tokens_are_never_kept(ada: Person) -> None:
+    ada.post("/auth", {"username": "ada", "password": PASSWORD}, headers=KEY)
+    assert KeptAnswer._get_collection().count_documents({}) == 0
+
+
+def test_a_bug_is_not_kept(ada: Person, make_app, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Note, "insert", lambda *_: 1 / 0)
+    assert ada.post("/v1/notes", {"title": "x"}, headers=KEY).status_code == 500
+    monkeypatch.undo()
+    assert ada.post("/v1/notes", {"title": "x"}, headers=KEY).status_code == 201
+
+
+def test_a_batch_is_answered_the_same_twice(ada: Person) -> None:
+    body = {"requests": [{"method": "POST", "path": "/v1/notes", "body": {"title": "x"}}] * 2}
+    first, second = (ada.post("/v1/batch", body, headers=KEY) for _ in range(2))
+    assert second.data == first.data
+    assert Note.stored().count_documents({}) == 2
+
+
+def test_a_batch_whose_answer_was_lost_before_it_was_kept_is_done_once(ada: Person) -> None:
+    body = {"requests": [{"method": "POST", "path": "/v1/notes", "body": {"title": "x"}}] * 2}
+    ada.post("/v1/batch", body, headers=KEY)
+    drop_whole_batch()
+    again = ada.post("/v1/batch", body, headers=KEY)
+    assert [part["headers"]["Idempotent-Replayed"] for part in again.json["responses"]] == ["true", "true"]
+    assert Note.stored().count_documents({}) == 2
+
+
+def drop_whole_batch() -> None:
+    kept = KeptAnswer._get_collection()
+    (whole,) = [answer for answer in kept.find() if answer["body"].startswith(b'{"responses"')]
+    kept.delete_one({"_id": whole["_id"]})
+
+
+@pytest.mark.real
+def test_an_atomic_batch_that_failed_is_answered_the_same_twice(ada: Person) -> None:
+    make = {"method": "POST", "path": "/v1/notes", "body": {"title": "x", "id": "n1"}}
+    body = {"atomic": True, "requests": [make, make]}
+    first, second = (ada.post("/v1/batch", body, headers=KEY) for _ in range(2))
+    assert [part["status"] for part in first.json["responses"]] == [424, 409]
+    assert second.data == first.data
+    assert Note.stored().count_documents({}) == 0
+
+
+@pytest.mark.real
+def test_an_atomic_batch_is_done_once(ada: Person) -> None:
+    body = {"atomic": True, "requests": [{"method": "POST", "path": "/v1/notes", "body": {"title": "x"}}] * 2}
+    first, second = (ada.post("/v1/batch", body, headers=KEY) for _ in range(2))
+    assert second.data == first.data
+    assert Note.stored().count_documents({}) == 2
+
+
+@pytest.mark.real
+def test_of_many_at_once_one_does_it_and_the_others_wait_or_get_its_answer(app: Flask, ada: Person) -> None:
+    def send(_: int) -> tuple[int, bool]:
+        person = Person(app.test_client(), ada.headers)
+        answer = person.post("/v1/notes", {"title": "x"}, headers=KEY)
+        assert answer.status_code == 201 or answer.json["code"] == "request_in_progress"
+        return answer.status_code, "Idempotent-Replayed" in answer.headers
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(send, range(64)))
+    assert answers.count((201, False)) == 1
+    assert Note.stored().count_documents({}) == 1
