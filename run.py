@@ -18,7 +18,7 @@ from pymongo.errors import PyMongoError
 
 import settings
 from service import app as application
-from service import database, indexes, mongod
+from service import database, deletion, indexes, mongod
 
 DESCRIPTION = "Start Madang. Settings come from SERVICE_* environment variables: see docs/settings.md."
 MEMORY_WARNING = "!! --memory: everything is kept in memory by mongomock and LOST when the service stops"
@@ -39,7 +39,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def create_app() -> Flask:
-    """Return the application for the settings of the environment: what a worker and the `flask` command load.
+    """Return the application for the settings of the environment: what the `flask` command loads.
 
     Without a MongoDB named, it joins the one that `run.py` has started. Raises `SettingsError` when there is none.
     """
@@ -52,6 +52,13 @@ def create_app() -> Flask:
     if not loaded["JWT_SECRET_KEY"]:
         loaded["JWT_SECRET_KEY"] = local_secret(loaded)
     return application.create_app(loaded)
+
+
+def create_serving_app() -> Flask:
+    """Return the application that a worker serves, and do beside it what does not wait for a request."""
+    app = create_app()
+    deletion.keep_sweeping()
+    return app
 
 
 def data_folder(loaded: Mapping[str, Any]) -> Path:
@@ -133,7 +140,7 @@ def announce(options: argparse.Namespace, environment: str, data: str, workers: 
 def serve(options: argparse.Namespace, workers: int) -> None:
     """Serve until a signal comes."""
     Server(
-        "run:create_app",
+        "run:create_serving_app",
         factory=True,
         interface=Interfaces.WSGI,
         address=options.host,

@@ -33,8 +33,8 @@ class Globals(_AppCtxGlobals):
 
     request_id: str
     started: float
+    address: str
     identity: Identity
-    database_seconds: float
 
     def __getattr__(self, name: str) -> Any:
         """Say what is missing; without this, a read outside a request would be a bare AttributeError."""

@@ -18,6 +18,7 @@ from pymongo.errors import (
     PyMongoError,
     WaitQueueTimeoutError,
 )
+from pymongo.uri_parser import parse_uri
 
 from service.errors import AlreadyExists, DatabaseUnavailable, NotSupported, Problem, TooLarge
 from service.observability import CommandTimes, PoolGauge
@@ -46,6 +47,7 @@ def connection_settings(config: dict[str, Any]) -> dict[str, Any]:
         return {"host": "mongodb://localhost", "db": "madang", "mongo_client_class": mongomock.MongoClient}
     return {
         "host": uri,
+        "db": name_of(uri),
         "connect": False,
         "timeoutMS": int(config["MONGODB_TIMEOUT"] * 1000),
         "serverSelectionTimeoutMS": int(config["MONGODB_CONNECT_TIMEOUT"] * 1000),
@@ -61,6 +63,11 @@ def connection_settings(config: dict[str, Any]) -> dict[str, Any]:
 def is_memory(uri: str | None) -> bool:
     """Tell whether a URI means mongomock."""
     return bool(uri and uri.startswith(MEMORY))
+
+
+def name_of(uri: str) -> str:
+    """Return the name of the database in the path of a URI."""
+    return str(parse_uri(uri)["database"] or "madang")
 
 
 def is_writable() -> bool:

@@ -169,6 +169,13 @@ class AlreadyExists(Problem):
     meaning = "The id or the username is taken."
 
 
+class StillReferenced(Problem):
+    """A delete rule keeps the record."""
+
+    status, code, title = 409, "still_referenced", "Still referenced"
+    meaning = "Other records refer to this one, and their type does not let it go. Delete or change them first."
+
+
 class RevisionMismatch(Problem):
     """`If-Match` or `If-None-Match` does not hold."""
 

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pymongo
+from mongoengine import DO_NOTHING
 from mongoengine import fields as me
+from mongoengine.base import BaseField
 from pymongo import ASCENDING, GEOSPHERE, TEXT, IndexModel
 from pymongo.errors import OperationFailure
 
 from service import query, schema
-from service.documents import RECORDS, Account, KeptAnswer, Session
+from service.documents import RECORDS, Account, Event, KeptAnswer, Session
 from service.documents.record import Record
 from service.fields import meaning
 from service.query import InvalidDocument
@@ -74,9 +76,18 @@ def of_records(document: type[Record]) -> Iterator[IndexModel]:
     for path in document._meta["filters"]:
         if "$near" in meaning(query.field_at(document, path)).compare:
             yield IndexModel([("access", ASCENDING), (query.stored_path(document, path), GEOSPHERE)])
+    for field in schema.public_fields(document).values():
+        if has_delete_rule(field):
+            yield IndexModel([(field.db_field, ASCENDING)], sparse=True)
     if document._meta["search"]:
         paths = [query.stored_path(document, path) for path in document._meta["search"]]
         yield IndexModel([("owner", ASCENDING), *((path, TEXT) for path in paths)], name="search")
+
+
+def has_delete_rule(field: BaseField) -> bool:
+    """Tell whether something happens to `field` when the record that it refers to is deleted."""
+    inner = getattr(field, "field", None) or field
+    return bool(getattr(inner, "reverse_delete_rule", DO_NOTHING) != DO_NOTHING)
 
 
 def declared(document: Any) -> list[IndexModel]:
@@ -88,7 +99,7 @@ def declared(document: Any) -> list[IndexModel]:
 
 def documents() -> list[Any]:
     """Return every document class of the service that has a collection."""
-    return [Account, Session, KeptAnswer, *RECORDS]
+    return [Account, Session, Event, KeptAnswer, *RECORDS]
 
 
 def changes() -> list[Change]:

@@ -54,6 +54,7 @@ def begin() -> None:
     g.started = time.perf_counter()
     sent = request.headers.get("X-Request-ID", "")
     g.request_id = sent if REQUEST_ID.fullmatch(sent) else secrets.token_hex(16)
+    g.address = request.remote_addr or "unknown"
     IN_FLIGHT.inc()
 
 

@@ -63,6 +63,11 @@ def verify(stored: str, password: str) -> bool:
         return False
 
 
+def needs_rehash(stored: str) -> bool:
+    """Tell whether a hash was made with other parameters than those in use."""
+    return HASHER.check_needs_rehash(stored)
+
+
 @cache
 def common_passwords() -> frozenset[str]:
     """Return the passwords that are tried first, in lower case."""

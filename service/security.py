@@ -1,155 +1,44 @@
-"""Who a request acts for and what it may do: tokens, sessions, and the one filter that decides access.
+"""Who a request acts for and what it may do: login, sessions, and the one filter that decides access.
 
 The way of working is Flask-JWT's: `authenticate(username, password)` and `identity(payload)` are the two handlers,
 `current_identity` is a proxy, and the `JWT_*` settings mean what they meant there.
 """
 
+import base64
 import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, timedelta
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
-import jwt
 from flask import Flask, current_app
+from pymongo import ReturnDocument
 from werkzeug.local import LocalProxy
 
 from service.context import Identity, g
-from service.documents import Account, Record, Session
+from service.documents import Account, Event, Record, Session
+from service.documents.account import ALIVE
 from service.documents.record import Raw, new_id, now
-from service.errors import BadCredentials, NotAuthenticated, TokenExpired
-from service.passwords import Hashing
+from service.errors import BadCredentials, Forbidden, NotAuthenticated, TokenReused
+from service.observability import log
+from service.passwords import Hashing, needs_rehash
+from service.throttle import Throttle
+from service.tokens import Recent, Tokens, seconds
 
-ALGORITHMS = frozenset({"HS256", "HS384", "HS512"})
-OWN_CLAIMS = ("sub", "sid", "auth_time")
-VERIFIABLE_CLAIMS = frozenset({"signature", "exp", "nbf", "iat"})
-VERIFIED_TOKENS = 10_000
-"""Most verified tokens that a worker remembers, about 1 KB each; verifying one again costs 50 µs."""
 KNOWN_SESSIONS = 10_000
 SESSION_CHECK_SECONDS = 0.8
 """How long a session is taken to be alive without a look: an ended one is dead everywhere within a second."""
+SECRET_BYTES = 32
+MAC_BYTES = 16
 
 Action = Literal["read", "write", "own"]
 Within = Sequence[Literal["mine", "shared", "public"] | str]
 Filter = dict[str, Any]
-Entry = TypeVar("Entry")
 
 current_identity: Identity = cast(Identity, LocalProxy(lambda: g.identity))
 """The identity of this request. What leaves the request takes `str(current_identity)`: BSON cannot encode a proxy."""
-
-
-class Recent(Generic[Entry]):
-    """A map that forgets its oldest entries beyond `size`. A single step of it is atomic under the GIL."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.entries: dict[str, Entry] = {}
-
-    def get(self, key: str) -> Entry | None:
-        """Return the entry of `key`, None if there is none."""
-        return self.entries.get(key)
-
-    def put(self, key: str, entry: Entry) -> None:
-        """Keep `entry`, and let the oldest go when there are too many."""
-        self.entries[key] = entry
-        while len(self.entries) > self.size:
-            try:
-                self.entries.pop(next(iter(self.entries)), None)
-            except (RuntimeError, StopIteration):  # another thread changed the map meanwhile
-                break
-
-    def drop(self, matches: Callable[[Entry], bool]) -> None:
-        """Forget every entry that `matches`."""
-        for key, entry in list(self.entries.items()):
-            if matches(entry):
-                self.entries.pop(key, None)
-
-
-class Tokens:
-    """Issues access tokens and verifies them (RFC 7519, RFC 8725), as the `JWT_*` settings say."""
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        """Read the settings once. Raises `ValueError` for one that would make tokens unsafe."""
-        keys = config["JWT_SECRET_KEY"]
-        self.keys: dict[str, str] = {key_id(key): key for key in ([keys] if isinstance(keys, str) else keys or [])}
-        self.algorithm: str = config["JWT_ALGORITHM"]
-        verify = set(config["JWT_VERIFY_CLAIMS"])
-        if not self.keys:
-            raise ValueError("JWT_SECRET_KEY or SECRET_KEY has to be set")
-        if self.algorithm not in ALGORITHMS:
-            raise ValueError(f"JWT_ALGORITHM has to be one of {', '.join(sorted(ALGORITHMS))}")
-        if "signature" not in verify or not verify <= VERIFIABLE_CLAIMS:
-            raise ValueError("JWT_VERIFY_CLAIMS has to hold `signature`, and beside it only exp, nbf and iat")
-        self.options: Any = {f"verify_{claim}": claim in verify for claim in ("exp", "nbf", "iat")}
-        self.options["require"] = [*config["JWT_REQUIRED_CLAIMS"], *OWN_CLAIMS]
-        self.leeway = seconds(config["JWT_LEEWAY"])
-        self.life = seconds(config["JWT_EXPIRATION_DELTA"])
-        self.not_before = seconds(config["JWT_NOT_BEFORE_DELTA"])
-        self.schemes = frozenset({"bearer", config["JWT_AUTH_HEADER_PREFIX"].lower()})
-        self.verified: Recent[dict[str, Any]] = Recent(VERIFIED_TOKENS)
-
-    def issue(self, account: str, session: str, auth_time: int) -> str:
-        """Return a signed access token; `auth_time` is when the password was given, in seconds since the epoch."""
-        kid, key = next(iter(self.keys.items()))
-        issued = int(time.time())
-        claims = {
-            "sub": account,
-            "sid": session,
-            "auth_time": auth_time,
-            "iat": issued,
-            "nbf": issued + int(self.not_before),
-            "exp": issued + int(self.life),
-        }
-        return jwt.encode(claims, key, self.algorithm, headers={"kid": kid})
-
-    def verify(self, token: str) -> dict[str, Any]:
-        """Return the claims of an access token.
-
-        Raises `TokenExpired` when it is past its `exp`, `NotAuthenticated` for anything else that is wrong with it.
-        """
-        known = self.verified.get(token)
-        if known is not None:
-            if self.options["verify_exp"] and "exp" in known and time.time() >= known["exp"] + self.leeway:
-                raise TokenExpired("the access token has expired; refresh it")
-            return known
-        try:
-            claims = jwt.decode(
-                token, self.key_of(token), algorithms=[self.algorithm], options=self.options, leeway=self.leeway
-            )
-        except jwt.ExpiredSignatureError:
-            raise TokenExpired("the access token has expired; refresh it") from None
-        except (jwt.PyJWTError, ValueError, TypeError) as error:
-            raise NotAuthenticated(f"the access token is not valid: {type(error).__name__}") from None
-        check_types(claims)
-        self.verified.put(token, claims)
-        return claims
-
-    def key_of(self, token: str) -> str:
-        """Return the key that a token names in its header; the first where it names none."""
-        kid = jwt.get_unverified_header(token).get("kid", next(iter(self.keys)))
-        if not isinstance(kid, str) or kid not in self.keys:
-            raise NotAuthenticated("the access token was signed with a key that is not in use")
-        return self.keys[kid]
-
-
-def check_types(claims: Mapping[str, Any]) -> None:
-    """Raise `NotAuthenticated` where a claim has a type that it cannot have: a key may be shared with other issuers."""
-    text = all(isinstance(claims[name], str) for name in ("sub", "sid"))
-    whole = all(type(claims.get(name, 0)) in (int, float) for name in ("auth_time", "iat", "nbf", "exp"))
-    if not text or not whole:
-        raise NotAuthenticated("a claim of the access token has the wrong type")
-
-
-def key_id(key: str) -> str:
-    """Return a name for a key that tells nothing about it."""
-    return hashlib.sha256(b"madang key id\0" + key.encode()).hexdigest()[:16]
-
-
-def seconds(duration: float | timedelta) -> float:
-    """Return a duration in seconds."""
-    return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
 
 
 class Security:
@@ -158,14 +47,22 @@ class Security:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.tokens = Tokens(config)
         self.hashing = Hashing(config["PASSWORD_HASHING_LIMIT"])
-        self.session_life = seconds(config["JWT_REFRESH_EXPIRATION_DELTA"])
+        self.throttle = Throttle(config)
+        self.session_life = timedelta(seconds=seconds(config["JWT_REFRESH_EXPIRATION_DELTA"]))
+        self.grace = timedelta(seconds=seconds(config["JWT_REFRESH_GRACE"]))
         self.identities: Recent[tuple[float, Identity]] = Recent(KNOWN_SESSIONS)
-        self.secret: str = config["SECRET_KEY"] or next(iter(self.tokens.keys.values()))
+        keys = config["JWT_SECRET_KEY"]
+        self.secrets: list[str] = [config["SECRET_KEY"]] if config["SECRET_KEY"] else as_list(keys)
         self.cursor_key = self.derived_key("cursor")
 
-    def derived_key(self, purpose: str) -> bytes:
+    def derived_key(self, purpose: str, secret: str | None = None) -> bytes:
         """Return a key of 32 bytes for one `purpose`, so that no two uses share one (RFC 8725, section 3.12)."""
-        return hmac.digest(self.secret.encode(), f"madang {purpose}".encode(), "sha256")
+        return hmac.digest((secret or self.secrets[0]).encode(), f"madang {purpose}".encode(), "sha256")
+
+
+def as_list(keys: str | list[str]) -> list[str]:
+    """Return the keys of a setting that is one key or several."""
+    return [keys] if isinstance(keys, str) else keys
 
 
 def init_app(app: Flask) -> None:
@@ -213,60 +110,155 @@ def live_account(account: str, session: str) -> Raw | None:
     alive = Session._get_collection().find_one({"_id": session, "account": account}, {"expires_at": 1})
     if alive is None or alive["expires_at"] <= now():
         return None
-    found: Raw | None = Account._get_collection().find_one({"_id": account}, {"roles": 1})
+    found: Raw | None = Account._get_collection().find_one({"_id": account, **ALIVE}, {"roles": 1})
     return found
 
 
 def authenticate(username: str, password: str) -> Raw:
     """Return the account with this name, without regard to case, and this password.
 
-    Flask-JWT's first handler. Raises `BadCredentials` in the same time whichever is wrong.
+    Flask-JWT's first handler. Raises `BadCredentials` in the same time whichever is wrong, `Forbidden` when the
+    account is locked.
     """
-    account = Account._get_collection().find_one({"username_key": username.lower()})
+    account: Raw | None = Account._get_collection().find_one({"username_key": username.lower()})
     stored = None if account is None else account["password_hash"]
     if not security().hashing.matches(stored, password) or account is None:
+        if account is not None:
+            Event.record(account["_id"], "login_failed", g.address)
         raise BadCredentials("the username or the password is wrong")
-    return cast(Raw, account)
+    if "locked_at" in account:
+        raise Forbidden("the account is locked")
+    if needs_rehash(account["password_hash"]):
+        renewed = security().hashing.hash(password)
+        same = {"_id": account["_id"], "password_hash": account["password_hash"]}
+        if Account._get_collection().update_one(same, {"$set": {"password_hash": renewed}}).modified_count:
+            account["password_hash"] = renewed
+    return account
 
 
 # --- Sessions --------------------------------------------------------------------------------------------------------
 
 
-def open_session(account: str, device: str | None, address: str | None) -> dict[str, Any]:
-    """Start a session of an account and return its tokens, as the login answers."""
+def open_session(account: Raw, device: str | None) -> dict[str, Any]:
+    """Start a session of an account whose password was just given, and return its tokens, as the login answers.
+
+    Raises `BadCredentials` when the password was changed, or the account deleted or locked, in the meantime.
+    """
     moment = now()
-    session, auth_time = new_id(), int(moment.replace(tzinfo=UTC).timestamp())
-    refresh = f"{session}.{secrets.token_urlsafe(32)}"
-    document = Session(
-        id=session,
-        account=account,
-        device=device,
-        address=address,
-        created_at=moment,
-        last_used_at=moment,
-        auth_time=auth_time,
-        expires_at=moment + timedelta(seconds=security().session_life),
-        refresh_hash=hashlib.sha256(refresh.encode()).hexdigest(),
-    )
-    document.save(force_insert=True)
-    return token_answer(account, session, auth_time, refresh)
+    session, secret = new_id(), secrets.token_bytes(SECRET_BYTES)
+    document = {
+        "_id": session,
+        "account": account["_id"],
+        "device": device,
+        "address": g.address,
+        "created_at": moment,
+        "last_used_at": moment,
+        "auth_time": int(moment.replace(tzinfo=UTC).timestamp()),
+        "expires_at": moment + security().session_life,
+        "refresh_hash": hashed(secret),
+    }
+    Session._get_collection().insert_one(document)
+    # Whoever changes a password changes the account first and ends its sessions after: one of the two sees the other.
+    unchanged = {"_id": account["_id"], "password_hash": account["password_hash"], "locked_at": {"$exists": False}}
+    if Account._get_collection().find_one(unchanged, {"_id": 1}) is None:
+        Session._get_collection().delete_one({"_id": session})
+        raise BadCredentials("the username or the password is wrong")
+    Event.record(account["_id"], "login", g.address, device)
+    return token_answer(document, secret)
 
 
-def token_answer(account: str, session: str, auth_time: int, refresh: str) -> dict[str, Any]:
+def refresh(token: str) -> dict[str, Any]:
+    """Spend a refresh token and return the tokens that follow it, as the refresh answers.
+
+    Its successor is derived from it with a key of ours, so that a retry within the grace gets the very same one
+    although only hashes are stored. Raises `NotAuthenticated` for what never was a token or whose session has ended,
+    `TokenReused` for one that was spent before; that ends the session.
+    """
+    session, secret, key = unpacked(token)
+    following = hmac.digest(security().derived_key("successor", key), session.encode() + secret, "sha256")
+    moment = now()
+    rotation = {
+        "refresh_hash": hashed(following),
+        "previous_hash": hashed(secret),
+        "rotated_at": moment,
+        "last_used_at": moment,
+        "expires_at": moment + security().session_life,
+    }
+    sessions = Session._get_collection()
+    good = {"_id": session, "refresh_hash": hashed(secret), "expires_at": {"$gt": moment}}
+    found = sessions.find_one_and_update(good, {"$set": rotation}, return_document=ReturnDocument.AFTER)
+    if found is None:
+        found = repeated(session, secret, following)
+    return token_answer(found, following)
+
+
+def repeated(session: str, secret: bytes, following: bytes) -> Raw:
+    """Return the session of a refresh token that was just rotated; ends the session of one spent long ago."""
+    found = Session._get_collection().find_one({"_id": session, "expires_at": {"$gt": now()}})
+    if found is None:
+        raise NotAuthenticated("the session has ended; log in again")
+    just_rotated = found.get("previous_hash") == hashed(secret) and found["refresh_hash"] == hashed(following)
+    if just_rotated and now() - found["rotated_at"] <= security().grace:
+        return cast(Raw, found)
+    end_sessions(found["account"], session)
+    Event.record(found["account"], "refresh_reused", g.address, found.get("device"))
+    log.warning("refresh_reused", account=found["account"], session=session, request_id=g.request_id)
+    raise TokenReused("the refresh token was spent before; the session has ended")
+
+
+def packed(session: str, secret: bytes) -> str:
+    """Return a refresh token: the session, a secret, and the proof that we made it."""
+    proof = proof_of(session, secret, security().secrets[0])
+    return f"{session}.{base64.urlsafe_b64encode(secret + proof).rstrip(b'=').decode()}"
+
+
+def unpacked(token: str) -> tuple[str, bytes, str]:
+    """Return the session and the secret of a refresh token, and the key that proves it; raises `NotAuthenticated`."""
+    session, _, text = token.rpartition(".")
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        data = b""
+    secret, proof = data[:SECRET_BYTES], data[SECRET_BYTES:]
+    for key in security().secrets:
+        if hmac.compare_digest(proof, proof_of(session, secret, key)):
+            return session, secret, key
+    # A guess must not end a session, so what we did not make is no reuse.
+    raise NotAuthenticated("this is not a refresh token of this service")
+
+
+def proof_of(session: str, secret: bytes, key: str) -> bytes:
+    """Return what shows that we made a refresh token."""
+    return hmac.digest(security().derived_key("refresh", key), session.encode() + b"\0" + secret, "sha256")[:MAC_BYTES]
+
+
+def hashed(secret: bytes) -> str:
+    """Return what is stored of a secret of 32 random bytes; one that nobody can guess needs no slow hash."""
+    return hashlib.sha256(secret).hexdigest()
+
+
+def token_answer(session: Raw, secret: bytes) -> dict[str, Any]:
     """Return the body of a login or a refresh."""
     tokens = security().tokens
     return {
-        "access_token": tokens.issue(account, session, auth_time),
+        "access_token": tokens.issue(session["account"], session["_id"], session["auth_time"]),
         "token_type": "Bearer",
         "expires_in": int(tokens.life),
-        "refresh_token": refresh,
-        "session_id": session,
+        "refresh_token": packed(session["_id"], secret),
+        "session_id": session["_id"],
     }
 
 
-def forget(account: str, session: str | None = None) -> None:
-    """Drop what this process remembers of one session of an account, or of all: they end here at once."""
-    security().identities.drop(lambda entry: entry[1].account == account and session in (None, entry[1].session))
+def end_sessions(account: str, only: str | None = None, but: str | None = None) -> int:
+    """End the sessions of an account: all, `only` one, or all `but` one. Return how many."""
+    condition: Filter = {"account": account}
+    if only is not None:
+        condition["_id"] = only
+    elif but is not None:
+        condition["_id"] = {"$ne": but}
+    ended = Session._get_collection().delete_many(condition).deleted_count
+    security().identities.drop(lambda entry: entry[1].account == account)
+    return int(ended)
 
 
 # --- What ------------------------------------------------------------------------------------------------------------
@@ -277,7 +269,7 @@ NOT_BURIED: Filter = {"purge_at": {"$exists": False}}
 
 
 def scope(action: Action, document: type[Record], within: Within = ANY) -> Filter:
-    """Return the MongoDB filter of those records that the current identity may `read`, `write`, or `own`s.
+    """Return the MongoDB filter of those records that the current identity may `read`, may `write`, or owns (`own`).
 
     This is the only place where access is decided. `within` narrows reading to what is `mine`, `shared` with me by id
     or role, or `public`.

@@ -36,7 +36,7 @@ class Base:
     SECRET_KEY: str | None = None
     """Secret of this installation, at least 32 bytes; keys for other uses are derived from it."""
     JWT_SECRET_KEY: str | list[str] | None = None
-    """Key that signs access tokens; of a list the first signs and all verify. `SECRET_KEY` when unset."""
+    """Key that signs access tokens, a secret or a PEM; of a list the first signs, all verify. Else `SECRET_KEY`."""
     JWT_AUTH_URL_RULE: str = "/auth"
     """Route where tokens are issued; its sub-routes follow it."""
     JWT_AUTH_USERNAME_KEY: str = "username"
@@ -46,7 +46,7 @@ class Base:
     JWT_AUTH_HEADER_PREFIX: str = "JWT"
     """Scheme accepted in `Authorization` beside `Bearer`, without regard to case."""
     JWT_ALGORITHM: str = "HS256"
-    """Algorithm that signs, and the only one accepted when verifying: HS256, HS384 or HS512."""
+    """Algorithm that signs, and the only one accepted when verifying: HS256, HS384, HS512, ES256 or EdDSA."""
     JWT_LEEWAY: float | timedelta = 10
     """Clock skew forgiven when `exp`, `nbf` and `iat` are checked."""
     JWT_EXPIRATION_DELTA: float | timedelta = 300
@@ -62,8 +62,21 @@ class Base:
     JWT_REFRESH_GRACE: float | timedelta = 30
     """How long a refresh token that was just rotated still answers with its own successor."""
 
-    PASSWORD_HASHING_LIMIT: int = 8
+    PASSWORD_HASHING_LIMIT: int = 16
     """Most password hashes that may wait or run at once in one worker; a login beyond it is 429."""
+
+    RATELIMIT_ENABLED: bool = True
+    """Whether failed logins, sign-ups and password changes are counted and limited."""
+    RATELIMIT_FAILED_LOGINS: str = "10 per 5 minutes"
+    """Failed logins of one account from one address."""
+    RATELIMIT_FAILED_LOGINS_ADDRESS: str = "60 per 5 minutes"
+    """Failed logins of any account from one address."""
+    RATELIMIT_FAILED_LOGINS_ACCOUNT: str = "100 per hour"
+    """Failed logins of one account from anywhere; beyond it an address that failed once has to wait."""
+    RATELIMIT_SIGN_UPS: str = "100 per hour"
+    """Sign-ups from one address."""
+    RATELIMIT_PASSWORD_CHANGES: str = "20 per hour"  # noqa: S105  a rate
+    """Tries of one account to change its password."""
 
     MAX_CONTENT_LENGTH: int = 1024 * 1024
     """Most bytes of a request body."""

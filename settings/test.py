@@ -9,4 +9,5 @@ class Test(Base):
     ENVIRONMENT = "test"
     TESTING = True
     SECRET_KEY = "a secret that is only good for tests"  # noqa: S105
+    RATELIMIT_ENABLED = False
     CORS_ORIGINS = ["https://app.example.com"]

@@ -1,6 +1,7 @@
 """The nouns of the service. A record type that stands in `RECORDS` has its resources under `/v1`."""
 
 from service.documents.account import Account
+from service.documents.event import Event
 from service.documents.kept_answer import KeptAnswer
 from service.documents.note import Note
 from service.documents.notebook import Notebook
@@ -9,4 +10,4 @@ from service.documents.session import Session
 
 RECORDS: list[type[Record]] = [Notebook, Note]
 
-__all__ = ["RECORDS", "Account", "KeptAnswer", "Note", "Notebook", "Record", "Session"]
+__all__ = ["RECORDS", "Account", "Event", "KeptAnswer", "Note", "Notebook", "Record", "Session"]

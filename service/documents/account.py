@@ -4,6 +4,8 @@ from mongoengine import BooleanField, DateTimeField, Document, EmailField, ListF
 
 from service.documents.record import new_id, now
 
+ALIVE = {"deleted_at": {"$exists": False}}
+"""The filter of accounts that are not being deleted."""
 USERNAME = r"^[A-Za-z0-9._-]{3,40}$"
 
 
@@ -20,7 +22,14 @@ class Account(Document):
     updated_at = DateTimeField(default=now, required=True, read_only=True)
 
     # The username in lower case: unique without regard to case, for sign-up and login.
-    username_key = StringField(required=True, hidden=True, unique=True)
-    password_hash = StringField(required=True, hidden=True)
+    username_key = StringField(hidden=True, unique=True, sparse=True)
+    password_hash = StringField(hidden=True)
+    locked_at = DateTimeField(hidden=True)
+    # Set when the account is being deleted: nothing of it is left then but what `deletion.sweep` still has to do.
+    deleted_at = DateTimeField(hidden=True)
 
-    meta = {"collection": "accounts", "auto_create_index": False}
+    meta = {
+        "collection": "accounts",
+        "auto_create_index": False,
+        "indexes": [{"fields": ["deleted_at"], "sparse": True}],
+    }

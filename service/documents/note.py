@@ -1,6 +1,7 @@
 """Notes: the record type that shows every kind of field."""
 
 from mongoengine import (
+    NULLIFY,
     BooleanField,
     DateTimeField,
     EmbeddedDocument,
@@ -34,7 +35,7 @@ class Note(Record):
     due = DateTimeField()
     place = PointField(auto_index=False)
     checklist = EmbeddedDocumentListField(ChecklistItem, max_length=100)
-    notebook = ReferenceField(Notebook)
+    notebook = ReferenceField(Notebook, reverse_delete_rule=NULLIFY)
 
     meta = {
         "collection": "notes",

@@ -2,22 +2,24 @@
 
 from mongoengine import DateTimeField, Document, IntField, StringField
 
-from service.documents.record import new_id, now
-
 
 class Session(Document):
     """A login. A session that has ended is deleted, and its tokens are dead with it."""
 
-    id = StringField(primary_key=True, default=new_id)
-    account = StringField(required=True)
+    id = StringField(primary_key=True)
+    account = StringField(required=True, hidden=True)
     device = StringField(max_length=80)
+    created_at = DateTimeField(required=True)
+    last_used_at = DateTimeField(required=True)
     address = StringField()
-    created_at = DateTimeField(default=now, required=True)
-    last_used_at = DateTimeField(default=now, required=True)
-    auth_time = IntField(required=True)
-    expires_at = DateTimeField(required=True)
-    # SHA-256 of the refresh token that is good now; the token itself is nowhere.
-    refresh_hash = StringField(required=True)
+
+    # When the password was given, in seconds since the epoch: the claim `auth_time`.
+    auth_time = IntField(required=True, hidden=True)
+    expires_at = DateTimeField(required=True, hidden=True)
+    # SHA-256 of the secret in the refresh token that is good now, and in the one before; the tokens are nowhere.
+    refresh_hash = StringField(required=True, hidden=True)
+    previous_hash = StringField(hidden=True)
+    rotated_at = DateTimeField(hidden=True)
 
     meta = {
         "collection": "sessions",

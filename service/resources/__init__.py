@@ -13,10 +13,11 @@ from service.errors import BadParameter, Cause
 from service.idempotency import once
 from service.openapi import operation, operation_of
 from service.resources import system
-from service.resources.accounts import AccountList, OwnAccount, PublicAccount
-from service.resources.auth import Login, login_arguments
+from service.resources.accounts import AccountList, Export, OwnAccount, Password, PublicAccount
+from service.resources.auth import Login, Logout, Refresh, login_arguments
 from service.resources.batch import Batch
 from service.resources.records import RecordItem, RecordList
+from service.resources.sessions import EventList, SessionItem, SessionList
 from service.security import identify
 
 
@@ -59,6 +60,11 @@ def init_app(app: Flask) -> None:
     v1 = RetriedApi(blueprint)
     v1.add_resource(AccountList, "/accounts", endpoint="accounts")
     v1.add_resource(OwnAccount, "/accounts/me", endpoint="own-account")
+    v1.add_resource(Password, "/accounts/me/password", endpoint="own-password")
+    v1.add_resource(Export, "/accounts/me/export", endpoint="own-export")
+    v1.add_resource(SessionList, "/accounts/me/sessions", endpoint="own-sessions")
+    v1.add_resource(SessionItem, "/accounts/me/sessions/<id>", endpoint="own-session")
+    v1.add_resource(EventList, "/accounts/me/events", endpoint="own-events")
     v1.add_resource(PublicAccount, "/accounts/<id>", endpoint="account")
     v1.add_resource(Batch, "/batch", endpoint="batch")
     for document in RECORDS:
@@ -72,6 +78,8 @@ def init_app(app: Flask) -> None:
     auth = Api(app)
     rule = app.config["JWT_AUTH_URL_RULE"]
     auth.add_resource(Login, rule, endpoint="login")
+    auth.add_resource(Refresh, f"{rule}/refresh", endpoint="refresh")
+    auth.add_resource(Logout, f"{rule}/logout", endpoint="logout")
 
     for path, view in system.ROUTES:
         app.add_url_rule(path, view_func=view)

@@ -1,25 +1,52 @@
 """Accounts: sign-up, the own account, the public part of others."""
 
 import time
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
 
+import orjson
+from flask import Response
 from flask_restful import Resource
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field, WithJsonSchema
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from service import patch, schema
-from service.documents import RECORDS, Account, Session
+from service.context import g
+from service.deletion import delete_account, exported
+from service.documents import Account, Event, Record
+from service.documents.account import ALIVE
 from service.documents.record import Raw, new_id, now
-from service.errors import AlreadyExists, NotAuthenticated, NotFound, ReauthenticationRequired, ValidationFailed
+from service.errors import (
+    AlreadyExists,
+    BadCredentials,
+    NotAuthenticated,
+    NotFound,
+    ReauthenticationRequired,
+    ValidationFailed,
+)
+from service.observability import log
 from service.openapi import operation
 from service.passwords import MAX_LENGTH, MIN_LENGTH, acceptable
-from service.resources.arguments import json_body, json_object
-from service.security import current_identity, forget, security
+from service.resources.arguments import Arguments, json_body, json_object, take
+from service.security import current_identity, end_sessions, security
 
 RECENT_LOGIN_SECONDS = 300
 PUBLIC_FIELDS = ("id", "username", "display_name")
+EXPORT = {
+    "type": "object",
+    "properties": {"account": {"type": "object"}},
+    "required": ["account"],
+    "additionalProperties": {"type": "array", "items": {"type": "object"}},
+}
 PASSWORD = {"type": "string", "minLength": MIN_LENGTH, "maxLength": MAX_LENGTH, "format": "password"}
+
+
+class PasswordChange(Arguments):
+    """The body of a change of password."""
+
+    current_password: str = Field(max_length=1000)
+    new_password: Annotated[Any, WithJsonSchema(PASSWORD)]
 
 
 def sign_up_schema(_config: Any) -> dict[str, Any]:
@@ -50,7 +77,7 @@ class AccountList(Resource):
         body=sign_up_schema,
         answer={201: Account},
         headers={201: ["Location"]},
-        problems=["already_exists"],
+        problems=["already_exists", "too_many_requests"],
     )
     def post(self) -> tuple[dict[str, Any], int, dict[str, str]]:
         """Make an account."""
@@ -60,17 +87,21 @@ class AccountList(Resource):
         password = patch.collected(found, lambda: new_password(body, "password", body.get("username")))
         if found:
             raise ValidationFailed(found)
-        account = {
-            "_id": new_id(),
-            **content,
-            "username_key": content["username"].lower(),
-            "password_hash": security().hashing.hash(password),
-        }
-        try:
-            Account._get_collection().insert_one(account)
-        except DuplicateKeyError:
-            raise AlreadyExists("the username is taken") from None
+        security().throttle.sign_up(g.address)
+        account = store(content, security().hashing.hash(password))
+        Event.record(account["_id"], "sign_up", g.address)
         return schema.dump(Account, account), 201, {"Location": "/v1/accounts/me"}
+
+
+def store(content: dict[str, Any], password_hash: str) -> Raw:
+    """Store a new account and return it. Raises `AlreadyExists` when the username is taken."""
+    key = content["username"].lower()
+    account = {"_id": new_id(), **content, "username_key": key, "password_hash": password_hash}
+    try:
+        Account._get_collection().insert_one(account)
+    except DuplicateKeyError:
+        raise AlreadyExists("the username is taken") from None
+    return account
 
 
 def without_password(body: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +135,7 @@ class OwnAccount(Resource):
             update.setdefault("$set", {})["email_verified"] = False
         update.setdefault("$set", {})["updated_at"] = now()
         account = Account._get_collection().find_one_and_update(
-            {"_id": str(current_identity)}, update, return_document=ReturnDocument.AFTER
+            {"_id": str(current_identity), **ALIVE}, update, return_document=ReturnDocument.AFTER
         )
         return schema.dump(Account, there(account))
 
@@ -118,12 +149,59 @@ class OwnAccount(Resource):
                 "log in again; deleting an account asks for a login of the last five minutes"
             )
         account = str(current_identity)
-        Session._get_collection().delete_many({"account": account})
-        forget(account)
-        for document in RECORDS:
-            document.stored().delete_many({"owner": account})
-        Account._get_collection().delete_one({"_id": account})
+        end_sessions(account)
+        delete_account(account)
+        log.warning("account_deleted", account=account, request_id=g.request_id)
         return None, 204
+
+
+class Password(Resource):
+    """The password of the one who asks."""
+
+    @operation(
+        "Change the own password",
+        body=PasswordChange,
+        answer={204: None},
+        problems=["bad_credentials", "too_many_requests"],
+    )
+    def put(self) -> tuple[None, int]:
+        """Set a new password; every other session ends."""
+        sent = take(PasswordChange)
+        account = own_account()
+        security().throttle.password_change(account["_id"])
+        if not security().hashing.matches(account["password_hash"], sent.current_password):
+            Event.record(account["_id"], "login_failed", g.address)
+            raise BadCredentials("the current password is wrong")
+        password = new_password({"new_password": sent.new_password}, "new_password", account["username"])
+        same = {"_id": account["_id"], "password_hash": account["password_hash"]}
+        change = {"password_hash": security().hashing.hash(password), "updated_at": now()}
+        if not Account._get_collection().update_one(same, {"$set": change}).matched_count:
+            raise BadCredentials("the password was changed at the same time")
+        # First the account, then the sessions: a login that runs at the same time looks at the account last.
+        end_sessions(account["_id"], but=current_identity.session)
+        Event.record(account["_id"], "password_changed", g.address)
+        return None, 204
+
+
+class Export(Resource):
+    """All that the service has of an account."""
+
+    @operation("Export the own account and all that it owns", answer={200: EXPORT})
+    def get(self) -> Response:
+        """Stream one JSON document, record by record."""
+        account = own_account()
+        return Response(export(account, exported(account)), mimetype="application/json")
+
+
+def export(account: Raw, records: Iterable[tuple[type[Record], Iterator[Raw]]]) -> Iterator[bytes]:
+    """Yield the JSON of an account and of its records by collection, a piece at a time."""
+    yield b'{"account":' + orjson.dumps(schema.dump(Account, account))
+    for document, rows in records:
+        yield b',"' + document._meta["collection"].encode() + b'":['
+        for index, row in enumerate(rows):
+            yield (b"," if index else b"") + orjson.dumps(schema.dump(document, row))
+        yield b"]"
+    yield b"}"
 
 
 class PublicAccount(Resource):
@@ -132,7 +210,7 @@ class PublicAccount(Resource):
     @operation("Get the public part of an account", answer={200: public_schema})
     def get(self, id: str) -> dict[str, Any]:
         """Return id, username and display name."""
-        account = Account._get_collection().find_one({"_id": id})
+        account = Account._get_collection().find_one({"_id": id, **ALIVE})
         if account is None:
             raise NotFound("there is no such account")
         return schema.dump(Account, account, PUBLIC_FIELDS)
@@ -140,7 +218,7 @@ class PublicAccount(Resource):
 
 def own_account() -> Raw:
     """Return the stored account of the current identity."""
-    return there(Account._get_collection().find_one({"_id": str(current_identity)}))
+    return there(Account._get_collection().find_one({"_id": str(current_identity), **ALIVE}))
 
 
 def there(account: Raw | None) -> Raw:

@@ -67,6 +67,11 @@ def json_object() -> dict[str, Any]:
     return schema.as_object(json_body())
 
 
+def has_body() -> bool:
+    """Tell whether the request has a body."""
+    return bool(request.get_data())
+
+
 def json_body() -> Any:
     """Return the decoded JSON of the body.
 

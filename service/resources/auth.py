@@ -1,26 +1,41 @@
-"""Login: where tokens are issued."""
+"""Login, refresh and logout: where tokens are issued and end."""
 
 from typing import Any
 
-from flask import current_app, request
+from flask import current_app
 from flask_restful import Resource
 from pydantic import Field, create_model
 
+from service.context import g
+from service.documents import Event
+from service.errors import BadCredentials
 from service.openapi import operation
-from service.resources.arguments import Arguments, take
-from service.security import authenticate, open_session
+from service.resources.arguments import Arguments, has_body, take
+from service.security import authenticate, current_identity, end_sessions, open_session, refresh, security
 
 
 def login_arguments(config: dict[str, Any]) -> type[Arguments]:
     """Return the body of a login; the settings name its two main fields."""
     username, password = config["JWT_AUTH_USERNAME_KEY"], config["JWT_AUTH_PASSWORD_KEY"]
     return create_model(
-        "Login",
+        "LoginArguments",
         __base__=Arguments,
         username=(str, Field(alias=username, max_length=200)),
         password=(str, Field(alias=password, max_length=200)),
         device=(str | None, Field(default=None, max_length=80, description="a name for the session list")),
     )
+
+
+class RefreshArguments(Arguments):
+    """The body of a refresh."""
+
+    refresh_token: str = Field(max_length=500)
+
+
+class LogoutArguments(Arguments):
+    """The optional body of a logout."""
+
+    everywhere: bool = Field(default=False, description="end all sessions of the account")
 
 
 class TokenAnswer(Arguments):
@@ -36,9 +51,49 @@ class TokenAnswer(Arguments):
 class Login(Resource):
     """Where a username and a password are exchanged for tokens."""
 
-    @operation("Log in", public=True, body=login_arguments, answer={200: TokenAnswer}, problems=["bad_credentials"])
+    @operation(
+        "Log in",
+        public=True,
+        body=login_arguments,
+        answer={200: TokenAnswer},
+        problems=["bad_credentials", "forbidden", "too_many_requests"],
+    )
     def post(self) -> dict[str, Any]:
         """Start a session on this device and return its tokens."""
         sent: Any = take(current_app.extensions["madang.login"])
-        account = authenticate(sent.username, sent.password)
-        return open_session(account["_id"], sent.device, request.remote_addr)
+        throttle = security().throttle
+        throttle.check_login(sent.username.lower(), g.address)
+        try:
+            account = authenticate(sent.username, sent.password)
+        except BadCredentials:
+            throttle.failed_login(sent.username.lower(), g.address)
+            raise
+        return open_session(account, sent.device)
+
+
+class Refresh(Resource):
+    """Where a refresh token is exchanged for new tokens."""
+
+    @operation(
+        "Refresh the tokens",
+        public=True,
+        body=RefreshArguments,
+        answer={200: TokenAnswer},
+        problems=["not_authenticated", "token_reused"],
+    )
+    def post(self) -> dict[str, Any]:
+        """Spend a refresh token; sent again within the grace, it gets the same answer."""
+        return refresh(take(RefreshArguments).refresh_token)
+
+
+class Logout(Resource):
+    """Where sessions end."""
+
+    @operation("Log out", body=LogoutArguments, optional_body=True, answer={204: None})
+    def post(self) -> tuple[None, int]:
+        """End this session, or all of the account."""
+        sent = take(LogoutArguments) if has_body() else LogoutArguments()
+        account = str(current_identity)
+        end_sessions(account, only=None if sent.everywhere else current_identity.session)
+        Event.record(account, "logout_everywhere" if sent.everywhere else "logout", g.address)
+        return None, 204

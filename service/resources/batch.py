@@ -18,6 +18,8 @@ from service.openapi import operation
 from service.resources.arguments import Arguments, json_object, take
 
 MOST = 50
+ALONE = ("/v1/batch", "/v1/accounts/me/export")
+"""Paths that stand for themselves: no batch in a batch, and an export is streamed."""
 HEADERS = ("If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID")
 """Headers that a request in a batch may have; who sends it is who sends the batch."""
 SENT_HEADERS = (
@@ -42,8 +44,8 @@ class BatchRequest(Arguments):
     def is_in_api(cls, path: str) -> str:
         """Refuse a path that leads elsewhere, or to a batch in a batch."""
         plain = path.partition("?")[0]
-        if not plain.startswith("/v1/") or plain.rstrip("/") == "/v1/batch" or not path.isascii():
-            raise wrong("not_allowed", "a path under /v1 in ASCII, but not /v1/batch")
+        if not plain.startswith("/v1/") or plain.rstrip("/") in ALONE or not path.isascii():
+            raise wrong("not_allowed", f"a path under /v1 in ASCII, but not {' or '.join(ALONE)}")
         return path
 
     @field_validator("headers")

@@ -10,6 +10,7 @@ from flask_restful import Resource
 from pymongo.errors import DuplicateKeyError
 
 from service import database, query, schema
+from service.deletion import referrers, refuse_if_referenced, release
 from service.documents import Record
 from service.documents.record import Raw
 from service.errors import (
@@ -181,6 +182,11 @@ class RecordItem(RecordResource):
     def delete(self, id: str) -> Answer:
         """Leave a tombstone, which keeps the id taken."""
         keep = timedelta(days=current_app.config["TOMBSTONE_DAYS"])
+        if referrers(self.document):
+            self.current(id, "write")
+            refuse_if_referenced(self.document, id)
+            # Outside of a transaction, if there is one: it may be large, and done twice it does no harm.
+            database.outside(release, self.document, [id], keep)
         for _ in attempts():
             if self.document.bury({"_id": id, **scope("write", self.document), **if_match()}, keep):
                 break

@@ -5,10 +5,17 @@ from typing import Any
 from flask import Response, current_app, jsonify, render_template_string
 
 from service import database, observability
-from service.errors import DatabaseUnavailable, all_problems
+from service.errors import DatabaseUnavailable, NotFound, all_problems
 from service.openapi import document, operation
+from service.security import security
 
 HEALTH = {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}
+
+JWKS = {
+    "type": "object",
+    "properties": {"keys": {"type": "array", "items": {"type": "object"}}},
+    "required": ["keys"],
+}
 
 
 @operation("Tell whether the process serves", public=True, answer={200: HEALTH})
@@ -61,10 +68,21 @@ PROBLEMS = """<!doctype html>
 </html>
 """
 
+
+@operation("Get the public keys", public=True, answer={200: JWKS}, problems=["not_found"])
+def jwks() -> Response:
+    """Return the keys with which other services verify access tokens (RFC 7517); a shared secret has none."""
+    keys = security().tokens.public_keys()
+    if not keys:
+        raise NotFound("access tokens are signed with a shared secret, which is not published")
+    return jsonify(keys=keys)
+
+
 ROUTES: list[tuple[str, Any]] = [
     ("/health/live", live),
     ("/health/ready", ready),
     ("/metrics", metrics),
     ("/openapi.json", openapi),
     ("/docs/problems", problems),
+    ("/.well-known/jwks.json", jwks),
 ]

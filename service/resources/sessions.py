@@ -1,0 +1,67 @@
+"""The sessions of an account, and what happened to it."""
+
+from typing import Any
+
+from flask_restful import Resource
+
+from service import schema
+from service.context import g
+from service.documents import Event, Session
+from service.errors import NotFound
+from service.openapi import operation
+from service.security import current_identity, end_sessions
+
+MOST_EVENTS = 200
+
+
+def session_list(_config: Any) -> dict[str, Any]:
+    """Return the JSON Schema of the list of sessions."""
+    session = schema.object_schema(Session, "read")
+    current = {"type": "boolean", "description": "the session that asks"}
+    item = {**session, "properties": {**session["properties"], "current": current}}
+    return listed({**item, "required": [*session["required"], "current"]})
+
+
+def event_list(_config: Any) -> dict[str, Any]:
+    """Return the JSON Schema of the list of events."""
+    return listed(schema.object_schema(Event, "read"))
+
+
+def listed(item: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema of a list that comes whole."""
+    return {"type": "object", "properties": {"items": {"type": "array", "items": item}}, "required": ["items"]}
+
+
+class SessionList(Resource):
+    """Where an account is signed in."""
+
+    @operation("List the own sessions", answer={200: session_list})
+    def get(self) -> dict[str, Any]:
+        """Return the sessions that have not ended, the last used first."""
+        rows = Session._get_collection().find({"account": str(current_identity)}, sort=[("last_used_at", -1)])
+        return {
+            "items": [{**schema.dump(Session, row), "current": row["_id"] == current_identity.session} for row in rows]
+        }
+
+
+class SessionItem(Resource):
+    """One session."""
+
+    @operation("End one of the own sessions", answer={204: None})
+    def delete(self, id: str) -> tuple[None, int]:
+        """Sign out another device, or this one."""
+        if not end_sessions(str(current_identity), only=id):
+            raise NotFound("there is no such session")
+        Event.record(str(current_identity), "session_ended", g.address)
+        return None, 204
+
+
+class EventList(Resource):
+    """What happened to an account."""
+
+    @operation("List the own security events", answer={200: event_list})
+    def get(self) -> dict[str, Any]:
+        """Return the newest events, the last first."""
+        own = {"account": str(current_identity)}
+        rows = Event._get_collection().find(own, sort=[("time", -1), ("_id", -1)], limit=MOST_EVENTS)
+        return {"items": [schema.dump(Event, row) for row in rows]}

@@ -1,0 +1,99 @@
+"""How often somebody may try: counted in MongoDB, so that all processes count together."""
+
+import ipaddress
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import limits
+from limits.storage import MemoryStorage, MongoDBStorage
+from limits.strategies import MovingWindowRateLimiter
+from mongoengine.connection import get_connection
+
+from service import database
+from service.errors import TooManyRequests
+
+
+class SharedStorage(MongoDBStorage):
+    """Counts in the service's own database, over its own connections."""
+
+    def _init_mongo_client(self, uri: str | None, **options: int | str | bool) -> Any:
+        return get_connection()
+
+
+class Throttle:
+    """Counts failed logins, sign-ups and password changes, and refuses the one too many.
+
+    An attacker who hammers an account is stopped by address. Where the attack comes from many addresses, each gets one
+    failure, so that its owner, at an address without a failure, still gets in.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.enabled: bool = config["RATELIMIT_ENABLED"]
+        uri = config["MONGODB_URI"]
+        name = None if database.is_memory(uri) else database.name_of(uri)
+        storage = (
+            MemoryStorage()
+            if name is None
+            else SharedStorage(
+                uri, name, counter_collection_name="throttle_counters", window_collection_name="throttle_windows"
+            )
+        )
+        self.windows = MovingWindowRateLimiter(storage)
+        self.by_pair = limits.parse(config["RATELIMIT_FAILED_LOGINS"])
+        self.by_address = limits.parse(config["RATELIMIT_FAILED_LOGINS_ADDRESS"])
+        self.by_account = limits.parse(config["RATELIMIT_FAILED_LOGINS_ACCOUNT"])
+        self.sign_ups = limits.parse(config["RATELIMIT_SIGN_UPS"])
+        self.password_changes = limits.parse(config["RATELIMIT_PASSWORD_CHANGES"])
+        self.once = limits.RateLimitItemPerHour(1)
+
+    def check_login(self, username: str, address: str) -> None:
+        """Raise `TooManyRequests` when there were too many failed logins to try another."""
+        if not self.enabled:
+            return
+        network = network_of(address)
+        self.test(self.by_address, "login", network)
+        self.test(self.by_pair, "login", username, network)
+        if not self.windows.test(self.by_account, "login-account", username):
+            self.test(self.once, "login-once", username, network)
+
+    def failed_login(self, username: str, address: str) -> None:
+        """Count a failed login."""
+        if self.enabled:
+            network = network_of(address)
+            self.windows.hit(self.by_address, "login", network)
+            self.windows.hit(self.by_pair, "login", username, network)
+            self.windows.hit(self.by_account, "login-account", username)
+            self.windows.hit(self.once, "login-once", username, network)
+
+    def sign_up(self, address: str) -> None:
+        """Count a sign-up; raises `TooManyRequests`."""
+        self.hit(self.sign_ups, "sign-up", network_of(address))
+
+    def password_change(self, account: str) -> None:
+        """Count a try to change the password; raises `TooManyRequests`."""
+        self.hit(self.password_changes, "password", account)
+
+    def test(self, limit: limits.RateLimitItem, *key: str) -> None:
+        """Raise `TooManyRequests` when `limit` is reached."""
+        if not self.windows.test(limit, *key):
+            raise self.problem(limit, *key)
+
+    def hit(self, limit: limits.RateLimitItem, *key: str) -> None:
+        """Count; raises `TooManyRequests` when `limit` is reached."""
+        if self.enabled and not self.windows.hit(limit, *key):
+            raise self.problem(limit, *key)
+
+    def problem(self, limit: limits.RateLimitItem, *key: str) -> TooManyRequests:
+        """Return the refusal, with the seconds until the next try."""
+        wait = self.windows.get_window_stats(limit, *key).reset_time - time.time()
+        return TooManyRequests("too many tries; wait before the next", max(1, int(wait) + 1))
+
+
+def network_of(address: str) -> str:
+    """Return what counts as one address: an IPv4 address, or the /64 that one subscriber has in IPv6."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return str(parsed) if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))
