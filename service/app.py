@@ -101,6 +101,8 @@ def problem_response(error: Exception) -> Response:
     problem = as_problem(error)
     if problem.status == 500:
         observability.log.error("internal_error", request_id=g.request_id, exc_info=error)
+    elif problem.status == 503:
+        observability.log.warning("unavailable", request_id=g.request_id, reason=f"{type(error).__name__}: {error}")
     response = Response(orjson.dumps(problem.as_dict(g.request_id)), problem.status, problem.headers)
     response.content_type = "application/problem+json"
     return response

@@ -380,6 +380,15 @@ TIME = {"type": "string", "format": "date-time", "examples": ["2026-11-22T10:00:
 REFERENCE_ID = Annotated[str, MinLen(1), MaxLen(64)]
 DAY_ONE = datetime(1, 1, 1)
 NO_NUMBER = -math.inf
+INT64 = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]
+"""The whole numbers that BSON can hold."""
+
+
+def whole_number(lowest: int, highest: int) -> Meaning:
+    """Return the meaning of a whole number between the limits of its BSON type."""
+    limits = bounds(lowest, highest)
+    return Meaning(always(INT64), limits, compare=COMPARE, update=NUMBER_UPDATES, lowest=NO_NUMBER)
+
 
 MEANINGS: Mapping[type[BaseField], Meaning | str] = {
     me.StringField: Meaning(always(str), text_limits, compare=TEXT, lowest=""),
@@ -393,10 +402,10 @@ MEANINGS: Mapping[type[BaseField], Meaning | str] = {
         always(parsed(parse_email, {"type": "string", "format": "email"})), length, compare=TEXT, lowest=""
     ),
     me.IntField: Meaning(
-        always(int), bounds(-(2**31), 2**31 - 1), compare=COMPARE, update=NUMBER_UPDATES, lowest=NO_NUMBER
+        always(INT64), bounds(-(2**31), 2**31 - 1), compare=COMPARE, update=NUMBER_UPDATES, lowest=NO_NUMBER
     ),
     me.LongField: Meaning(
-        always(int), bounds(-(2**63), 2**63 - 1), compare=COMPARE, update=NUMBER_UPDATES, lowest=NO_NUMBER
+        always(INT64), bounds(-(2**63), 2**63 - 1), compare=COMPARE, update=NUMBER_UPDATES, lowest=NO_NUMBER
     ),
     me.FloatField: Meaning(
         always(parsed(parse_float, {"type": "number"})),

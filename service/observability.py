@@ -67,6 +67,9 @@ def finish(response: Response) -> Response:
     """Add the headers of every answer, count it, and write its one log line."""
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
+    if "ETag" in response.headers:
+        # A device may keep a record, but has to ask whether it is still current.
+        response.headers["Cache-Control"] = "private, no-cache"
     response.headers["X-Request-ID"] = g.request_id
     seconds = time.perf_counter() - g.started
     observe(request.method, route(), response.status_code, seconds)

@@ -1,7 +1,8 @@
 """From the body of a PATCH to one conditional update: merge patch (RFC 7396) and update operators."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mongoengine import fields as me
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 
 from service import schema
 from service.errors import Cause, ValidationFailed, pointer
-from service.fields import LIST_UPDATES, NUMBER_UPDATES, meaning
+from service.fields import LIST_UPDATES, NUMBER_UPDATES, meaning, own_rules
 from service.schema import Document
 
 MONGO_NAMES = {"$add_to_set": "$addToSet", "$pull": "$pullAll"}
@@ -44,11 +45,23 @@ class Patch:
         Raises `ValidationFailed` when the result would break a rule.
         """
         before = schema.dump(self.document, current)
-        after = merged({name: before[name] for name in writable(self.document)}, self.merge)
+        kept = [name for name, field in schema.public_fields(self.document).items() if is_said(field)]
+        after = merged({name: before[name] for name in kept}, self.merge)
         for operator, operands in self.operators.items():
             for name, operand in operands.items():
                 after[name] = APPLY[operator](after.get(name), operand)
-        return schema.load(self.document, {name: value for name, value in after.items() if value is not None})
+        try:
+            return schema.load(self.document, {name: value for name, value in after.items() if value is not None})
+        except ValidationFailed as error:
+            raise ValidationFailed(self.placed(cause) for cause in error.causes) from None
+
+    def placed(self, cause: Cause) -> Cause:
+        """Return a cause about the result with its place in the body of the patch."""
+        for operator, operands in self.operators.items():
+            for name in operands:
+                if cause.pointer == pointer(name) or (cause.pointer or "").startswith(pointer(name) + "/"):
+                    return replace(cause, pointer=pointer(operator, name))
+        return cause
 
 
 def parse(document: Document, body: Any) -> Patch:
@@ -59,17 +72,16 @@ def parse(document: Document, body: Any) -> Patch:
     body = schema.as_object(body)
     merge = {name: value for name, value in body.items() if not name.startswith("$")}
     found: list[Cause] = []
-    changes = collected(found, lambda: schema.checked(schema.partial(document), merge)) or {}
+    whole = {name: value for name, value in merge.items() if not is_merged(document, name, value)}
+    changes = collected(found, lambda: schema.checked(schema.partial(document), whole)) or {}
     operators = {name: operands for name, operands in body.items() if name.startswith("$")}
     checked = dict(checked_operators(document, operators, set(merge), found))
     if found:
         raise ValidationFailed(found)
-    patch = Patch(document, merge, checked)
-    if schema.has_rules(document):
-        patch.direct = False
+    patch = Patch(document, merge, checked, direct=len(whole) == len(merge) and not schema.has_rules(document))
     fields = schema.public_fields(document)
     for name, value in changes.items():
-        add_value(patch, fields[name], merge[name], value)
+        add_value(patch, fields[name], value)
     for operator, operands in checked.items():
         for name, operand in operands.items():
             add_operator(patch, operator, fields[name], operand)
@@ -158,10 +170,10 @@ def shaped(field: BaseField, stored: Any) -> Any:
 # --- The direct way --------------------------------------------------------------------------------------------------
 
 
-def add_value(patch: Patch, field: BaseField, sent: Any, value: Any) -> None:
-    """Add one field of a merge patch; `sent` is what the client wrote, `value` its BSON form."""
-    if getattr(field, "owner_only", False) or (isinstance(sent, dict) and not is_geometry(field)):
-        # Sharing is derived from two fields, and an object is merged with what is there: both need the current record.
+def add_value(patch: Patch, field: BaseField, value: Any) -> None:
+    """Add one field of a merge patch, with its `value` in BSON form."""
+    if getattr(field, "owner_only", False):
+        # Who may read is derived from two fields together, so the current record is needed.
         patch.direct = False
     if value is None:
         value = schema.default_of(field)
@@ -171,19 +183,22 @@ def add_value(patch: Patch, field: BaseField, sent: Any, value: Any) -> None:
         patch.update.setdefault("$set", {})[field.db_field] = patch.values[field.name] = value
 
 
-def is_geometry(field: BaseField) -> bool:
-    """Tell whether an object of `field` is always whole, so that merging it is replacing it."""
-    return isinstance(field, me.PointField | me.LineStringField | me.PolygonField)
+def is_merged(document: Document, name: str, value: Any) -> bool:
+    """Tell whether a value of a merge patch is an object that is merged with what is there, and checked after that."""
+    field = schema.public_fields(document).get(name)
+    return isinstance(value, dict) and isinstance(field, me.EmbeddedDocumentField | me.DictField)
 
 
 def add_operator(patch: Patch, operator: str, field: BaseField, operand: Any) -> None:
     """Add one field of an update operator, with the guard under which its result keeps the rules of the field."""
     name = field.db_field
+    if operator != "$min" and operator != "$max" and any(own_rules(field)):
+        # A rule of the document's author can only be asked about the result.
+        patch.direct = False
     if operator in LIST_UPDATES:
         add_list_operator(patch, operator, field, operand)
     elif operator == "$inc":
-        low, high = limits(field)
-        patch.guard[name] = {"$gte": low - operand, "$lte": high - operand}
+        patch.guard[name] = room_for(field, operand)
         patch.update.setdefault("$inc", {})[name] = operand
     else:
         try:
@@ -204,8 +219,10 @@ def add_list_operator(patch: Patch, operator: str, field: BaseField, operand: li
         patch.values[field.name] = stored
     elif field.required:
         patch.direct = False
-    if isinstance(field, me.SortedListField) or getattr(field, "owner_only", False) or field.validation is not None:
+    if isinstance(field, me.SortedListField) or getattr(field, "owner_only", False):
         patch.direct = False
+    if schema.default_of(field):
+        patch.guard[name] = {"$exists": True}
     if operator != "$pull" and field.max_length is not None:
         room = field.max_length - len(stored)
         patch.direct = patch.direct and room >= 0
@@ -215,10 +232,17 @@ def add_list_operator(patch: Patch, operator: str, field: BaseField, operand: li
     patch.update.setdefault(MONGO_NAMES.get(operator, operator), {})[name] = change
 
 
-def limits(field: BaseField) -> tuple[float, float]:
-    """Return the lowest and the highest value of a number field."""
-    low, high = meaning(field).limits(field)
-    return low.ge, high.le
+def room_for(field: BaseField, operand: float) -> dict[str, float]:
+    """Return the condition under which a number field stays within its limits when `operand` is added.
+
+    It may refuse a float at the very edge, for sums are rounded: then the result is computed and looked at.
+    """
+    lowest, highest = (rule for rule in meaning(field).limits(field))
+    low, high = lowest.ge - operand, highest.le - operand
+    if isinstance(field, me.FloatField):
+        edge = 4 * max(math.ulp(low), math.ulp(high), math.ulp(operand))
+        return {"$gte": low + edge, "$lte": high - edge}
+    return {"$gte": max(low, -(2**63)), "$lte": min(high, 2**63 - 1)}
 
 
 # --- On the current record -------------------------------------------------------------------------------------------
@@ -227,10 +251,13 @@ def limits(field: BaseField) -> tuple[float, float]:
 def writable(document: Document) -> list[str]:
     """Return the names of the fields that a patch may touch."""
     return [
-        name
-        for name, field in schema.public_fields(document).items()
-        if not getattr(field, "read_only", False) and not schema.is_fixed(field)
+        name for name, field in schema.public_fields(document).items() if is_said(field) and not schema.is_fixed(field)
     ]
+
+
+def is_said(field: BaseField) -> bool:
+    """Tell whether a client says the value of `field`, be it only at creation."""
+    return not getattr(field, "read_only", False) and not field.primary_key
 
 
 def merged(target: Any, patch: Any) -> Any:

@@ -16,7 +16,7 @@ from pymongo import ASCENDING, DESCENDING
 
 from service import schema
 from service.documents.record import Raw, Record
-from service.errors import BadParameter, BadQuery, Cause
+from service.errors import BadParameter, BadQuery, Cause, MalformedJson, ValidationFailed
 from service.fields import LIST, meaning, once, refers_to
 
 Type = type[Record]
@@ -58,6 +58,7 @@ class Query:
     document: Type
     where: Filter
     sort: Sort
+    sort_fields: tuple[BaseField, ...]
     after: Filter
     limit: int
     view: View
@@ -73,15 +74,15 @@ class Query:
         if self.view.fields is None:
             return {"access": 0, "purge_at": 0}
         fields = self.document._fields
-        return {fields[name].db_field: 1 for name in self.view.fields} | {name: 1 for name, _ in self.sort}
+        sorting = {name.partition(".")[0]: 1 for name, _ in self.sort}
+        return {fields[name].db_field: 1 for name in self.view.fields} | sorting
 
     def cursor(self, last: Raw) -> str:
         """Return the cursor of the page that follows the record `last`."""
         if self.search is not None:
             return sealed([last[SCORE], last["_id"]], self.seal)
-        fields = stored_fields(self.document)
-        values = [None if (value := last.get(name)) is None else shaped(fields[name], value) for name, _ in self.sort]
-        return sealed(values, self.seal)
+        values = [value_at(last, name) for name, _ in self.sort]
+        return sealed([shaped(field, value) for field, value in zip(self.sort_fields, values, strict=True)], self.seal)
 
 
 def parse(document: Type, args: Mapping[str, str], account: str, key: bytes) -> Query:
@@ -101,15 +102,17 @@ def parse(document: Type, args: Mapping[str, str], account: str, key: bytes) -> 
     near = parse_near(document, nearby[0], where[nearby[0]], args) if nearby else None
     plain = {name: condition for name, condition in where.items() if name not in nearby}
     sort = parse_sort(document, args.get("sort"))
+    fields = tuple(field_stored_at(document, name) for name, _ in sort)
+    query_filter = Compiler(document).compile(plain)
     seal = hmac.digest(
         key, orjson.dumps([account, document._meta["collection"], where, sort, scopes, search]), hashlib.sha256
     )
-    query_filter = Compiler(document).compile(plain)
-    after = parse_cursor(document, sort, args["cursor"], seal, search is not None) if "cursor" in args else {}
+    after = parse_cursor(fields, sort, args["cursor"], seal, search is not None) if "cursor" in args else {}
     return Query(
         document=document,
         where=query_filter,
         sort=sort,
+        sort_fields=fields,
         after=after,
         limit=parse_limit(args.get("limit")),
         view=parse_view(document, args),
@@ -186,8 +189,8 @@ def sort_keys(document: Type, text: str) -> Sort:
     """Return the stored fields and directions of a sort such as `-priority,due`; ties end on the id."""
     keys = []
     for name in text.split(","):
-        field = field_at(document, name.removeprefix("-"))
-        keys.append((field.db_field, DESCENDING if name.startswith("-") else ASCENDING))
+        path = stored_path(document, name.removeprefix("-"))
+        keys.append((path, DESCENDING if name.startswith("-") else ASCENDING))
     return tuple(keys) if keys[-1][0] == "_id" else (*keys, ("_id", keys[-1][1]))
 
 
@@ -209,13 +212,13 @@ def check_search(document: Type, args: Mapping[str, str]) -> None:
 def decoded(text: str) -> dict[str, Any]:
     """Return the object that the text of `where` holds."""
     try:
-        where = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise BadQuery(f"`where` is not JSON: {error}") from None
+        where = schema.decoded(text.encode())
+    except (MalformedJson, UnicodeEncodeError) as error:
+        raise BadQuery(f"`where`: {error}") from None
+    except ValidationFailed:
+        raise BadQuery("`where` holds a NUL character, which no record has") from None
     if not isinstance(where, dict):
         raise BadQuery('`where` has to be a JSON object, such as {"pinned": true}')
-    if "\\u0000" in text:
-        raise BadQuery("`where` holds a NUL character, which no record has")
     return where
 
 
@@ -232,6 +235,8 @@ class Compiler:
             raise BadQuery(f"`where` is nested over {LEVELS} levels")
         if not isinstance(where, dict):
             raise BadQuery("a condition has to be an object of fields or of $and, $or, $nor, $not")
+        if not where and level:
+            self.count()
         clauses = [self.clause(name, condition, level) for name, condition in where.items()]
         return clauses[0] if len(clauses) == 1 else {"$and": clauses} if clauses else {}
 
@@ -305,6 +310,8 @@ class Compiler:
         """Return the values of a list operator."""
         if not isinstance(operand, list):
             raise BadQuery(f"`{name}`: {operator} takes a list")
+        if not operand:
+            self.count()
         return [self.value(name, field, value) for value in operand]
 
     def boolean(self, name: str, operand: Any) -> bool:
@@ -380,9 +387,11 @@ def stored_path(document: Any, path: str) -> str:
 
 
 @once
-def stored_fields(document: Type) -> dict[str, BaseField]:
-    """Return the public fields by their name in MongoDB."""
-    return {field.db_field: field for field in schema.public_fields(document).values()}
+def field_stored_at(document: Any, path: str) -> BaseField:
+    """Return the public field at a dotted path as MongoDB has it."""
+    name, _, rest = path.partition(".")
+    (field,) = [field for field in schema.public_fields(document).values() if field.db_field == name]
+    return field_stored_at(entry_field(field).document_type, rest) if rest else field
 
 
 # --- $near -----------------------------------------------------------------------------------------------------------
@@ -404,7 +413,7 @@ def parse_near(document: Type, name: str, condition: dict[str, Any], args: Mappi
     near: Filter = {"$geometry": {"type": "Point", "coordinates": position(name, operand["point"])}}
     if "max_metres" in operand:
         near["$maxDistance"] = metres(name, operand["max_metres"])
-    return {field.db_field: {"$near": near}}
+    return {stored_path(document, name): {"$near": near}}
 
 
 def position(name: str, value: Any) -> list[float]:
@@ -449,6 +458,8 @@ def unsealed(text: str, seal: bytes) -> list[Any]:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except ValueError:
         raise problem from None
+    if base64.urlsafe_b64encode(data).rstrip(b"=").decode() != text:
+        raise problem
     mac, payload = data[:MAC_BYTES], data[MAC_BYTES:]
     if not hmac.compare_digest(mac, hmac.digest(seal, payload, hashlib.sha256)[:MAC_BYTES]):
         raise problem
@@ -456,36 +467,34 @@ def unsealed(text: str, seal: bytes) -> list[Any]:
     return values
 
 
-def parse_cursor(document: Type, sort: Sort, text: str, seal: bytes, search: bool) -> Filter:
+def parse_cursor(fields: Sequence[BaseField], sort: Sort, text: str, seal: bytes, search: bool) -> Filter:
     """Return the filter of all that follows the record that a cursor was made of."""
     values = unsealed(text, seal)
     if search:
         score, last = values
         return {"$or": [{SCORE: {"$lt": score}}, {SCORE: score, "_id": {"$gt": last}}]}
-    fields = stored_fields(document)
     stored = [
-        None if value is None else schema.load_stored(fields[name], value)
-        for (name, _), value in zip(sort, values, strict=True)
+        None if value is None else schema.load_stored(field, value) for field, value in zip(fields, values, strict=True)
     ]
     return following(fields, sort, stored)
 
 
-def following(fields: Mapping[str, BaseField], sort: Sort, values: Sequence[Any]) -> Filter:
+def following(fields: Sequence[BaseField], sort: Sort, values: Sequence[Any]) -> Filter:
     """Return the filter of what comes after `values` in the order of `sort`; null is the lowest.
 
     The leading field gets a bound of its own and the rest stands in an `$or` beside it. Written as a bare `$or`,
     MongoDB sorts in memory (measured on 6.0: 1,500 keys for a page of 20 instead of 22).
     """
-    bound = at_or_after(fields[sort[0][0]], *sort[0], values[0])
+    bound = at_or_after(fields[0], *sort[0], values[0])
     steps: list[Filter] = []
     equal: Filter = {}
-    for index, ((name, direction), value) in enumerate(zip(sort, values, strict=True)):
-        later = after(fields[name], name, direction, value)
+    for index, (field, (name, direction), value) in enumerate(zip(fields, sort, values, strict=True)):
+        later = after(field, name, direction, value)
         if later is not None:
             steps.append(equal | later)
         if index > 0 or value is None:
             # The bound on the leading field makes its equality superfluous, but for null.
-            equal |= equals(fields[name], name, value)
+            equal |= equals(field, name, value)
     return {"$and": [bound, {"$or": steps}]} if bound else {"$or": steps}
 
 
@@ -519,6 +528,13 @@ def equals(field: BaseField, name: str, value: Any) -> Filter:
 
 
 def shaped(field: BaseField, value: Any) -> Any:
-    """Return a stored value in JSON form."""
+    """Return a stored value, or None, in JSON form."""
     shape = schema.shape_of(field)
-    return value if shape is None else shape(value)
+    return value if value is None or shape is None else shape(value)
+
+
+def value_at(record: Any, path: str) -> Any:
+    """Return the value at a dotted path of a stored record, None where there is none."""
+    for name in path.split("."):
+        record = record.get(name) if isinstance(record, dict) else None
+    return record

@@ -1,8 +1,11 @@
 """From a document class: what a body has to be, what an answer looks like, and the JSON Schema of both."""
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, NotRequired, Required, cast
 
+import orjson
+from mongoengine import EmbeddedDocument
 from mongoengine import fields as me
 from mongoengine.base import BaseDocument, BaseField
 from pydantic import AfterValidator, ConfigDict, PlainValidator, TypeAdapter, ValidationError, WithJsonSchema
@@ -36,7 +39,7 @@ def annotation(field: BaseField, limited: bool = True) -> Any:
     value = nested(field, row.value(field), limited)
     if isinstance(field, me.SortedListField):
         rules.append(AfterValidator(field.to_mongo))
-    if isinstance(field, me.ListField) and field.required:
+    if isinstance(field, me.ListField | me.DictField) and field.required and limited:
         rules.append(AfterValidator(not_empty))
     return Annotated[value, *rules] if rules else value
 
@@ -55,8 +58,8 @@ def nested(field: BaseField, value: Any, limited: bool) -> Any:
     return value
 
 
-def not_empty(value: list[Any]) -> list[Any]:
-    """Return a list that has an entry: what `required` means for a list in MongoEngine."""
+def not_empty(value: Any) -> Any:
+    """Return a list or a map that has an entry: what `required` means for them in MongoEngine."""
     if not value:
         raise wrong("too_short", "at least 1 entry")
     return value
@@ -66,16 +69,27 @@ def embedded(document: Document) -> Any:
     """Return the annotation of an embedded document."""
     if document._meta.get("allow_inheritance"):
         raise UnsupportedField(f"{document.__name__} allows inheritance, so the class would come from the client")
+    if document in held_by(document):
+        raise UnsupportedField(f"{document.__name__} holds itself, so a record could be of any depth")
     return Annotated[
         body_type(document), AfterValidator(filler(document)), WithJsonSchema(object_schema(document, "create"))
     ]
 
 
+def held_by(document: Document, found: frozenset[Document] = frozenset()) -> frozenset[Document]:
+    """Return the embedded documents that a document holds, at any depth."""
+    for field in public_fields(document).values():
+        while getattr(field, "field", None) is not None:
+            field = field.field
+        if isinstance(field, me.EmbeddedDocumentField) and field.document_type not in found:
+            found |= held_by(field.document_type, found | {field.document_type})
+    return found
+
+
 def is_required(field: BaseField) -> bool:
     """Tell whether a new document has to name `field`: it is required and has no default."""
-    return bool(field.required and not getattr(field, "read_only", False) and not field.primary_key) and (
-        field.default is None or isinstance(field, me.ListField)
-    )
+    said = not getattr(field, "read_only", False) and not field.primary_key
+    return bool(field.required and said and (field.default is None or isinstance(field, me.ListField | me.DictField)))
 
 
 def is_fixed(field: BaseField) -> bool:
@@ -133,7 +147,8 @@ def default_of(field: BaseField) -> Any:
 
 def adapter(annotated: Any) -> TypeAdapter[Any]:
     """Return the compiled validator of an annotation, strict about types."""
-    return TypeAdapter(annotated, config=None if hasattr(annotated, "__pydantic_config__") else ConfigDict(strict=True))
+    bare = getattr(annotated, "__origin__", annotated)
+    return TypeAdapter(annotated, config=None if hasattr(bare, "__pydantic_config__") else ConfigDict(strict=True))
 
 
 @once
@@ -175,6 +190,42 @@ def required(name: str) -> Cause:
     return Cause("required", "this field is required", pointer=pointer(name))
 
 
+MAX_LEVELS = 64
+"""Most levels of a JSON text: more than any document has, and less than any library that reads it later can take."""
+
+
+def decoded(text: bytes) -> Any:
+    """Return the value of a JSON text in UTF-8 (RFC 8259), without NUL in its strings and of bounded depth.
+
+    Raises `MalformedJson`, and `ValidationFailed` for a NUL, which other software would take for the end of a string.
+    """
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise MalformedJson(f"not JSON in UTF-8: {error}") from None
+    # Most texts can have neither, which two searches tell; only the others are walked.
+    suspicious = b"\\u0000" in text or text.count(b"[") + text.count(b"{") > MAX_LEVELS
+    if suspicious and (found := list(nul_places(value))):
+        raise ValidationFailed(found)
+    return value
+
+
+def nul_places(value: Any) -> Iterator[Cause]:
+    """Yield a cause for every string, and every name of a member, with NUL; raises `MalformedJson` if too deep."""
+    rest: list[tuple[Any, tuple[str | int, ...]]] = [(value, ())]
+    while rest:
+        found, place = rest.pop()
+        if len(place) > MAX_LEVELS:
+            raise MalformedJson(f"JSON of more than {MAX_LEVELS} levels")
+        if isinstance(found, str) and "\0" in found:
+            yield Cause("nul", "text without NUL characters", pointer=pointer(*place))
+        members = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
+        for name, member in members:
+            if isinstance(name, str) and "\0" in name:
+                yield Cause("nul", "a name without NUL characters", pointer=pointer(*place, name))
+            rest.append((member, (*place, name)))
+
+
 def as_object(body: Any) -> dict[str, Any]:
     """Return a decoded body that is an object; raises `MalformedJson` for any other."""
     if not isinstance(body, dict):
@@ -194,7 +245,7 @@ def causes(error: ValidationError, place: Iterable[str | int] = ()) -> list[Caus
     """Return what pydantic found as causes of a problem document."""
     found = []
     for detail in error.errors(include_url=False, include_input=False):
-        steps = [step for step in detail["loc"] if step != "[key]"]
+        steps = detail["loc"][:-1] if detail["type"] == "key" and detail["loc"][-1:] == ("[key]",) else detail["loc"]
         found.append(Cause(*code_and_detail(detail), pointer=pointer(*place, *steps)))
     return found
 
@@ -220,10 +271,12 @@ WORDING: Mapping[str, tuple[str, str]] = {
 
 def code_and_detail(error: ErrorDetails) -> tuple[str, str]:
     """Return the stable code of a pydantic error and the sentence that says what would be right."""
-    if error["type"] not in WORDING:
+    code, wording = WORDING.get(error["type"], ("", ""))
+    context = error.get("ctx")
+    if not wording or (context is None and "{" in wording):
+        # Not pydantic's own: the error of a rule in `fields`, whose code may be the same.
         return error["type"], error["msg"]
-    code, wording = WORDING[error["type"]]
-    text = wording.format(**error.get("ctx", {}))
+    text = wording.format(**(context or {}))
     return code, text.replace(" 1 characters", " 1 character").replace(" 1 entries", " 1 entry")
 
 
@@ -231,23 +284,36 @@ def check_rules(document: Document, content: dict[str, Any]) -> None:
     """Raise `ValidationFailed` where the document's own `clean`, MongoEngine's place for this, refuses `content`."""
     if not has_rules(document):
         return
+    if found := list(broken_rules(hydrated(document, content))):
+        raise ValidationFailed(found)
+
+
+def broken_rules(instance: Any, *place: str | int) -> Iterator[Cause]:
+    """Yield the causes that the `clean` of a document and of those embedded in it name."""
     try:
-        hydrated(document, content).clean()
+        instance.clean()
     except me.ValidationError as error:
-        raise ValidationFailed(rule_causes(error)) from error
+        yield from rule_causes(error, place)
+    for name in public_fields(type(instance)):
+        value = instance._data.get(name)
+        members = enumerate(value) if isinstance(value, list) else ((None, value),)
+        for index, member in members:
+            if isinstance(member, EmbeddedDocument):
+                yield from broken_rules(member, *place, name, *(() if index is None else (index,)))
 
 
-def rule_causes(error: me.ValidationError) -> list[Cause]:
+def rule_causes(error: me.ValidationError, place: Iterable[str | int]) -> list[Cause]:
     """Return the causes that an author's `clean` named: one for each field of `errors`, or one for the whole."""
     named_fields = {name: str(detail) for name, detail in (error.errors or {}).items()}
     if not named_fields:
-        return [Cause("not_valid", error.message, pointer="")]
-    return [Cause("not_valid", detail, pointer=pointer(name)) for name, detail in named_fields.items()]
+        return [Cause("not_valid", error.message, pointer=pointer(*place))]
+    return [Cause("not_valid", detail, pointer=pointer(*place, name)) for name, detail in named_fields.items()]
 
 
+@once
 def has_rules(document: Document) -> bool:
-    """Tell whether `document` has rules over several fields, in a `clean` of its own."""
-    return document.clean is not BaseDocument.clean
+    """Tell whether `document`, or one embedded in it, has rules over several fields, in a `clean` of its own."""
+    return any(kind.clean is not BaseDocument.clean for kind in (document, *held_by(document)))
 
 
 def hydrated(document: Document, content: Mapping[str, Any]) -> Any:
@@ -281,12 +347,16 @@ def expression(field: BaseField, value: str, names: dict[str, Any]) -> str:
     if shape is None and default is None:
         return value
     local = f"f{len(names)}"
-    names[local] = shape
-    names[f"default{local}"] = field
-    names["default_of"] = default_of
-    absent = "None" if default is None else f"default_of(default{local})"
+    names[local], names[f"{local}_absent"] = shape, lambda: json_default(field)
+    absent = "None" if default is None else f"{local}_absent()"
     shaped = "v" if shape is None else f"{local}(v)"
     return f"({absent} if (v := {value}) is None else {shaped})"
+
+
+def json_default(field: BaseField) -> Any:
+    """Return the default of `field` in JSON form."""
+    shape, default = shape_of(field), default_of(field)
+    return default if shape is None or default is None else shape(default)
 
 
 def shape_of(field: BaseField) -> Callable[[Any], Any] | None:
@@ -367,9 +437,7 @@ def field_schema(field: BaseField, purpose: Purpose) -> dict[str, Any]:
     if purpose == "read" and getattr(field, "read_only", False):
         schema["readOnly"] = True
     if purpose == "create" and field.default is not None and not field.primary_key:
-        shape = shape_of(field)
-        default = default_of(field)
-        schema["default"] = default if shape is None else shape(default)
+        schema["default"] = json_default(field)
     return schema
 
 
@@ -384,7 +452,17 @@ def value_schema(field: BaseField, purpose: Purpose) -> dict[str, Any]:
         return {"type": "array", "items": value_schema(inner, purpose), **least, **limits}
     if isinstance(field, me.DictField) and inner is not None:
         return {"type": "object", "additionalProperties": value_schema(inner, purpose)}
-    schema = value_of(field).json_schema()
-    if (pattern := getattr(field, "regex", None)) is not None:
-        schema["pattern"] = pattern.pattern
-    return schema
+    return value_of(field).json_schema() | told_limits(field)
+
+
+def told_limits(field: BaseField) -> dict[str, Any]:
+    """Return the limits of `field` that its validator does not tell pydantic, as far as JSON Schema can say them."""
+    told = {
+        "maxLength": getattr(field, "max_length", None) if isinstance(field, me.StringField) else None,
+        "minimum": field.min_value if isinstance(field, me.FloatField) else None,
+        "maximum": field.max_value if isinstance(field, me.FloatField) else None,
+    }
+    pattern = getattr(field, "regex", None)
+    if pattern is not None and not pattern.flags & re.IGNORECASE:
+        told["pattern"] = pattern.pattern
+    return {name: value for name, value in told.items() if value is not None}

@@ -10,6 +10,7 @@ import hmac
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, timedelta
 from typing import Any, Literal, cast
 
@@ -96,7 +97,8 @@ def identity(payload: Mapping[str, Any]) -> Identity:
     known = recent.get(payload["sid"])
     moment = time.monotonic()
     if known is not None and moment - known[0] < SESSION_CHECK_SECONDS and known[1].account == payload["sub"]:
-        return known[1]
+        same = known[1].auth_time == payload["auth_time"]
+        return known[1] if same else replace(known[1], auth_time=int(payload["auth_time"]))
     account = live_account(payload["sub"], payload["sid"])
     if account is None:
         raise NotAuthenticated("the session has ended; log in again")

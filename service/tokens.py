@@ -1,6 +1,7 @@
 """Access tokens: signed, verified, and the keys to do it (RFC 7519, RFC 8725)."""
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -167,7 +168,10 @@ class Tokens:
 def check_types(claims: Mapping[str, Any]) -> None:
     """Raise `NotAuthenticated` where a claim has a type that it cannot have: a key may be shared with other issuers."""
     text = all(isinstance(claims[name], str) for name in ("sub", "sid"))
-    number = all(type(claims.get(name, 0)) in (int, float) for name in ("auth_time", "iat", "nbf", "exp"))
+    number = all(
+        type(value) in (int, float) and math.isfinite(value)
+        for value in (claims.get(name, 0) for name in ("auth_time", "iat", "nbf", "exp"))
+    )
     if not text or not number:
         raise NotAuthenticated("a claim of the access token has the wrong type")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from bson import ObjectId
 from mongoengine import DateTimeField, Document, IntField, ListField, StringField
+from mongoengine.base import BaseField
 from pymongo import ReturnDocument
 from pymongo.collection import Collection
 
@@ -150,7 +151,8 @@ class Record(Document):
     @classmethod
     def replacement(cls, content: Mapping[str, Any], kept: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
         """Return the update that leaves of a record's content only `content`, and what is `kept` or the server's."""
-        untouched = {*SERVER_FIELDS, "access", *kept, *content}
+        hidden = {field.db_field for field in cls._fields.values() if not is_clients(field)}
+        untouched = {*SERVER_FIELDS, *hidden, *kept, *content}
         gone = [field.db_field for field in cls._fields.values() if field.db_field not in untouched]
         update = {"$set": {name: value for name, value in content.items() if name != "_id"}}
         return {**update, "$unset": dict.fromkeys(gone, "")} if gone else update
@@ -163,6 +165,11 @@ class Record(Document):
         gone = [field.db_field for field in cls._fields.values() if field.db_field not in stays]
         update: dict[str, dict[str, Any]] = {"$unset": dict.fromkeys(gone, ""), "$set": {"purge_at": now() + keep}}
         return cls.change(condition, update) is not None
+
+
+def is_clients(field: BaseField) -> bool:
+    """Tell whether a client writes `field`."""
+    return not getattr(field, "hidden", False) and not getattr(field, "read_only", False)
 
 
 SERVER_FIELDS = frozenset({"_id", "owner", "created_at", "updated_at", "revision"})

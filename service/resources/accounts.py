@@ -129,8 +129,9 @@ class OwnAccount(Resource):
     @operation("Change the own account", body=change_schema, answer={200: Account})
     def patch(self) -> dict[str, Any]:
         """Change display name and e-mail address."""
-        update = patch.parse(Account, json_body()).update
-        if "email" in {*update.get("$set", {}), *update.get("$unset", {})}:
+        wanted = patch.parse(Account, json_body())
+        update = wanted.update
+        if "email" in wanted.named and wanted.values.get("email") != own_account().get("email"):
             # A new address is one that nobody has confirmed.
             update.setdefault("$set", {})["email_verified"] = False
         update.setdefault("$set", {})["updated_at"] = now()

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, Literal, TypeVar
 
-import orjson
 from flask import request
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from service import schema
-from service.errors import BadParameter, Cause, MalformedJson, UnsupportedMediaType, ValidationFailed, pointer
+from service.errors import BadParameter, Cause, UnsupportedMediaType, ValidationFailed
 
 Source = Literal["query", "json", "form", "files"]
 JSON_TYPES = frozenset({"application/json", "application/merge-patch+json"})
@@ -81,21 +80,4 @@ def json_body() -> Any:
     data = request.get_data()
     if data and request.mimetype not in JSON_TYPES:
         raise UnsupportedMediaType("send JSON with `Content-Type: application/json`")
-    try:
-        body = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise MalformedJson(f"the body is not JSON in UTF-8: {error}") from None
-    if b"\\u0000" in data and (places := list(nul_places(body))):
-        raise ValidationFailed(Cause("nul", "text without NUL characters", pointer=place) for place in places)
-    return body
-
-
-def nul_places(value: Any, *steps: str | int) -> Iterator[str]:
-    """Yield the pointer of every string, and of every member with a name, that holds NUL."""
-    if isinstance(value, str) and "\0" in value:
-        yield pointer(*steps)
-    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, member in members:
-        if isinstance(name, str) and "\0" in name:
-            yield pointer(*steps, name)
-        yield from nul_places(member, *steps, name)
+    return schema.decoded(data)

@@ -1,5 +1,6 @@
 """The list and the item of any record type."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
@@ -77,7 +78,7 @@ class RecordItem(RecordResource):
         record = find(self.document, "read", id)
         if record is None:
             raise NotFound("there is no such record")
-        if request.if_none_match.contains_weak(str(record["revision"])):
+        if (known := tags("If-None-Match", weak=True)) is not None and (known == ANY or record["revision"] in known):
             return None, 304, {"ETag": etag(record)}
         return dump_all(self.document, [record], view)[0], 200, {"ETag": etag(record)}
 
@@ -99,7 +100,8 @@ class RecordItem(RecordResource):
         for _ in attempts():
             current = self.current(id, action)
             content = wanted.apply(current)
-            check_references(self.document, content)
+            named = {self.document._fields[name].db_field for name in wanted.named}
+            check_references(self.document, {name: value for name, value in content.items() if name in named})
             condition = {"_id": id, **scope(action, self.document), "revision": current["revision"]}
             record = self.document.rewrite(condition, content, current["owner"])
             if record is not None:
@@ -134,9 +136,9 @@ class RecordItem(RecordResource):
         content = schema.load(self.document, {**body, "id": id})
         check_references(self.document, content)
         sharing = {"readers", "writers"} & set(body)
-        if request.if_none_match:
+        if tags("If-None-Match") is not None:
             return self.create_only(content)
-        if not request.if_match and not sharing:
+        if tags("If-Match") is None and not sharing and not fixed_fields(self.document):
             record = self.replace_or_create(id, content)
         else:
             record = self.replace_current(id, content, sharing)
@@ -144,7 +146,7 @@ class RecordItem(RecordResource):
 
     def create_only(self, content: Raw) -> Answer:
         """Store a record that must not be there yet."""
-        if not request.if_none_match.star_tag:
+        if tags("If-None-Match") != ANY:
             raise RevisionMismatch("on PUT, If-None-Match takes `*` only")
         try:
             return answer(self.document, self.document.insert(str(current_identity), content), 201)
@@ -168,9 +170,10 @@ class RecordItem(RecordResource):
             try:
                 current = self.current(id, action)
             except NotFound:
-                if request.if_match:
+                if tags("If-Match") is not None:
                     raise RevisionMismatch("there is no such record") from None
                 return self.document.insert(str(current_identity), content)
+            refuse_change_of_fixed(self.document, content, current)
             kept = {name: current.get(name, []) for name in {"readers", "writers"} - sharing}
             condition = {"_id": id, **scope(action, self.document), "revision": current["revision"]}
             record = self.document.rewrite(condition, {**content, **kept}, current["owner"])
@@ -301,12 +304,42 @@ def etag(record: Raw) -> str:
 
 def if_match() -> Filter:
     """Return the condition that `If-Match` sets (RFC 9110, section 13.1.1): one of the revisions named."""
-    tags = request.if_match
-    if not tags or tags.star_tag:
-        return {}
-    return {
-        "revision": {"$in": [int(tag) for tag in tags.as_set() if tag.isascii() and tag.isdigit() and len(tag) < 19]}
-    }
+    named = tags("If-Match")
+    return {} if named is None or named == ANY else {"revision": {"$in": named}}
+
+
+ANY = [-1]
+"""What `*` stands for among entity tags: any revision."""
+
+
+def tags(header: str, weak: bool = False) -> list[int] | None:
+    """Return the revisions that a conditional header names, `ANY` for `*`, None where there is no such header.
+
+    A tag that is none of ours names no revision. Only a `weak` comparison takes weak tags (RFC 9110, section 8.8.3.2).
+    """
+    text = request.headers.get(header)
+    if text is None:
+        return None
+    if text.strip() == "*":
+        return ANY
+    return [int(tag) for prefix, tag in ENTITY_TAG.findall(text) if (weak or not prefix) and REVISION.fullmatch(tag)]
+
+
+ENTITY_TAG = re.compile(r'(W/)?"([^"]*)"')
+REVISION = re.compile(r"[0-9]{1,18}")
+
+
+def refuse_change_of_fixed(document: type[Record], content: Raw, current: Raw) -> None:
+    """Raise `ValidationFailed` where a replacement changes what is said once, at creation."""
+    stored = {name: document._fields[name].db_field for name in fixed_fields(document)}
+    changed = [name for name, db_field in stored.items() if content.get(db_field) != current.get(db_field)]
+    if changed:
+        raise ValidationFailed(Cause("read_only", "what it was at creation", pointer=pointer(name)) for name in changed)
+
+
+def fixed_fields(document: type[Record]) -> list[str]:
+    """Return the names of the fields, beside the id, that a client says once, at creation."""
+    return [name for name, field in schema.public_fields(document).items() if getattr(field, "fixed", False)]
 
 
 def action_for(document: type[Record], names: Iterable[str]) -> Action:
