@@ -20,6 +20,9 @@ class SharedStorage(MongoDBStorage):
     def _init_mongo_client(self, uri: str | None, **options: int | str | bool) -> Any:
         return get_connection()
 
+    def __del__(self) -> None:
+        """Leave the connection open: the parent class closes it here, and it is the service's own."""
+
 
 class Throttle:
     """Counts failed logins, sign-ups and password changes, and refuses the one too many.
