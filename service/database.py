@@ -21,7 +21,7 @@ from pymongo.errors import (
 from pymongo.uri_parser import parse_uri
 
 from service.errors import AlreadyExists, DatabaseUnavailable, NotSupported, Problem, TooLarge
-from service.observability import CommandTimes, PoolGauge
+from service.observability import LISTENERS
 
 MEMORY = "memory://"
 """Scheme of a `MONGODB_URI` that means mongomock: nothing is kept."""
@@ -56,7 +56,7 @@ def connection_settings(config: dict[str, Any]) -> dict[str, Any]:
         "retryWrites": True,
         "retryReads": True,
         "appname": "madang",
-        "event_listeners": [CommandTimes(), PoolGauge()],
+        "event_listeners": LISTENERS,
     }
 
 

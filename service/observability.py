@@ -167,6 +167,10 @@ class PoolGauge(monitoring.ConnectionPoolListener):
         """Do nothing."""
 
 
+# The same for every app of a process: two with one database share its connections.
+LISTENERS = [CommandTimes(), PoolGauge()]
+
+
 class Sinks:
     """The last step of a log line: text for the terminal as returned, and JSON for the log file if there is one."""
 
