@@ -31,9 +31,12 @@ $(STAMP): requirements.lock
 browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || sh tools/apt-install chromium
 
-lock:  ## write requirements.lock anew from pyproject.toml
-	$(BIN)/pip-compile -q --strip-extras --extra mongod --extra dev --generate-hashes --no-emit-index-url \
-		--no-emit-trusted-host --no-emit-find-links --no-header --allow-unsafe -o requirements.lock pyproject.toml
+COMPILE = $(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host \
+	--no-emit-find-links --no-header --allow-unsafe
+
+lock:  ## write the locks anew from pyproject.toml: all packages, and those of the image alone
+	$(COMPILE) --extra mongod --extra dev -o requirements.lock pyproject.toml
+	$(COMPILE) -c requirements.lock -o requirements-runtime.lock pyproject.toml
 
 format:  ## format the code
 	$(BIN)/ruff check --fix .
