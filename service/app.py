@@ -39,7 +39,7 @@ class Json(JSONProvider):
 
     def response(self, *args: Any, **kwargs: Any) -> Response:
         """Return a JSON answer."""
-        return Response(orjson.dumps(self._prepare_response_obj(args, kwargs)), mimetype="application/json")
+        return Response(orjson.dumps(self._prepare_response_obj(args, kwargs)), content_type="application/json")
 
 
 def create_app(settings: Mapping[str, Any]) -> Flask:
@@ -84,6 +84,8 @@ def allow_origins(app: Flask) -> None:
         expose_headers=EXPOSED_HEADERS,
         supports_credentials=False,
         send_wildcard=True,
+        # Apps send no Origin; only a page's request is worth the look at its rules.
+        always_send=False,
         max_age=600,
     )
 

@@ -21,7 +21,7 @@ from pymongo.errors import (
 from pymongo.uri_parser import parse_uri
 
 from service.errors import AlreadyExists, DatabaseUnavailable, NotSupported, Problem, TooLarge
-from service.observability import LISTENERS
+from service.metrics import LISTENERS
 
 MEMORY = "memory://"
 """Scheme of a `MONGODB_URI` that means mongomock: nothing is kept."""

@@ -48,6 +48,9 @@ class View:
     expand: tuple[str, ...] = ()
 
 
+WHOLE = View()
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """A list that a client asked for, checked and in MongoDB's terms; who may read what is not in it.
@@ -163,6 +166,8 @@ def parse_scopes(text: str) -> tuple[str, ...]:
 
 def parse_view(document: Type, args: Mapping[str, str]) -> View:
     """Return which fields and which expanded references are asked for."""
+    if "fields" not in args and "expand" not in args:
+        return WHOLE
     public = schema.public_fields(document)
     fields = args.get("fields")
     names = None if fields is None else tuple(dict.fromkeys(("id", *fields.split(","))))

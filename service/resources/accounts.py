@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import orjson
 from flask import Response
-from flask_restful import Resource
 from pydantic import AfterValidator, Field, WithJsonSchema
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
@@ -29,6 +28,7 @@ from service.observability import log
 from service.openapi import operation
 from service.passwords import MAX_LENGTH, MIN_LENGTH, acceptable
 from service.resources.arguments import Arguments, json_body, json_object, take
+from service.resources.resource import Resource
 from service.security import current_identity, end_sessions, security
 
 RECENT_LOGIN_SECONDS = 300

@@ -3,7 +3,6 @@
 from typing import Any
 
 from flask import current_app
-from flask_restful import Resource
 from pydantic import Field, create_model
 
 from service.context import g
@@ -11,6 +10,7 @@ from service.documents import Event
 from service.errors import BadCredentials
 from service.openapi import operation
 from service.resources.arguments import Arguments, has_body, take
+from service.resources.resource import Resource
 from service.security import authenticate, current_identity, end_sessions, open_session, refresh, security
 
 

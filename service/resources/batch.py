@@ -6,7 +6,6 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 from flask import Response, current_app, request
-from flask_restful import Resource
 from pydantic import Field, field_validator, model_validator
 
 from service import database
@@ -16,6 +15,7 @@ from service.fields import wrong
 from service.idempotency import DERIVED_KEY, METHODS, Undone
 from service.openapi import operation
 from service.resources.arguments import Arguments, json_object, take
+from service.resources.resource import Resource
 
 MOST = 50
 ALONE = ("/v1/batch", "/v1/accounts/me/export")

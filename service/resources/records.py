@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 from flask import current_app, request
-from flask_restful import Resource
 from pymongo.errors import DuplicateKeyError
 
 from service import database, query, schema
@@ -30,6 +29,7 @@ from service.patch import Patch
 from service.patch import parse as parse_patch
 from service.query import Filter, Query, View
 from service.resources.arguments import json_body, json_object, texts
+from service.resources.resource import Resource
 from service.security import Action, current_identity, scope, security
 
 Answer = tuple[dict[str, Any] | None, int, dict[str, str]]

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-from flask_restful import Resource
-
 from service import schema
 from service.context import g
 from service.documents import Event, Session
 from service.errors import NotFound
 from service.openapi import operation
+from service.resources.resource import Resource
 from service.security import current_identity, end_sessions
 
 MOST_EVENTS = 200

@@ -4,7 +4,8 @@ from typing import Any
 
 from flask import Response, current_app, jsonify, render_template_string
 
-from service import database, observability
+from service import database
+from service import metrics as counted
 from service.errors import DatabaseUnavailable, NotFound, all_problems
 from service.openapi import document, operation
 from service.security import security
@@ -35,7 +36,7 @@ def ready() -> Response:
 @operation("Get the metrics", public=True, answer={200: {"type": "string"}}, media_type="text/plain")
 def metrics() -> Response:
     """Return the metrics in Prometheus' text format."""
-    return Response(observability.metrics(), content_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(counted.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @operation("Get this document", public=True, answer={200: {"type": "object"}})

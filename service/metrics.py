@@ -1,0 +1,102 @@
+"""What the service counts of itself, for Prometheus."""
+
+import os
+from functools import cache
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client.registry import REGISTRY
+from pymongo import monitoring
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+REQUESTS = Counter("madang_requests_total", "Requests answered.", ["method", "route", "status"])
+LATENCY = Histogram("madang_request_seconds", "Time to answer.", ["method", "route"], buckets=BUCKETS)
+IN_FLIGHT = Gauge("madang_requests_in_flight", "Requests being answered.", multiprocess_mode="livesum")
+DATABASE = Histogram("madang_database_seconds", "Time of MongoDB commands.", ["command"], buckets=BUCKETS)
+CONNECTIONS = Gauge(
+    "madang_database_connections", "Connections to MongoDB by state.", ["state"], multiprocess_mode="livesum"
+)
+
+# To find a series by its labels takes as long as all the rest; there are as many as routes, methods and statuses.
+requests_of = cache(REQUESTS.labels)
+latency_of = cache(LATENCY.labels)
+database_of = cache(DATABASE.labels)
+connections_of = cache(CONNECTIONS.labels)
+
+
+def observe(method: str, route: str, status: int, seconds: float) -> None:
+    """Count one answered request. Methods that HTTP does not know share one label: a client cannot add series."""
+    known = method if method in METHODS else "other"
+    requests_of(known, route, status).inc()
+    latency_of(known, route).observe(seconds)
+
+
+def exposition() -> bytes:
+    """Return the metrics of all workers in Prometheus' text format."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
+
+
+class CommandTimes(monitoring.CommandListener):
+    """Counts the time of MongoDB commands, as the driver measures it."""
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        """Do nothing: the driver reports the duration at the end."""
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        """Count a command that was answered."""
+        database_of(event.command_name).observe(event.duration_micros / 1e6)
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        """Count a command that failed."""
+        database_of(event.command_name).observe(event.duration_micros / 1e6)
+
+
+class PoolGauge(monitoring.ConnectionPoolListener):
+    """Counts the open connections to MongoDB and those in use."""
+
+    def connection_created(self, event: Any) -> None:
+        """Count a connection that was opened."""
+        connections_of("open").inc()
+
+    def connection_closed(self, event: Any) -> None:
+        """Count a connection that was closed."""
+        connections_of("open").dec()
+
+    def connection_checked_out(self, event: Any) -> None:
+        """Count a connection that an operation took."""
+        connections_of("in_use").inc()
+
+    def connection_checked_in(self, event: Any) -> None:
+        """Count a connection that an operation gave back."""
+        connections_of("in_use").dec()
+
+    def pool_created(self, event: Any) -> None:
+        """Do nothing."""
+
+    def pool_ready(self, event: Any) -> None:
+        """Do nothing."""
+
+    def pool_cleared(self, event: Any) -> None:
+        """Do nothing."""
+
+    def pool_closed(self, event: Any) -> None:
+        """Do nothing."""
+
+    def connection_ready(self, event: Any) -> None:
+        """Do nothing."""
+
+    def connection_check_out_started(self, event: Any) -> None:
+        """Do nothing."""
+
+    def connection_check_out_failed(self, event: Any) -> None:
+        """Do nothing."""
+
+
+# The same for every app of a process: two with one database share its connections.
+LISTENERS = [CommandTimes(), PoolGauge()]
