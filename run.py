@@ -4,8 +4,9 @@ import argparse
 import os
 import secrets
 import shutil
+import socket
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,25 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return what the command line says."""
     parser = argparse.ArgumentParser(prog="run.py", description=DESCRIPTION)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on (%(default)s)")
-    parser.add_argument("--workers", type=int, help="processes; as many as there are cores")
+    parser.add_argument("--port", type=number(1, 65535), default=8000, help="port to listen on (%(default)s)")
+    parser.add_argument("--workers", type=number(1, 256), help="processes; as many as there are cores")
     parser.add_argument(
-        "--threads", type=int, default=16, help="requests that one process answers at once (%(default)s)"
+        "--threads", type=number(1, 256), default=16, help="requests that one process answers at once (%(default)s)"
     )
     parser.add_argument("--memory", action="store_true", help="no MongoDB: keep data in memory and lose it at the end")
     parser.add_argument("--reload", action="store_true", help="restart when a file of the service changes")
     return parser.parse_args(argv)
+
+
+def number(least: int, most: int) -> Callable[[str], int]:
+    """Return what reads a whole number between two bounds from the command line."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
+        return int(text)
+
+    return read
 
 
 def create_app() -> Flask:
@@ -124,6 +136,14 @@ def prepare_indexes() -> None:
     database.disconnect()
 
 
+def refuse_taken_port(host: str, port: int) -> None:
+    """Raise `OSError` when another server has the port: the kernel would share the requests out between the two."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+
+
 def announce(options: argparse.Namespace, environment: str, data: str, workers: int) -> None:
     """Say where everything is and what to try."""
     base = f"http://{options.host}:{options.port}"
@@ -149,7 +169,7 @@ def serve(options: argparse.Namespace, workers: int) -> None:
         blocking_threads=options.threads,
         respawn_failed_workers=not options.reload,
         workers_kill_timeout=30,
-        log_level=LogLevels.warning,
+        log_level=LogLevels.error,
         reload=options.reload,
         reload_ignore_dirs=["var", ".venv", "tests", "docs"] if options.reload else None,
         websockets=False,
@@ -161,6 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = arguments(argv)
     try:
         loaded = settings.load(os.environ)
+        refuse_taken_port(options.host, options.port)
         workers = 1 if options.memory else options.workers or len(os.sched_getaffinity(0))
         with mongodb(options.memory, loaded, os.environ) as data, shared_metrics(workers, loaded, os.environ):
             prepare_indexes()
@@ -168,6 +189,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             serve(options, workers)
     except (settings.SettingsError, mongod.MongodError, TypeError, ValueError) as error:
         print(f"Madang does not start: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"Madang does not start: {options.host}:{options.port}: {error.strerror or error}", file=sys.stderr)
         return 2
     except PyMongoError as error:
         print(f"Madang does not start: MongoDB does not answer: {error}", file=sys.stderr)

@@ -57,17 +57,17 @@ class Throttle:
         network = network_of(address)
         self.test(self.by_address, "login", network)
         self.test(self.by_pair, "login", username, network)
-        if not self.windows.test(self.by_account, "login-account", username):
+        if not self.has_room(self.by_account, "login-account", username):
             self.test(self.once, "login-once", username, network)
 
     def failed_login(self, username: str, address: str) -> None:
         """Count a failed login."""
         if self.enabled:
             network = network_of(address)
-            self.windows.hit(self.by_address, "login", network)
-            self.windows.hit(self.by_pair, "login", username, network)
-            self.windows.hit(self.by_account, "login-account", username)
-            self.windows.hit(self.once, "login-once", username, network)
+            self.count(self.by_address, "login", network)
+            self.count(self.by_pair, "login", username, network)
+            self.count(self.by_account, "login-account", username)
+            self.count(self.once, "login-once", username, network)
 
     def sign_up(self, address: str) -> None:
         """Count a sign-up; raises `TooManyRequests`."""
@@ -79,17 +79,27 @@ class Throttle:
 
     def test(self, limit: limits.RateLimitItem, *key: str) -> None:
         """Raise `TooManyRequests` when `limit` is reached."""
-        if not self.windows.test(limit, *key):
+        if not self.has_room(limit, *key):
             raise self.problem(limit, *key)
 
     def hit(self, limit: limits.RateLimitItem, *key: str) -> None:
         """Count; raises `TooManyRequests` when `limit` is reached."""
-        if self.enabled and not self.windows.hit(limit, *key):
+        if self.enabled and not self.count(limit, *key):
             raise self.problem(limit, *key)
+
+    # A try counts whatever becomes of it, so the counting is never part of a transaction that may be undone.
+
+    def has_room(self, limit: limits.RateLimitItem, *key: str) -> bool:
+        """Tell whether `limit` is not reached."""
+        return database.outside(self.windows.test, limit, *key)
+
+    def count(self, limit: limits.RateLimitItem, *key: str) -> bool:
+        """Count one more; False when `limit` was reached."""
+        return database.outside(self.windows.hit, limit, *key)
 
     def problem(self, limit: limits.RateLimitItem, *key: str) -> TooManyRequests:
         """Return the refusal, with the seconds until the next try."""
-        wait = self.windows.get_window_stats(limit, *key).reset_time - time.time()
+        wait = database.outside(self.windows.get_window_stats, limit, *key).reset_time - time.time()
         return TooManyRequests("too many tries; wait before the next", max(1, int(wait) + 1))
 
 

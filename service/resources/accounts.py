@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
-from service import patch, schema
+from service import database, patch, schema
 from service.context import g
 from service.deletion import delete_account, exported
 from service.documents import Account, Event, Record
@@ -171,7 +171,7 @@ class Password(Resource):
         account = own_account()
         security().throttle.password_change(account["_id"])
         if not security().hashing.matches(account["password_hash"], sent.current_password):
-            Event.record(account["_id"], "login_failed", g.address)
+            database.outside(Event.record, account["_id"], "login_failed", g.address)
             raise BadCredentials("the current password is wrong")
         password = new_password({"new_password": sent.new_password}, "new_password", account["username"])
         same = {"_id": account["_id"], "password_hash": account["password_hash"]}
