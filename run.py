@@ -19,7 +19,7 @@ from pymongo.errors import PyMongoError
 
 import settings
 from service import app as application
-from service import database, deletion, indexes, mongod
+from service import database, deletion, indexes, mongod, replica_set
 
 DESCRIPTION = "Start Madang. Settings come from SERVICE_* environment variables: see docs/settings.md."
 MEMORY_WARNING = "!! --memory: everything is kept in memory by mongomock and LOST when the service stops"
@@ -187,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             prepare_indexes()
             announce(options, loaded["ENVIRONMENT"], data, workers)
             serve(options, workers)
-    except (settings.SettingsError, mongod.MongodError, TypeError, ValueError) as error:
+    except (settings.SettingsError, replica_set.MongodError, TypeError, ValueError) as error:
         print(f"Madang does not start: {error}", file=sys.stderr)
         return 2
     except OSError as error:

@@ -13,7 +13,7 @@ from flask import Flask
 
 import run
 import settings
-from service import mongod
+from service import mongod, replica_set
 from settings.base import Base
 
 ROOT = Path(__file__).parent.parent
@@ -125,12 +125,12 @@ def test_only_what_runs_is_copied() -> None:
 def test_the_names_of_the_replica_set_agree() -> None:
     words = services()["mongodb"]["command"]
     assert words[words.index("--replSet") + 1] == mongod.REPLICA_SET
-    assert mongod._target(environment("api")["SERVICE_MONGODB_URI"]) == (mongod.REPLICA_SET, "mongodb", 27017)
+    assert replica_set.target(environment("api")["SERVICE_MONGODB_URI"]) == (mongod.REPLICA_SET, "mongodb", 27017)
 
 
 def test_the_service_image_initiates_it(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(mongod, "initiate", asked.append)
+    monkeypatch.setattr(replica_set, "initiate", asked.append)
     uri = environment("replica-set")["SERVICE_MONGODB_URI"]
     monkeypatch.setenv("SERVICE_MONGODB_URI", uri)
     python, option, code = services()["replica-set"]["command"]

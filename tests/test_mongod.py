@@ -19,7 +19,8 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 
 from service import mongod
-from service.mongod import DataInUse, LocalServer, MongodError, MongodNotFound, initiate, running_uri
+from service.mongod import DataInUse, LocalServer, MongodNotFound, running_uri
+from service.replica_set import MongodError, initiate
 
 pytestmark = pytest.mark.real
 
@@ -27,7 +28,8 @@ ROOT = Path(__file__).parent.parent
 CHILD = """
 import sys, time
 from pathlib import Path
-from service.mongod import LocalServer, MongodError
+from service.mongod import LocalServer
+from service.replica_set import MongodError
 try:
     with LocalServer.start(Path(sys.argv[1])) as server:
         print(server.pid, server.uri, flush=True)
