@@ -130,7 +130,7 @@ def prepare_indexes() -> None:
     with app.app_context():
         if app.config["CREATE_INDEXES"]:
             indexes.make()
-        elif missing := [str(change) for change in indexes.changes() if change.kind == "missing"]:
+        elif missing := [str(change) for change in indexes.changes() if change.kind != "superfluous"]:
             raise settings.SettingsError("run `flask indexes make`; these are missing:\n" + "\n".join(missing))
     # The workers are forked from this process, and a connection belongs to one process.
     database.disconnect()

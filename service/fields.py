@@ -8,9 +8,9 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import mongoengine
 from annotated_types import Ge, Le, MaxLen, MinLen
@@ -21,7 +21,10 @@ from mongoengine.base import BaseField
 from pydantic import AfterValidator, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?")
+LONGEST_DECIMAL = 50
 MAX_DEPTH = 20
 """Most levels of a free-form object; MongoDB itself ends at 100."""
 
@@ -91,7 +94,7 @@ def parse_date(value: Any) -> datetime:
     """Return midnight of the day that RFC 3339 text names: MongoDB has no type for a day."""
     text = text_in(value, "2026-11-22")
     try:
-        if len(text) != len("2026-11-22"):
+        if not DAY.fullmatch(text):
             raise ValueError(text)
         day = date.fromisoformat(text)
     except ValueError as error:
@@ -124,18 +127,22 @@ def parse_object_id(value: Any) -> ObjectId:
     return ObjectId(text)
 
 
+EMAIL = "an e-mail address such as ada@example.com"
+
+
 def parse_email(value: Any) -> str:
     """Return an e-mail address in its usual spelling."""
     try:
         return validate_email(text_in(value, "ada@example.com"), check_deliverability=False).normalized
     except EmailNotValidError as error:
-        raise wrong("email", "an e-mail address such as ada@example.com") from error
+        raise wrong("email", EMAIL) from error
 
 
 def parse_bytes(value: Any) -> bytes:
     """Return the bytes of standard base64 text (RFC 4648, section 4)."""
+    text = text_in(value, "aGVsbG8=")
     try:
-        return base64.b64decode(text_in(value, "aGVsbG8="), validate=True)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise wrong("base64", "bytes as base64 with padding, such as aGVsbG8=") from error
 
@@ -159,21 +166,27 @@ def decimal_parser(field: BaseField) -> Callable[[Any], Any]:
 
     def parse(value: Any) -> Any:
         text = text_in(value, '"12.50"')
+        if not DECIMAL.fullmatch(text) or len(text) > LONGEST_DECIMAL:
+            raise wrong("decimal", 'a decimal number as a string, such as "12.50"')
+        number = Decimal(text)
         try:
-            number = Decimal(text)
-            if not number.is_finite() or len(text) > 40:
-                raise InvalidOperation
             stored = Decimal128(number) if isinstance(field, me.Decimal128Field) else field.to_mongo(number)
-        except (InvalidOperation, ArithmeticError) as error:
-            raise wrong("decimal", 'a decimal number as a string, such as "12.50"') from error
-        low, high = field.min_value, field.max_value
-        if low is not None and number < low:
-            raise wrong("too_small", f"at least {low}")
-        if high is not None and number > high:
-            raise wrong("too_large", f"at most {high}")
+        except ArithmeticError as error:
+            raise wrong("decimal", "a decimal number that fits 34 digits") from error
+        in_bounds(number, field)
+        if Decimal(decimal_text(field)(stored)) != number:
+            raise wrong("decimal", f"at most {getattr(field, 'precision', 34)} decimal places, and 15 digits in all")
         return stored
 
     return parse
+
+
+def in_bounds(number: Decimal, field: BaseField) -> None:
+    """Refuse a number that is not between the limits of `field`."""
+    if field.min_value is not None and number < field.min_value:
+        raise wrong("too_small", f"at least {field.min_value}")
+    if field.max_value is not None and number > field.max_value:
+        raise wrong("too_large", f"at most {field.max_value}")
 
 
 def decimal_text(field: BaseField) -> Callable[[Any], str]:
@@ -271,29 +284,39 @@ def many(schema: dict[str, Any], least: int) -> dict[str, Any]:
 
 def matching(pattern: re.Pattern[str], detail: str) -> Any:
     """Return the rule that a string matches a regular expression from its start, as MongoEngine's `regex` does."""
-    # Python's `$` also matches before a newline at the end, which would let "name\n" pass.
-    ends = pattern.pattern.endswith("$") and not pattern.pattern.endswith(r"\$")
-    compiled = re.compile(pattern.pattern[:-1] + r"\Z" if ends else pattern.pattern, pattern.flags)
 
     def check(value: str) -> str:
-        if not compiled.match(value):
+        match = pattern.match(value)
+        # Python's `$` also matches before a newline at the end, which would let "name\n" pass.
+        if match is None or ("$" in pattern.pattern and value.endswith("\n") and match.end() < len(value)):
             raise wrong("pattern", detail)
         return value
 
     return AfterValidator(check)
 
 
-def passing(validate: Callable[[Any], Any], detail: str | None = None) -> Any:
+def passing(validate: Callable[[Any], Any], detail: str | None = None, kind: str = "not_valid") -> Any:
     """Return the rule that one of MongoEngine's own validators passes; `detail` or its message says what is right."""
 
     def check(value: Any) -> Any:
         try:
             validate(value)
         except (mongoengine.ValidationError, ValueError) as error:
-            raise wrong("not_valid", detail or getattr(error, "message", None) or str(error)) from error
+            raise wrong(kind, detail or getattr(error, "message", None) or str(error)) from error
         return value
 
     return AfterValidator(check)
+
+
+def whole_line(validate: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a validator that does not overlook a newline at the end, as Python's `$` does."""
+
+    def check(value: str) -> None:
+        if value.endswith("\n"):
+            raise ValueError(value)
+        validate(value)
+
+    return check
 
 
 def own_rules(field: BaseField) -> Iterator[Any]:
@@ -306,6 +329,18 @@ def own_rules(field: BaseField) -> Iterator[Any]:
         yield passing(field.validation)
     if not type(field).__module__.startswith("mongoengine."):
         yield passing(field.validate)
+
+
+def member_parser(field: BaseField) -> Callable[[Any], Any]:
+    """Return the parser of the value of an enum's member; `1`, `1.0` and `true` are three values."""
+    values = [member.value for member in field.choices]
+
+    def parse(value: Any) -> Any:
+        if not any(value == known and type(value) is type(known) for known in values):
+            raise wrong("not_allowed", "one of " + ", ".join(map(repr, values)))
+        return value
+
+    return parse
 
 
 def one_of(allowed: list[Any]) -> Callable[[Any], Any]:
@@ -394,12 +429,15 @@ MEANINGS: Mapping[type[BaseField], Meaning | str] = {
     me.StringField: Meaning(always(str), text_limits, compare=TEXT, lowest=""),
     me.URLField: Meaning(
         always(str),
-        lambda field: iter((*length(field), passing(field.validate, "a URL such as https://example.com/"))),
+        lambda field: iter((*length(field), passing(whole_line(field.validate), "a URL such as https://example.com/"))),
         compare=TEXT,
         lowest="",
     ),
     me.EmailField: Meaning(
-        always(parsed(parse_email, {"type": "string", "format": "email"})), length, compare=TEXT, lowest=""
+        always(parsed(parse_email, {"type": "string", "format": "email"})),
+        lambda field: iter((*length(field), passing(field.validate, EMAIL, "email"))),
+        compare=TEXT,
+        lowest="",
     ),
     me.IntField: Meaning(
         always(INT64), bounds(-(2**31), 2**31 - 1), compare=COMPARE, update=NUMBER_UPDATES, lowest=NO_NUMBER
@@ -455,7 +493,7 @@ MEANINGS: Mapping[type[BaseField], Meaning | str] = {
         shape=always(bytes_text),
     ),
     me.EnumField: Meaning(
-        lambda field: Literal[tuple(member.value for member in field.choices)],
+        lambda field: parsed(member_parser(field), {"enum": [member.value for member in field.choices]}),
         compare=EQUAL,
     ),
     me.ReferenceField: Meaning(always(REFERENCE_ID), compare=EQUAL),

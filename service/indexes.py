@@ -23,7 +23,7 @@ NAMESPACE_NOT_FOUND = 26
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An index of a collection that is `missing` in the database, or there but `superfluous`."""
+    """An index that is `missing` in the database, is there but `different`, or is there and `superfluous`."""
 
     document: Any
     kind: str
@@ -45,8 +45,10 @@ def check(document: type[Record]) -> None:
         raise InvalidDocument(f"{document.__name__}: `sorts` has to hold the default, -updated_at")
     for sort in document._meta["sorts"]:
         for name in sort.split(","):
-            field = query.field_at(document, name.removeprefix("-"))
-            if isinstance(field, me.ListField):
+            path = name.removeprefix("-")
+            field = query.field_at(document, path)
+            steps = [path.rsplit(".", n)[0] for n in range(path.count(".") + 1)]
+            if any(isinstance(query.field_at(document, step), me.ListField) for step in steps):
                 raise InvalidDocument(
                     f"{document.__name__} sorts by {name}, a list; an index takes one list, and that is who may read"
                 )
@@ -64,15 +66,9 @@ def of_records(document: type[Record]) -> Iterator[IndexModel]:
 
     Each sort's index is led by who may read, so that the own, the shared and the public records come out sorted.
     """
-    seen = set()
-    for sort in document._meta["sorts"]:
-        keys = query.sort_keys(document, sort)
-        canonical = tuple((name, direction * keys[0][1]) for name, direction in keys)
-        if canonical not in seen:
-            seen.add(canonical)
-            # The tie-break may point either way: an index is walked in both directions.
-            declared = keys if len(keys) > 2 else canonical
-            yield IndexModel([("access", ASCENDING), *declared])
+    sorts = [query.index_keys(query.sort_keys(document, sort)) for sort in document._meta["sorts"]]
+    for keys in dict.fromkeys(map(tuple, sorts)):
+        yield IndexModel(list(keys))
     for path in document._meta["filters"]:
         if "$near" in meaning(query.field_at(document, path)).compare:
             yield IndexModel([("access", ASCENDING), (query.stored_path(document, path), GEOSPHERE)])
@@ -109,8 +105,27 @@ def changes() -> list[Change]:
         wanted = {model.document["name"]: model for model in declared(document)}
         there = existing(document)
         found += [Change(document, "missing", name, model) for name, model in wanted.items() if name not in there]
+        found += [
+            Change(document, "different", name, model)
+            for name, model in wanted.items()
+            if name in there and not is_same(model, there[name])
+        ]
         found += [Change(document, "superfluous", name) for name in there if name not in wanted and name != "_id_"]
-    return sorted(found, key=lambda change: change.kind)
+    return sorted(found, key=lambda change: change.kind == "superfluous")
+
+
+OPTIONS = ("unique", "sparse", "expireAfterSeconds")
+
+
+def is_same(model: IndexModel, there: Mapping[str, Any]) -> bool:
+    """Tell whether an index in the database is the one declared: its keys and what it does."""
+    texts = {name for name, kind in model.document["key"].items() if kind == TEXT}
+    # MongoDB keeps the fields of a text index apart, as weights; mongomock among the keys.
+    keys = {name: kind for name, kind in dict(there["key"]).items() if kind != TEXT and name != "_ftsx"}
+    searched = set(there.get("weights", (name for name, kind in there["key"] if kind == TEXT)))
+    wanted = {name: kind for name, kind in model.document["key"].items() if kind != TEXT}
+    same_options = all(model.document.get(option) == there.get(option) for option in OPTIONS)
+    return list(keys.items()) == list(wanted.items()) and texts == searched and same_options
 
 
 def existing(document: Any) -> Mapping[str, Any]:
@@ -125,10 +140,12 @@ def existing(document: Any) -> Mapping[str, Any]:
 
 
 def make() -> list[Change]:
-    """Make the missing indexes and return them. MongoDB builds beside running reads and writes."""
-    missing = [change for change in changes() if change.kind == "missing"]
+    """Make the missing indexes and those that differ, and return them. MongoDB builds beside reads and writes."""
+    missing = [change for change in changes() if change.kind != "superfluous"]
     for change in missing:
         with pymongo.timeout(None):
+            if change.kind == "different":
+                change.document._get_collection().drop_index(change.name)
             change.document._get_collection().create_indexes([change.model])
     return missing
 

@@ -8,12 +8,14 @@ from typing import Any, TypeVar
 
 from apispec import APISpec
 from flask import Flask
+from mongoengine import fields as me
 from pydantic import BaseModel
 from werkzeug.routing import Rule
 
 from service import query, schema
 from service.documents import Record
 from service.errors import Problem, all_problems
+from service.fields import refers_to
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 Json = dict[str, Any]
@@ -79,10 +81,17 @@ HEADERS: Mapping[str, str] = {
     "WWW-Authenticate": "the scheme that is asked for",
     "Idempotent-Replayed": "`true` when this is the kept answer to an earlier request",
 }
-PROBLEM_HEADERS = {401: ["WWW-Authenticate"], 405: ["Allow"], 429: ["Retry-After"], 503: ["Retry-After"]}
+KEY = {"type": "string", "pattern": "^[\\x20-\\x7e]{1,255}$"}
+PROBLEM_HEADERS = {
+    401: ["WWW-Authenticate"],
+    405: ["Allow"],
+    409: ["Retry-After"],
+    429: ["Retry-After"],
+    503: ["Retry-After"],
+}
 
 PARAMETERS: Mapping[str, Json] = {
-    "where": {"type": "string", "contentMediaType": "application/json", "examples": ['{"pinned": true}']},
+    "where": {"type": "string", "examples": ['{"pinned": true}']},
     "sort": {"type": "string"},
     "limit": {"type": "integer", "minimum": 1, "maximum": query.LIMIT, "default": query.DEFAULT_LIMIT},
     "cursor": {"type": "string"},
@@ -90,7 +99,7 @@ PARAMETERS: Mapping[str, Json] = {
     "expand": {"type": "string"},
     "count": {"type": "boolean", "default": False},
     "search": {"type": "string", "minLength": 1, "maxLength": 500},
-    "scope": {"type": "string", "default": "mine,shared", "examples": ["mine", "mine,shared,public"]},
+    "scope": {"type": "string", "examples": ["mine", "mine,shared,public"]},
 }
 PARAMETER_TEXTS: Mapping[str, str] = {
     "where": "Which records, as JSON.",
@@ -143,6 +152,8 @@ def document(app: Flask) -> Json:
     spec.components.schema("Cause", CAUSE)
     spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
+        if "<path:" in rule.rule:
+            continue  # files of Swagger UI: nobody's API
         described = dict(operations(app, spec, rule))
         if described:
             spec.path(path_of(rule), operations=described, parameters=path_parameters(rule))
@@ -206,7 +217,7 @@ class Describer:
     def tag(self) -> str:
         """Return the group that the operation is shown in."""
         parts = self.rule.rule.strip("/").split("/")
-        return parts[1] if parts[0] == "v1" else parts[0].split(".")[0]
+        return parts[1] if parts[0] == "v1" else parts[0].strip(".").split(".")[0]
 
     def parameters(self) -> Iterator[Json]:
         """Yield the parameters in the query string and the headers."""
@@ -215,6 +226,8 @@ class Describer:
         yield header(
             "X-Request-ID", {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}, "your own id of this request"
         )
+        if self.is_retried():
+            yield header("Idempotency-Key", KEY, "the same for every try of one write, so that it is done once")
         if self.operation.conditional:
             yield header("If-Match", {"type": "string"}, "only if the record is at this ETag")
         if 304 in self.operation.answer:
@@ -222,11 +235,19 @@ class Describer:
         if self.method == "PUT" and self.operation.conditional:
             yield header("If-None-Match", {"const": "*"}, "only if there is no record with this id")
 
+    def is_retried(self) -> bool:
+        """Tell whether the operation is a write that may be sent again with an idempotency key."""
+        return self.method != "GET" and self.rule.rule.startswith("/v1/")
+
+    def headers(self, *names: str) -> Json:
+        """Return the headers of an answer: those named, and those that follow from the operation."""
+        return headers([*names, *(["Idempotent-Replayed"] if self.is_retried() else [])])
+
     def parameter(self, name: str) -> Json:
         """Return the JSON Schema of a query parameter, narrowed to what the record type has."""
         record = record_type(self.app, self.rule.endpoint)
         if name == "sort" and record is not None:
-            return {"type": "string", "enum": record._meta["sorts"], "default": "-updated_at"}
+            return {"type": "string", "enum": record._meta["sorts"]}
         return PARAMETERS[name]
 
     def answers(self) -> Json:
@@ -234,7 +255,7 @@ class Describer:
         return {
             str(status): {
                 "description": "No change" if status == 304 else "Done",
-                "headers": headers(self.operation.headers.get(status, ())),
+                "headers": self.headers(*self.operation.headers.get(status, ())),
                 **({} if body is None else {"content": {self.operation.media_type: {"schema": self.schema(body)}}}),
             }
             for status, body in self.operation.answer.items()
@@ -250,7 +271,7 @@ class Describer:
         return {
             str(status): {
                 "description": " ".join(f"`{problem.code}`: {problem.meaning}" for problem in found),
-                "headers": headers(PROBLEM_HEADERS.get(status, ())),
+                "headers": self.headers(*PROBLEM_HEADERS.get(status, ())),
                 "content": content,
             }
             for status, found in by_status.items()
@@ -263,6 +284,8 @@ class Describer:
             found |= {"not_authenticated", "token_expired"}
         if self.operation.body is not None:
             found |= {"malformed_json", "unsupported_media_type", "validation_failed", "too_large"}
+        if self.is_retried():
+            found |= {"idempotency_mismatch", "request_in_progress"}
         if "where" in self.operation.parameters:
             found |= {"bad_query"}
         if self.rule.arguments:
@@ -280,7 +303,10 @@ class Describer:
         if isinstance(kind, str):
             return self.of_record(kind)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return self.named(kind.__name__, kind.model_json_schema())
+            made = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+            for name, part in made.pop("$defs", {}).items():
+                self.named(name, part)
+            return self.named(kind.__name__, made)
         if isinstance(kind, type):
             return self.named(kind.__name__, schema.object_schema(kind, "read"))
         return self.schema(kind(self.app.config))
@@ -290,9 +316,23 @@ class Describer:
         record = record_type(self.app, self.rule.endpoint)
         assert record is not None  # noqa: S101  purposes are named by the record resources only
         if purpose == "page":
-            return self.named(f"{record.__name__}Page", page(self.of_record("read")))
+            return self.named(f"{record.__name__}Page", page(self.of_record("view")))
+        if purpose == "view":
+            return self.named(f"{record.__name__}View", self.view(record))
         name = record.__name__ + {"read": "", "create": "Create", "patch": "Patch"}[purpose]
         return self.named(name, schema.object_schema(record, purpose))
+
+    def view(self, record: type[Record]) -> Json:
+        """Return the JSON Schema of a record as `fields` and `expand` let it come: in part, with records for ids."""
+        whole = schema.object_schema(record, "read")
+        properties = dict(whole["properties"])
+        for name, reference in schema.public_fields(record).items():
+            if (target := refers_to(reference)) is not None:
+                whole_target = self.named(target.__name__, schema.object_schema(target, "read"))
+                found = {"anyOf": [whole_target, {"type": "null"}]}
+                many = isinstance(reference, me.ListField)
+                properties[name] = {"anyOf": [properties[name], {"type": "array", "items": found} if many else found]}
+        return {**whole, "properties": properties, "required": ["id"]}
 
     def named(self, name: str, made: Json) -> Json:
         """Return the reference to a schema among the components, put there at its first use."""

@@ -242,7 +242,7 @@ def room_for(field: BaseField, operand: float) -> dict[str, float]:
     if isinstance(field, me.FloatField):
         edge = 4 * max(math.ulp(low), math.ulp(high), math.ulp(operand))
         return {"$gte": low + edge, "$lte": high - edge}
-    return {"$gte": max(low, -(2**63)), "$lte": min(high, 2**63 - 1)}
+    return {"$gte": min(max(low, -(2**63)), 2**63 - 1), "$lte": max(min(high, 2**63 - 1), -(2**63))}
 
 
 # --- On the current record -------------------------------------------------------------------------------------------

@@ -199,6 +199,12 @@ def sort_keys(document: Type, text: str) -> Sort:
     return tuple(keys) if keys[-1][0] == "_id" else (*keys, ("_id", keys[-1][1]))
 
 
+def index_keys(sort: Sort) -> list[tuple[str, int]]:
+    """Return the keys of the index that serves a sort and its reverse: led by who may read, the first key upwards."""
+    upwards = sort[0][1]
+    return [("access", ASCENDING), *((name, direction * upwards) for name, direction in sort)]
+
+
 def check_search(document: Type, args: Mapping[str, str]) -> None:
     """Refuse a search that no text index can serve."""
     if not document._meta["search"]:

@@ -143,6 +143,7 @@ class Record(Document):
         """
         sharing = {"readers", "writers"}
         update = cls.replacement({name: value for name, value in content.items() if name not in sharing}, sharing)
+        update["$set"].pop("access", None)
         first = {"owner": owner, "created_at": now(), "readers": [], "writers": [], "access": access(owner, (), ())}
         record = cls.change(condition, {**update, "$setOnInsert": first}, upsert=True)
         assert record is not None  # noqa: S101  an upsert always has a document to return
@@ -151,10 +152,9 @@ class Record(Document):
     @classmethod
     def replacement(cls, content: Mapping[str, Any], kept: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
         """Return the update that leaves of a record's content only `content`, and what is `kept` or the server's."""
-        hidden = {field.db_field for field in cls._fields.values() if not is_clients(field)}
-        untouched = {*SERVER_FIELDS, *hidden, *kept, *content}
-        gone = [field.db_field for field in cls._fields.values() if field.db_field not in untouched]
-        update = {"$set": {name: value for name, value in content.items() if name != "_id"}}
+        ours = {field.db_field for field in cls._fields.values() if not is_clients(field)} | SERVER_FIELDS
+        gone = [field.db_field for field in cls._fields.values() if field.db_field not in {*ours, *kept, *content}]
+        update = {"$set": {name: value for name, value in content.items() if name not in ours or name == "access"}}
         return {**update, "$unset": dict.fromkeys(gone, "")} if gone else update
 
     @classmethod

@@ -1,6 +1,9 @@
 """The route table: every resource of the service on one page."""
 
+import re
+from base64 import b64encode
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, cast
 
 import flask_restful
@@ -19,6 +22,11 @@ from service.resources.batch import Batch
 from service.resources.records import RecordItem, RecordList
 from service.resources.sessions import EventList, SessionItem, SessionList
 from service.security import identify
+
+SWAGGER_UI_POLICY = (
+    "default-src 'none'; script-src 'self' 'sha256-{digest}'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 class Api(flask_restful.Api):
@@ -83,9 +91,26 @@ def init_app(app: Flask) -> None:
 
     for path, view in system.ROUTES:
         app.add_url_rule(path, view_func=view)
-    app.register_blueprint(get_swaggerui_blueprint("/docs", "/openapi.json", {"app_name": "Madang"}))
+    app.register_blueprint(swagger_ui())
     page = operation("Read and try this API", public=True, answer={200: {"type": "string"}}, media_type="text/html")
     page(app.view_functions["swagger_ui.show"])
+
+
+def swagger_ui() -> Blueprint:
+    """Return the pages of Swagger UI: without its top bar, and with nothing of the request in them."""
+    config = {"app_name": "Madang", "layout": "BaseLayout", "oauth2RedirectUrl": ""}
+    blueprint: Blueprint = get_swaggerui_blueprint("/docs", "/openapi.json", config)
+    blueprint.after_request(allow_own_files)
+    return blueprint
+
+
+def allow_own_files(response: Response) -> Response:
+    """Let the page of Swagger UI load its files from here, and run the one script that stands in it, by its hash."""
+    if response.mimetype == "text/html" and not response.direct_passthrough:
+        (script,) = re.findall(rb"<script>(.*?)</script>", response.get_data(), re.DOTALL)
+        digest = b64encode(sha256(script).digest()).decode()
+        response.headers["Content-Security-Policy"] = SWAGGER_UI_POLICY.format(digest=digest)
+    return response
 
 
 def admit() -> None:

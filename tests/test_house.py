@@ -1,0 +1,500 @@
+"""The architecture, as tests: what docs/architecture.md promises holds for every module, route and document."""
+
+import ast
+import re
+import statistics
+import subprocess
+import sys
+import tokenize
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from importlinter.cli import lint_imports
+from jsonschema import Draft202012Validator
+from pymongo import ASCENDING
+from werkzeug.routing import Rule
+from werkzeug.test import TestResponse
+
+from service import indexes, openapi, query
+from service.documents import RECORDS
+from service.documents.record import Record
+from service.errors import all_problems
+from service.fields import meaning
+from tests.client import PASSWORD, Person, Phone
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted((ROOT / "service").rglob("*.py"))
+SOURCES = [
+    *MODULES,
+    *sorted((ROOT / "settings").rglob("*.py")),
+    ROOT / "run.py",
+    *sorted((ROOT / "tests").rglob("*.py")),
+]
+
+
+def short(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+# Layers
+
+
+def test_a_module_imports_only_from_rows_below_its_own(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(ROOT)
+    assert lint_imports(no_cache=True, no_logo=True) == 0, capsys.readouterr().out
+
+
+def python(script: str) -> str:
+    """What a new Python says after a script; a script that fails fails the test."""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_opens_no_connection_and_starts_no_thread() -> None:
+    script = """
+import importlib, pkgutil, socket, threading
+
+class NoSocket(socket.socket):
+    def __init__(self, *args, **kwargs):
+        raise AssertionError("a socket was opened")
+
+def no_thread(self):
+    raise AssertionError(f"{self} was started")
+
+socket.socket, threading.Thread.start = NoSocket, no_thread
+import service
+names = [module.name for module in pkgutil.walk_packages(service.__path__, "service.")]
+for name in names:
+    importlib.import_module(name)
+print(len(names))
+"""
+    assert int(python(script)) == len(MODULES) - 1
+
+
+@pytest.mark.parametrize("module", ["documents", "schema", "query", "patch", "indexes"])
+def test_what_is_derived_from_documents_comes_without_flask(module: str) -> None:
+    assert python(f"import sys, service.{module}; print('flask' in sys.modules)").strip() == "False"
+
+
+# Routes
+
+PUBLIC = {
+    ("POST", "/v1/accounts"),
+    ("POST", "/auth"),
+    ("POST", "/auth/refresh"),
+    ("GET", "/.well-known/jwks.json"),
+    ("GET", "/docs/"),
+    ("GET", "/docs/<path:path>"),
+    ("GET", "/docs/problems"),
+    ("GET", "/health/live"),
+    ("GET", "/health/ready"),
+    ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
+}
+"""What needs no token. A route that is added here opens a door: say why in its docstring."""
+
+
+def routes(app: Flask) -> list[tuple[str, Rule]]:
+    """Every method of every route but what Flask answers by itself."""
+    return [
+        (method, rule)
+        for rule in app.url_map.iter_rules()
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+    ]
+
+
+def example_path(rule: Rule) -> str:
+    return re.sub(r"<[^>]+>", "x", rule.rule)
+
+
+def test_every_method_of_every_route_is_described(app: Flask) -> None:
+    bare = [(method, rule.rule) for method, rule in routes(app) if not openapi.operation_of(app, rule.endpoint, method)]
+    assert bare == []
+
+
+def test_the_public_routes_are_those_listed_here(app: Flask) -> None:
+    open_routes = {
+        (method, rule.rule) for method, rule in routes(app) if openapi.operation_of(app, rule.endpoint, method).public
+    }
+    assert open_routes == PUBLIC
+
+
+def test_every_other_route_asks_for_a_token(app: Flask, phone: Phone) -> None:
+    closed = [(method, rule) for method, rule in routes(app) if (method, rule.rule) not in PUBLIC]
+    assert closed
+    for method, rule in closed:
+        for sent in {method, "HEAD"} if method == "GET" else {method}:
+            answer = phone.send(sent, example_path(rule))
+            assert answer.status_code == 401, (sent, rule.rule)
+            assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_a_public_route_asks_for_none(app: Flask, phone: Phone) -> None:
+    for method, path in PUBLIC:
+        body = {} if method == "POST" else None
+        with phone.send(method, path.replace("<path:path>", "index.css"), body) as answer:
+            assert answer.status_code != 401, path
+
+
+# Answers and the OpenAPI document
+
+
+class Recorder(FlaskClient):
+    """A test client that remembers what was asked and answered."""
+
+    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
+        answer = super().open(*args, **kwargs)
+        self.__dict__.setdefault("seen", []).append(answer)
+        return answer
+
+
+def rule_of(app: Flask, answer: TestResponse) -> Rule:
+    rule, _ = app.url_map.bind("localhost").match(answer.request.path, answer.request.method, return_rule=True)
+    return rule
+
+
+def complaints(app: Flask, document: dict[str, Any], answer: TestResponse) -> Iterator[str]:
+    """What of an answer the OpenAPI document does not say."""
+    operation = document["paths"][openapi.path_of(rule_of(app, answer))][answer.request.method.lower()]
+    described = operation["responses"].get(str(answer.status_code))
+    if described is None:
+        yield f"status {answer.status_code}"
+        return
+    yield from (name for name in openapi.HEADERS if name in answer.headers and name not in described["headers"])
+    content = described.get("content", {})
+    if not content:
+        yield from ["a body"] if answer.data else []
+    elif answer.mimetype not in content:
+        yield f"media type {answer.mimetype}"
+    elif answer.is_json:
+        schema = {**content[answer.mimetype]["schema"], "components": document["components"]}
+        yield from (error.message for error in Draft202012Validator(schema).iter_errors(answer.json))
+
+
+def own_account(client: FlaskClient) -> None:
+    ada = Person.sign_up(client, "ada", device="phone")
+    ada.post("/v1/accounts", {"username": "ADA", "password": PASSWORD})
+    ada.post("/v1/accounts", {"username": "x", "password": "short", "unknown": 1})
+    for path in ("", "/sessions", "/events", "/export"):
+        ada.get(f"/v1/accounts/me{path}")
+        ada.get(f"/v1/accounts/me{path}?unknown=1")
+        Phone(client).get(f"/v1/accounts/me{path}")
+    ada.patch("/v1/accounts/me", {"display_name": "Ada", "email": "ada@example.com"})
+    ada.patch("/v1/accounts/me", {"email": 1, "username": "eve"})
+    ada.get(f"/v1/accounts/{ada.id}")
+    ada.get("/v1/accounts/nobody")
+    ada.put("/v1/accounts/me/password", {"current_password": PASSWORD, "new_password": "seven paper lamps"})
+    ada.put("/v1/accounts/me/password", {"current_password": PASSWORD})
+    ada.put("/v1/accounts/me/password", {"current_password": "wrong", "new_password": "eight paper lamps"})
+    ada.delete("/v1/accounts/me?unknown=1")
+    ada.delete("/v1/accounts/me")
+
+
+def tokens(client: FlaskClient) -> None:
+    ada = Person.sign_up(client, "ada")
+    other = ada.log_in()["session_id"]
+    ada.log_in()
+    ada.post("/auth", {"username": "ada", "password": "wrong"})
+    ada.post("/auth", {"username": "ada"})
+    ada.post("/auth/refresh", {"refresh_token": ada.tokens["refresh_token"]})
+    ada.post("/auth/refresh", {"refresh_token": "none.such"})
+    ada.post("/auth/refresh", {})
+    ada.delete(f"/v1/accounts/me/sessions/{other}")
+    ada.delete(f"/v1/accounts/me/sessions/{other}")
+    ada.post("/auth/logout", {"everywhere": "yes"})
+    ada.post("/auth/logout")
+    ada.post("/auth/logout")
+
+
+EXAMPLES: dict[str, dict[str, Any]] = {"notebooks": {"title": "One"}, "notes": {"title": "One"}}
+"""What a new record of a type has to have; a title where nothing else is said."""
+
+
+def example(collection: str) -> dict[str, Any]:
+    return EXAMPLES.get(collection, {"title": "One"})
+
+
+def records(collection: str) -> Callable[[FlaskClient], None]:
+    def walk(client: FlaskClient) -> None:
+        ada, bob = Person.sign_up(client, "ada"), Person.sign_up(client, "bob")
+        path, body = f"/v1/{collection}", example(collection)
+        ada.post(path, {**body, "id": "one", "readers": [bob.id]})
+        ada.post(path, {**body, "id": "one"})
+        ada.post(path, {"owner": "eve"})
+        ada.post(path, data="{", headers={"Content-Type": "application/json"})
+        ada.post(path, data="title=One", headers={"Content-Type": "text/plain"})
+        ada.post(path, {"title": "x" * 1_100_000})
+        ada.post(path, body)
+        ada.get(path, query_string={"limit": 1, "count": "true", "sort": "created_at"})
+        ada.get(path, query_string={"where": "{"})
+        ada.get(path, query_string={"limit": 1000})
+        for method in ("GET", "PATCH", "PUT", "DELETE"):
+            sent = body if method in ("PATCH", "PUT") else None
+            ada.send(method, f"{path}/new" if method == "PUT" else f"{path}/none-such", sent)
+            bob.send(method, f"{path}/one", sent)
+            Phone(client).send(method, f"{path}/one", sent)
+        ada.patch(f"{path}/one", body, headers={"If-Match": '"1"'})
+        ada.patch(f"{path}/one", body, headers={"If-Match": '"1"'})
+        ada.patch(f"{path}/one", {"unknown": 1})
+        ada.put(f"{path}/one", body)
+        ada.put(f"{path}/one", body, headers={"If-None-Match": "*"})
+        ada.put(f"{path}/one", {"unknown": 1})
+        ada.delete(f"{path}/one", headers={"If-Match": '"1"'})
+        ada.delete(f"{path}/one")
+        ada.delete(f"{path}/one")
+
+    return walk
+
+
+def a_batch(client: FlaskClient) -> None:
+    ada = Person.sign_up(client, "ada")
+    parts = [
+        {"method": "POST", "path": "/v1/notes", "body": {"title": "One"}},
+        {"method": "GET", "path": "/v1/notes/none-such"},
+    ]
+    ada.post("/v1/batch", {"requests": parts})
+    ada.post("/v1/batch", {"requests": parts, "atomic": True})
+    ada.post("/v1/batch", {"requests": [{"method": "TRACE", "path": "/auth"}]})
+    Phone(client).post("/v1/batch", {"requests": []})
+
+
+def the_service(client: FlaskClient) -> None:
+    for path in ("/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/problems"):
+        client.get(path)
+        client.get(path, query_string={"unknown": 1})
+    client.get("/.well-known/jwks.json")
+
+
+def a_part_of_a_record(client: FlaskClient) -> None:
+    ada = Person.sign_up(client, "ada")
+    ada.make_note(id="one")
+    ada.get("/v1/notes/one", query_string={"fields": "title"})
+    ada.get("/v1/notes", query_string={"fields": "title"})
+
+
+def an_expanded_reference(client: FlaskClient) -> None:
+    ada = Person.sign_up(client, "ada")
+    ada.make_note(id="one", notebook=ada.make_notebook()["id"])
+    ada.get("/v1/notes/one", query_string={"expand": "notebook"})
+    ada.get("/v1/notes", query_string={"expand": "notebook"})
+
+
+def a_record_that_did_not_change(client: FlaskClient) -> None:
+    ada = Person.sign_up(client, "ada")
+    ada.make_note(id="one")
+    ada.get("/v1/notes/one", headers={"If-None-Match": '"1"'})
+
+
+def a_retry(client: FlaskClient) -> None:
+    ada = Person.sign_up(client, "ada")
+    for title in ("One", "One", "Two"):
+        ada.post("/v1/notes", {"title": title}, headers={"Idempotency-Key": "key"})
+
+
+WALKS: dict[str, Callable[[FlaskClient], None]] = {
+    "own account": own_account,
+    "tokens": tokens,
+    **{document._meta["collection"]: records(document._meta["collection"]) for document in RECORDS},
+    "batch": a_batch,
+    "service": the_service,
+    "fields": a_part_of_a_record,
+    "expand": an_expanded_reference,
+    "not modified": a_record_that_did_not_change,
+    "retry": a_retry,
+}
+
+
+def answers(app: Flask, *names: str) -> list[TestResponse]:
+    """All answers of these walks, each on an empty database."""
+    client = Recorder(app, TestResponse)
+    for name in names:
+        for document in indexes.documents():
+            document._get_collection().delete_many({})
+        WALKS[name](client)
+    return client.__dict__["seen"]
+
+
+@pytest.fixture
+def document(app: Flask) -> dict[str, Any]:
+    return openapi.document(app)
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_every_answer_is_what_the_openapi_document_says(app: Flask, document: dict[str, Any], name: str) -> None:
+    wrong = {
+        (answer.request.method, answer.request.path, answer.status_code, complaint)
+        for answer in answers(app, name)
+        for complaint in complaints(app, document, answer)
+    }
+    assert wrong == set()
+
+
+NOT_WALKED = {"/docs/<path:path>": "files of Swagger UI", "/.well-known/jwks.json": "404 while the key is a secret"}
+
+
+def test_the_walks_come_by_every_route_with_success_and_with_failure(app: Flask) -> None:
+    seen = {
+        (answer.request.method, rule_of(app, answer).rule, answer.status_code < 400) for answer in answers(app, *WALKS)
+    }
+    due = {
+        (method, rule.rule, good)
+        for method, rule in routes(app)
+        if rule.rule not in NOT_WALKED
+        for good in (True, False)
+    }
+    assert due - seen == set()
+
+
+# Indexes
+
+
+def led_by_access(document: type[Record]) -> list[list[tuple[str, Any]]]:
+    """The keys of the indexes that are led by who may read, without that first key."""
+    keys = [list(model.document["key"].items()) for model in indexes.declared(document)]
+    return [rest for first, *rest in keys if first == ("access", ASCENDING)]
+
+
+SORTS = [(document, sort) for document in RECORDS for sort in document._meta["sorts"]]
+FILTERS = [(document, path) for document in RECORDS for path in document._meta["filters"]]
+
+
+@pytest.mark.parametrize(("document", "sort"), SORTS)
+def test_every_declared_sort_has_an_index(document: type[Record], sort: str) -> None:
+    keys = list(query.sort_keys(document, sort))
+    backwards = [(name, -direction) for name, direction in keys]
+    assert any(index in (keys, backwards) for index in led_by_access(document))
+
+
+@pytest.mark.parametrize("document", RECORDS)
+def test_every_declared_point_and_search_has_an_index(document: type[Record]) -> None:
+    points = [path for path in document._meta["filters"] if "$near" in meaning(query.field_at(document, path)).compare]
+    assert all([(query.stored_path(document, path), "2dsphere")] in led_by_access(document) for path in points)
+    texts = [model.document for model in indexes.declared(document) if "text" in model.document["key"].values()]
+    assert [list(text["key"]) for text in texts] == (
+        [["owner", *document._meta["search"]]] if document._meta["search"] else []
+    )
+
+
+def stages(plan: Any) -> Iterator[str]:
+    """The names of all stages of a query plan."""
+    if isinstance(plan, dict):
+        yield from [plan["stage"]] if "stage" in plan else []
+        for part in plan.values():
+            yield from stages(part)
+    elif isinstance(plan, list):
+        for part in plan:
+            yield from stages(part)
+
+
+def explained(document: type[Record], args: dict[str, str]) -> set[str]:
+    asked = query.parse(document, args, "ada", b"key")
+    condition = {"$and": [{"access": {"$in": ["o:ada", "r:ada"]}}, asked.where]}
+    cursor = document.stored().find(condition, sort=list(asked.sort), limit=asked.limit)
+    return set(stages(cursor.explain()["queryPlanner"]["winningPlan"]))
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("document", "sort"), SORTS)
+def test_mongodb_takes_the_index_of_a_sort(ada: Person, document: type[Record], sort: str) -> None:
+    found = explained(document, {"sort": sort})
+    assert "IXSCAN" in found
+    assert not found & {"SORT", "COLLSCAN"}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("document", "path"), FILTERS)
+def test_mongodb_reads_no_whole_collection_for_a_filter(ada: Person, document: type[Record], path: str) -> None:
+    found = explained(document, {"where": f'{{"{path}": {{"$exists": true}}}}'})
+    assert "IXSCAN" in found
+    assert not found & {"SORT", "COLLSCAN"}
+
+
+# Problems
+
+
+def test_every_problem_is_explained_on_its_page(phone: Phone) -> None:
+    page = phone.get("/docs/problems").text
+    for problem in all_problems():
+        assert f'id="{problem.code}"' in page
+        assert problem.meaning.split("`")[0].split("'")[0] in page
+
+
+def test_every_problem_is_explained_in_words_of_its_own() -> None:
+    problems = all_problems()
+    assert len({problem.meaning for problem in problems}) == len(problems)
+    assert all(problem.meaning.endswith(".") and problem.__doc__ for problem in problems)
+
+
+# Measures
+
+LONG_FOR_A_REASON = {
+    "service/fields.py": "one table, and the parsers that it names",
+    "service/mongod.py": "a server, its lock and its log on every start and stop",
+    "service/query.py": "one language",
+    "service/schema.py": "what a document is in JSON: load, dump and schema, which have to agree",
+}
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """The functions of a module, each with its number of lines."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"{short(path)}:{node.name}", (node.end_lineno or 0) - node.lineno + 1
+
+
+def lines(path: Path) -> int:
+    return len(path.read_text().splitlines())
+
+
+def test_a_long_file_has_a_reason() -> None:
+    assert {short(path) for path in MODULES if lines(path) > 450} <= set(LONG_FOR_A_REASON)
+    assert all(lines(path) < 600 for path in MODULES)
+
+
+def test_no_function_is_over_50_lines() -> None:
+    assert [named for path in MODULES for named in functions(path) if named[1] > 50] == []
+
+
+def test_files_and_functions_are_short_on_the_whole() -> None:
+    lengths = [length for path in MODULES for _, length in functions(path)]
+    assert statistics.median(lines(path) for path in MODULES) <= 160
+    assert statistics.median(lengths) <= 10
+    assert statistics.quantiles(lengths, n=10)[-1] <= 25
+
+
+@pytest.mark.parametrize("word", ["TODO", "FIXME", "XXX", "HACK"])
+def test_nothing_is_left_for_later(word: str) -> None:
+    assert [short(path) for path in MODULES if re.search(rf"\b{word}\b", path.read_text())] == []
+
+
+def test_the_service_prints_nothing() -> None:
+    calls = [node for path in MODULES for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    assert [call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"] == []
+
+
+EXCEPTIONS = {
+    "type: ignore": r"# type: ignore\[[\w-]+(, ?[\w-]+)*\]",
+    "noqa": r"# noqa: [A-Z]+\d+",
+    "no cover": r"# pragma: no cover +\w+",
+}
+
+
+def comments(path: Path) -> Iterator[str]:
+    with path.open("rb") as file:
+        yield from (token.string for token in tokenize.tokenize(file.readline) if token.type == tokenize.COMMENT)
+
+
+@pytest.mark.parametrize("word", EXCEPTIONS)
+def test_an_exception_from_a_rule_is_specific(word: str) -> None:
+    vague = [
+        (short(path), comment)
+        for path in SOURCES
+        for comment in comments(path)
+        if word in comment and not re.search(EXCEPTIONS[word], comment)
+    ]
+    assert vague == []

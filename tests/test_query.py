@@ -1,0 +1,585 @@
+"""The query string below HTTP: what each parameter and operator becomes, what is refused, and cursors."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+import bson
+import mongoengine as me
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service import query
+from service.documents import Note, Notebook, Record
+from service.errors import BadParameter, BadQuery
+from service.query import InvalidDocument, Query, View
+
+KEY = b"k" * 32
+TIME = "2026-11-22T10:00:00.000Z"
+MOMENT = datetime(2026, 11, 22, 10)
+ROW = {
+    "_id": "note-1",
+    "title": "é",
+    "due": MOMENT,
+    "created_at": MOMENT,
+    "updated_at": MOMENT,
+    "priority": 3,
+}
+
+
+class Address(me.EmbeddedDocument):
+    city = me.StringField(db_field="c")
+    spot = me.PointField(auto_index=False)
+
+
+class Shop(Record):
+    """A record whose fields have other names in the database, some of them inside embedded documents."""
+
+    name = me.StringField(db_field="n")
+    address = me.EmbeddedDocumentField(Address, db_field="a")
+    branches = me.EmbeddedDocumentListField(Address, db_field="b")
+
+    meta = {
+        "collection": "shops",
+        "sorts": ["-updated_at", "name", "address.city"],
+        "filters": ["name", "address.city", "address.spot", "branches", "branches.city"],
+    }
+
+
+def parse(document: type[Record] = Note, account: str = "ada", key: bytes = KEY, **args: Any) -> Query:
+    """The query of some parameters; `where` may be given decoded."""
+    if not isinstance(args.get("where", ""), str):
+        args["where"] = json.dumps(args["where"])
+    return query.parse(document, args, account, key)
+
+
+def refused(document: type[Record] = Note, **args: Any) -> str:
+    """What is said of a parameter that is refused, which has to be named as its cause."""
+    with pytest.raises(BadParameter) as failed:
+        parse(document, **args)
+    assert failed.value.causes[0].parameter in args
+    return failed.value.detail
+
+
+def misunderstood(where: Any, document: type[Record] = Note) -> str:
+    """What is said of a `where` that is refused."""
+    with pytest.raises(BadQuery) as failed:
+        parse(document, where=where)
+    return failed.value.detail
+
+
+# --- The simple parameters -------------------------------------------------------------------------------------------
+
+
+def test_without_parameters_a_list_is_the_newest_of_the_own_and_the_shared() -> None:
+    asked = parse()
+    assert (asked.where, asked.after, asked.near, asked.search, asked.count) == ({}, {}, None, None, False)
+    assert asked.sort == (("updated_at", -1), ("_id", -1))
+    assert (asked.limit, asked.scopes, asked.view) == (20, ("mine", "shared"), View())
+
+
+@pytest.mark.parametrize(("text", "limit"), [("1", 1), ("100", 100), ("020", 20)])
+def test_limit_is_how_many_records_a_page_holds(text: str, limit: int) -> None:
+    assert parse(limit=text).limit == limit
+
+
+@pytest.mark.parametrize("text", ["0", "101", "-1", "+1", "1.0", "1e1", "", " 1", "1\n", "x", "\u0661", "9" * 5000])
+def test_a_limit_out_of_range_is_refused(text: str) -> None:
+    assert "1 to 100" in refused(limit=text)
+
+
+@pytest.mark.parametrize(
+    ("text", "sort"),
+    [
+        ("updated_at", (("updated_at", 1), ("_id", 1))),
+        ("-title", (("title", -1), ("_id", -1))),
+        ("-priority,due", (("priority", -1), ("due", 1), ("_id", 1))),
+    ],
+)
+def test_a_sort_ends_on_the_id(text: str, sort: query.Sort) -> None:
+    assert parse(sort=text).sort == sort
+
+
+@pytest.mark.parametrize(
+    "text", ["", "body", "-body", "id", "access", "title,due", "due,-priority", "--title", "+title"]
+)
+def test_a_sort_that_is_not_declared_is_refused_with_those_that_are(text: str) -> None:
+    assert ", ".join(Note._meta["sorts"]) in refused(sort=text)
+
+
+def test_a_sort_names_the_field_as_the_database_has_it() -> None:
+    assert parse(Shop, sort="name").sort[0] == ("n", 1)
+
+
+def test_a_sort_inside_an_embedded_document_names_its_whole_path() -> None:
+    assert parse(Shop, sort="address.city").sort[0] == ("a.c", 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "scopes"),
+    [
+        ("mine", ("mine",)),
+        ("shared,mine", ("mine", "shared")),
+        ("public,shared,mine", ("mine", "shared", "public")),
+    ],
+)
+def test_scopes_are_taken_in_any_order(text: str, scopes: tuple[str, ...]) -> None:
+    assert parse(scope=text).scopes == scopes
+
+
+@pytest.mark.parametrize("text", ["", "all", "mine,", "mine,mine", "Mine", "mine shared", "mine, shared"])
+def test_an_unknown_scope_is_refused(text: str) -> None:
+    assert "mine, shared, public" in refused(scope=text)
+
+
+@pytest.mark.parametrize(("text", "count"), [("true", True), ("false", False)])
+def test_count_is_true_or_false(text: str, count: bool) -> None:
+    assert parse(count=text).count is count
+
+
+@pytest.mark.parametrize("text", ["", "1", "True", "yes"])
+def test_another_count_is_refused(text: str) -> None:
+    assert "true or false" in refused(count=text)
+
+
+def test_fields_are_what_is_sent_and_the_id_always_is() -> None:
+    assert parse(fields="title,tags,title").view.fields == ("id", "title", "tags")
+
+
+def test_fields_are_all_that_is_read_but_for_those_of_the_cursor() -> None:
+    assert set(parse(fields="title", sort="-priority,due").projection) == {"_id", "title", "priority", "due"}
+    assert set(parse(Shop, fields="name").projection) == {"_id", "n", "updated_at"}
+
+
+def test_what_is_hidden_is_not_read() -> None:
+    assert parse().projection == {"access": 0, "purge_at": 0}
+
+
+@pytest.mark.parametrize("text", ["", "access", "purge_at", "_id", "title,", "checklist.text", "title,nothing"])
+def test_fields_that_are_not_there_are_refused_with_those_that_are(text: str) -> None:
+    assert "id, owner, readers" in refused(fields=text)
+
+
+def test_expand_names_references() -> None:
+    assert parse(expand="notebook").view.expand == ("notebook",)
+    assert parse(expand="notebook", fields="notebook").view.expand == ("notebook",)
+
+
+@pytest.mark.parametrize(
+    ("document", "text", "say"),
+    [(Note, "title", "notebook"), (Note, "", "notebook"), (Notebook, "title", "no reference")],
+)
+def test_what_is_no_reference_cannot_be_expanded(document: type[Record], text: str, say: str) -> None:
+    assert say in refused(document, expand=text)
+
+
+def test_a_field_that_is_not_sent_cannot_be_expanded() -> None:
+    assert "leaves out" in refused(expand="notebook", fields="title")
+
+
+@pytest.mark.parametrize("text", ["a", "a b", "é" * 500])
+def test_search_is_in_what_is_mine(text: str) -> None:
+    asked = parse(search=text)
+    assert (asked.search, asked.scopes) == (text, ("mine",))
+    assert parse(search=text, scope="mine").scopes == ("mine",)
+
+
+@pytest.mark.parametrize(
+    ("document", "args", "say"),
+    [
+        (Note, {"search": "a", "scope": "mine,shared"}, "scope=mine"),
+        (Note, {"search": "a", "scope": "public"}, "scope=mine"),
+        (Note, {"search": "a", "sort": "title"}, "takes no sort"),
+        (Note, {"search": ""}, "1 to 500"),
+        (Note, {"search": " \t"}, "1 to 500"),
+        (Note, {"search": "a" * 501}, "1 to 500"),
+        (Notebook, {"search": "a"}, "no text fields"),
+    ],
+)
+def test_a_search_that_no_index_serves_is_refused(document: type[Record], args: dict[str, str], say: str) -> None:
+    assert say in refused(document, **args)
+
+
+# --- where -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("where", "compiled"),
+    [
+        ({}, {}),
+        ({"title": "a"}, {"title": {"$eq": "a"}}),
+        ({"due": None}, {"due": {"$eq": None}}),
+        ({"id": "a"}, {"_id": {"$eq": "a"}}),
+        ({"due": TIME}, {"due": {"$eq": MOMENT}}),
+        ({"due": {"$gt": "2026-11-22T12:00:00+02:00"}}, {"due": {"$gt": MOMENT}}),
+        ({"priority": {"$gte": 1, "$lt": 3}}, {"priority": {"$gte": 1, "$lt": 3}}),
+        ({"priority": {"$ne": 1}}, {"priority": {"$ne": 1}}),
+        ({"priority": {"$lte": 99}}, {"priority": {"$lte": 99}}),
+        ({"priority": {"$in": [1, None]}}, {"priority": {"$in": [1, None]}}),
+        ({"priority": {"$nin": []}}, {"priority": {"$nin": []}}),
+        ({"due": {"$exists": False}}, {"due": {"$exists": False}}),
+        ({"pinned": True}, {"pinned": {"$eq": True}}),
+        ({"tags": "a"}, {"tags": {"$eq": "a"}}),
+        ({"tags": {"$all": ["a", "b"], "$size": 2}}, {"tags": {"$all": ["a", "b"], "$size": 2}}),
+        ({"tags": {"$prefix": "a"}}, {"tags": {"$regex": "^a"}}),
+        ({"title": {"$prefix": "a.*$"}}, {"title": {"$regex": r"^a\.\*\$"}}),
+        ({"title": {"$not": {"$prefix": "a"}}}, {"title": {"$not": {"$regex": "^a"}}}),
+        ({"checklist.text": "milk"}, {"checklist.text": {"$eq": "milk"}}),
+        ({"notebook": {"$in": ["a"]}}, {"notebook": {"$in": ["a"]}}),
+        ({"title": "a", "pinned": True}, {"$and": [{"title": {"$eq": "a"}}, {"pinned": {"$eq": True}}]}),
+        ({"$and": [{"title": "a"}]}, {"$and": [{"title": {"$eq": "a"}}]}),
+        ({"$or": [{"title": "a"}, {}]}, {"$or": [{"title": {"$eq": "a"}}, {}]}),
+        ({"$nor": [{"title": "a"}]}, {"$nor": [{"title": {"$eq": "a"}}]}),
+        ({"$not": {"title": "a"}}, {"$nor": [{"title": {"$eq": "a"}}]}),
+    ],
+)
+def test_where_becomes_a_filter_typed_by_the_fields(where: Any, compiled: Any) -> None:
+    assert parse(where=where).where == compiled
+
+
+def test_where_names_the_fields_as_the_database_has_them() -> None:
+    where = {"$or": [{"name": "a"}, {"address.city": "b"}, {"branches.city": "c"}]}
+    assert parse(Shop, where=where).where == {
+        "$or": [{"n": {"$eq": "a"}}, {"a.c": {"$eq": "b"}}, {"b.c": {"$eq": "c"}}]
+    }
+
+
+@pytest.mark.parametrize("text", ["", "{", "nothing", "{'a': 1}", '{"title": NaN}', "[" * 5000])
+def test_a_where_that_is_not_json_is_refused(text: str) -> None:
+    assert "not JSON" in misunderstood(text)
+
+
+def test_a_where_that_is_not_unicode_is_refused() -> None:
+    assert misunderstood('{"title": "\ud800"}')
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "1", '"title"', "true"])
+def test_a_where_that_is_no_object_is_refused(text: str) -> None:
+    assert "has to be a JSON object" in misunderstood(text)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nothing", "access", "readers", "body", "checklist", "tags.0", "title.x", "_id", "", "ti.tle", "a\0b", "purge_at"],
+)
+def test_a_field_that_cannot_be_filtered_is_refused_with_those_that_can(name: str) -> None:
+    said = misunderstood({name: 1})
+    assert "NUL" in said if "\0" in name else ", ".join(Note._meta["filters"]) in said
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"$where": "sleep(1)"},
+        {"$expr": {"$eq": [1, 1]}},
+        {"$function": {}},
+        {"$text": {"$search": "a"}},
+        {"$comment": "a"},
+        {"$jsonSchema": {}},
+        {"$eq": 1},
+        {"$near": {"point": [1, 2]}},
+        {"$and": [{"$where": "1"}]},
+        {"$not": {"$expr": 1}},
+        {"title": {"$regex": "a"}},
+        {"title": {"$where": "1"}},
+        {"title": {"$expr": 1}},
+        {"title": {"$type": 2}},
+        {"title": {"$elemMatch": {}}},
+        {"title": {"$options": "i", "$prefix": "a"}},
+        {"title": {"$not": {"$regex": "a"}}},
+        {"title": {"a": 1}},
+        {"title": {"a.b": 1}},
+        {"title": {"": 1}},
+        {"title": {"$eq": "a", "x": 1}},
+        {"checklist.text": {"$elemMatch": {}}},
+        {"priority": {"$mod": [2, 0]}},
+        {"place": {"$geoWithin": {}}},
+    ],
+)
+def test_what_else_mongodb_understands_is_refused(where: Any) -> None:
+    assert misunderstood(where)
+
+
+@pytest.mark.parametrize("operator", ["$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$prefix"])
+@pytest.mark.parametrize("value", [{"$gt": ""}, {"$where": "1"}, {}, ["a"], 1, True])
+def test_an_operator_or_another_type_where_a_text_belongs_is_refused(operator: str, value: Any) -> None:
+    assert misunderstood({"title": {operator: value}})
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"title": {"$in": "a"}},
+        {"title": {"$in": {"$gt": ""}}},
+        {"title": {"$in": ["a", {"$gt": ""}]}},
+        {"title": {"$nin": [["a"]]}},
+        {"title": {"$gt": None}},
+        {"title": {"$prefix": None}},
+        {"title": {"$not": "a"}},
+        {"title": {"$not": None}},
+        {"title": {}},
+        {"title": {"$not": {}}},
+        {"title": {"$all": ["a"]}},
+        {"title": {"$size": 1}},
+        {"title": []},
+        {"tags": ["a"]},
+        {"tags": {"$all": "a"}},
+        {"tags": {"$all": [{"$elemMatch": {}}]}},
+        {"tags": {"$size": -1}},
+        {"tags": {"$size": 1.0}},
+        {"tags": {"$size": True}},
+        {"tags": {"$size": 2**31}},
+        {"due": {"$exists": 1}},
+        {"due": {"$exists": None}},
+        {"due": {"$prefix": "2026"}},
+        {"due": "2026-11-22"},
+        {"due": 0},
+        {"pinned": 1},
+        {"pinned": {"$gt": False}},
+        {"priority": "1"},
+        {"priority": 1.0},
+        {"priority": 2**64},
+        {"priority": True},
+        {"priority": {"$prefix": "1"}},
+        {"place": {"type": "Point", "coordinates": [1, 2]}},
+        {"place": {"$eq": None}},
+        {"notebook": {"$gt": "a"}},
+        {"$and": {}},
+        {"$and": []},
+        {"$or": [1]},
+        {"$or": [[]]},
+        {"$nor": None},
+        {"$not": []},
+        {"$not": "a"},
+    ],
+)
+def test_an_operand_of_the_wrong_kind_is_refused(where: Any) -> None:
+    assert misunderstood(where)
+
+
+def test_an_operator_that_does_not_apply_is_refused_with_those_that_do() -> None:
+    assert "$eq, $exists, $in, $ne, $nin, $not" in misunderstood({"pinned": {"$gt": True}})
+
+
+def nested(name: str, levels: int) -> Any:
+    condition: Any = {"title": "a"}
+    for _ in range(levels):
+        condition = {name: condition if name == "$not" else [condition]}
+    return condition
+
+
+def within_field(levels: int) -> Any:
+    condition: Any = {"$eq": "a"}
+    for _ in range(levels):
+        condition = {"$not": condition}
+    return {"title": condition}
+
+
+@pytest.mark.parametrize("name", ["$and", "$or", "$nor", "$not"])
+def test_a_where_may_be_nested_over_8_levels_and_no_more(name: str) -> None:
+    parse(where=nested(name, 8))
+    assert "nested over 8 levels" in misunderstood(nested(name, 9))
+
+
+def test_a_condition_on_a_field_may_be_nested_over_8_levels_and_no_more() -> None:
+    parse(where=within_field(8))
+    assert "nested over 8 levels" in misunderstood(within_field(9))
+    assert "nested over 8 levels" in misunderstood({"$and": [within_field(8)]})
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        lambda n: {"$or": [{"title": "a"}] * n},
+        lambda n: {"title": {"$in": ["a"] * n}},
+        lambda n: {"$or": [{"due": {"$exists": True}}] * n},
+        lambda n: {"$or": [{"tags": {"$size": 1}}] * n},
+        lambda n: {"priority": 1, "$or": [{"title": {"$nin": ["a"] * (n - 1)}}]},
+        lambda n: {"$or": [{"title": {"$in": []}}] * n},
+        lambda n: {"$or": [{}] * n},
+    ],
+)
+def test_a_where_may_have_100_terms_and_no_more(terms: Any) -> None:
+    parse(where=terms(100))
+    assert "over 100 terms" in misunderstood(terms(101))
+
+
+@pytest.mark.parametrize("where", [{"title": "a\0"}, {"title\0": "a"}, {"tags": {"$in": ["\0"]}}])
+def test_a_nul_is_refused(where: Any) -> None:
+    assert "NUL" in misunderstood(where)
+
+
+def test_a_backslash_before_u0000_is_no_nul() -> None:
+    assert parse(where={"title": r"\u0000"}).where == {"title": {"$eq": r"\u0000"}}
+
+
+@pytest.mark.parametrize("number", [2**63, 2**64 - 1])
+@pytest.mark.parametrize("operator", ["$eq", "$lt", "$in"])
+def test_a_number_that_mongodb_cannot_hold_is_refused(operator: str, number: int) -> None:
+    assert misunderstood({"priority": {operator: [number] if operator == "$in" else number}})
+
+
+# --- $near -----------------------------------------------------------------------------------------------------------
+
+
+def test_near_becomes_a_query_of_its_own() -> None:
+    asked = parse(where={"place": {"$near": {"point": [127, 37.5], "max_metres": 100}}, "pinned": True})
+    point = {"type": "Point", "coordinates": [127.0, 37.5]}
+    assert asked.near == {"place": {"$near": {"$geometry": point, "$maxDistance": 100.0}}}
+    assert asked.where == {"pinned": {"$eq": True}}
+
+
+@pytest.mark.parametrize(
+    ("near", "counted"),
+    [
+        ({"point": [1, 2]}, {"$ne": None}),
+        ({"point": [1, 2], "max_metres": 6_378_100}, {"$geoWithin": {"$centerSphere": [[1.0, 2.0], 1.0]}}),
+    ],
+)
+def test_what_is_near_can_be_counted(near: Any, counted: Any) -> None:
+    assert query.within(parse(where={"place": {"$near": near}}).near or {}) == {"place": counted}
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"$near": None},
+        {"$near": [1, 2]},
+        {"$near": {}},
+        {"$near": {"max_metres": 1}},
+        {"$near": {"point": [1]}},
+        {"$near": {"point": [181, 0]}},
+        {"$near": {"point": ["1", "2"]}},
+        {"$near": {"point": {"type": "Point", "coordinates": [1, 2]}}},
+        {"$near": {"point": [1, 2], "max_metres": "1"}},
+        {"$near": {"point": [1, 2], "max_metres": True}},
+        {"$near": {"point": [1, 2], "max_metres": -1}},
+        {"$near": {"point": [1, 2], "max_metres": 1e9}},
+        {"$near": {"point": [1, 2], "$minDistance": 1}},
+        {"$near": {"point": [1, 2]}, "$exists": True},
+        {"$not": {"$near": {"point": [1, 2]}}},
+    ],
+)
+def test_a_near_that_makes_no_sense_is_refused(condition: Any) -> None:
+    assert misunderstood({"place": condition})
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"$and": [{"place": {"$near": {"point": [1, 2]}}}]},
+        {"$or": [{"place": {"$near": {"point": [1, 2]}}}, {"pinned": True}]},
+        {"$not": {"place": {"$near": {"point": [1, 2]}}}},
+        {"title": {"$near": {"point": [1, 2]}}},
+        {"nothing": {"$near": {"point": [1, 2]}}},
+        {"place": {"$near": {"point": [1, 2]}}, "title": {"$near": {"point": [1, 2]}}},
+    ],
+)
+def test_a_near_elsewhere_than_on_a_point_at_the_top_is_refused(where: Any) -> None:
+    assert misunderstood(where)
+
+
+@pytest.mark.parametrize("parameter", [{"sort": "title"}, {"search": "a"}, {"cursor": "a"}])
+def test_near_takes_no_sort_no_search_and_no_cursor(parameter: dict[str, str]) -> None:
+    assert "$near sorts by distance" in refused(where={"place": {"$near": {"point": [1, 2]}}}, **parameter)
+
+
+def test_near_inside_an_embedded_document_names_its_whole_path() -> None:
+    assert set(parse(Shop, where={"address.spot": {"$near": {"point": [1, 2]}}}).near or {}) == {"a.spot"}
+
+
+# --- Cursors ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", [ROW, {"_id": "note-1"}])
+@pytest.mark.parametrize("sort", Note._meta["sorts"])
+def test_a_cursor_holds_whatever_value_a_sort_has(sort: str, row: dict[str, Any]) -> None:
+    after = parse(sort=sort, cursor=parse(sort=sort).cursor(row)).after
+    assert "note-1" in str(after)
+    bson.encode(after)
+
+
+@pytest.mark.parametrize(
+    "same", [{"limit": "5"}, {"fields": "title"}, {"count": "true"}, {"expand": "notebook"}, {"where": " { } "}]
+)
+def test_a_cursor_goes_on_with_another_limit_or_view(same: dict[str, str]) -> None:
+    assert parse(cursor=parse().cursor(ROW), **same).after == parse(cursor=parse().cursor(ROW)).after
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"document": Notebook},
+        {"account": "eve"},
+        {"key": b"x" * 32},
+        {"sort": "updated_at"},
+        {"sort": "-priority,due"},
+        {"where": {"pinned": True}},
+        {"scope": "mine"},
+        {"scope": "mine,shared,public"},
+        {"search": "a"},
+    ],
+)
+def test_a_cursor_of_another_query_is_refused(other: dict[str, Any]) -> None:
+    with pytest.raises(BadParameter):
+        parse(cursor=parse().cursor(ROW), **other)
+
+
+def test_the_cursor_of_a_search_holds_its_score() -> None:
+    cursor = parse(search="a").cursor({"_id": "b", query.SCORE: 1.1})
+    assert parse(search="a", cursor=cursor).after == {
+        "$or": [{query.SCORE: {"$lt": 1.1}}, {query.SCORE: 1.1, "_id": {"$gt": "b"}}]
+    }
+
+
+CURSOR = parse().cursor(ROW)
+
+
+@pytest.mark.parametrize("place", range(len(CURSOR) - 1))
+def test_a_cursor_with_another_character_is_refused(place: int) -> None:
+    other = "A" if CURSOR[place] != "A" else "B"
+    assert "earlier answer" in refused(cursor=CURSOR[:place] + other + CURSOR[place + 1 :])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "=", "A", "AAAA", "A" * 22, "é", "\0", f"{CURSOR}A", f"A{CURSOR}", f"{CURSOR}\n", f" {CURSOR}", CURSOR * 2],
+)
+def test_a_text_that_is_no_cursor_is_refused(text: str) -> None:
+    assert "earlier answer" in refused(cursor=text)
+
+
+@pytest.mark.parametrize("length", range(len(CURSOR)))
+def test_a_cursor_that_is_cut_off_is_refused(length: int) -> None:
+    assert "earlier answer" in refused(cursor=CURSOR[:length])
+
+
+def test_a_cursor_has_one_spelling() -> None:
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    cursor = parse(sort="title").cursor({"_id": "x", "title": "a"})
+    others = [cursor[:-1] + letter for letter in letters if letter != cursor[-1]]
+    assert all(refused(sort="title", cursor=text) for text in [*others, f"{cursor}="])
+
+
+@given(st.text() | st.text(st.characters(codec="ascii")) | st.binary().map(lambda data: data.hex()))
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_garbage_for_a_cursor_is_refused(text: str) -> None:
+    assert "earlier answer" in refused(cursor=text)
+
+
+# --- Declarations ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "say"),
+    [
+        ("nothing", "no public field"),
+        ("access", "no public field"),
+        ("name.x", "no embedded"),
+        ("address.x", "no public"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_a_bug_of_the_document(path: str, say: str) -> None:
+    with pytest.raises(InvalidDocument, match=say):
+        query.field_at(Shop, path)
