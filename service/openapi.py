@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 
 from apispec import APISpec
 from flask import Flask
+from mongoengine import DENY
 from mongoengine import fields as me
 from pydantic import BaseModel
 from werkzeug.routing import Rule
 
 from service import query, schema
+from service.deletion import Referrer, referrers
 from service.documents import Record
 from service.errors import Problem, all_problems
 from service.fields import refers_to
@@ -27,13 +29,13 @@ class Operation:
 
     `body` and the values of `answer` are a purpose of the record type ("create", "patch", "read", "page"), a document
     class, a pydantic model, a JSON Schema, or a function from the settings to one of these; None is no body.
-    `parameters` are the query parameters; any other is refused. `headers` are those of an answer. `conditional` takes
-    `If-Match`. `public` needs no token. `problems` are codes beyond those that follow from the rest. `bounded` tells
-    whether the work of the request at hand is small enough for one transaction.
+    `parameters` are the query parameters, or the model that `take` reads them into; any other is refused. `headers` are
+    those of an answer. `conditional` takes `If-Match`. `public` needs no token. `problems` are codes beyond those that
+    follow from the rest. `bounded` tells whether the work of the request at hand is small enough for one transaction.
     """
 
     summary: str
-    parameters: frozenset[str] = frozenset()
+    parameters: frozenset[str] | type[BaseModel] = frozenset()
     body: Any = None
     optional_body: bool = False
     answer: Mapping[int, Any] = field(default_factory=dict)
@@ -43,6 +45,12 @@ class Operation:
     problems: Iterable[str] = ()
     media_type: str = "application/json"
     bounded: Callable[[], bool] = lambda: True
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Return the names of the query parameters."""
+        named = self.parameters
+        return named if isinstance(named, frozenset) else frozenset(named.model_fields)
 
 
 def operation(summary: str, **about: Any) -> Callable[[Method], Method]:
@@ -221,8 +229,9 @@ class Describer:
 
     def parameters(self) -> Iterator[Json]:
         """Yield the parameters in the query string and the headers."""
-        for name in sorted(self.operation.parameters):
-            yield {"name": name, "in": "query", "description": PARAMETER_TEXTS[name], "schema": self.parameter(name)}
+        for name in sorted(self.operation.known):
+            text = PARAMETER_TEXTS.get(name, "")
+            yield {"name": name, "in": "query", "description": text, "schema": self.parameter(name)}
         yield header(
             "X-Request-ID", {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}, "your own id of this request"
         )
@@ -248,7 +257,10 @@ class Describer:
         record = record_type(self.app, self.rule.endpoint)
         if name == "sort" and record is not None:
             return {"type": "string", "enum": record._meta["sorts"]}
-        return PARAMETERS[name]
+        named = self.operation.parameters
+        if not isinstance(named, frozenset):
+            return dict(named.model_json_schema()["properties"][name])
+        return PARAMETERS.get(name, {"type": "string"})
 
     def answers(self) -> Json:
         """Return the answers of success by status."""
@@ -286,8 +298,10 @@ class Describer:
             found |= {"malformed_json", "unsupported_media_type", "validation_failed", "too_large"}
         if self.is_retried():
             found |= {"idempotency_mismatch", "request_in_progress"}
-        if "where" in self.operation.parameters:
-            found |= {"bad_query"}
+        if "where" in self.operation.known:
+            found |= {"bad_query", "not_supported"}
+        if self.method == "DELETE" and any(rule == DENY for _, _, rule in self.referrers()):
+            found |= {"still_referenced"}
         if self.rule.arguments:
             found |= {"not_found"}
         if self.operation.conditional:
@@ -295,6 +309,11 @@ class Describer:
         if record_type(self.app, self.rule.endpoint) is not None and self.method in ("POST", "PUT"):
             found |= {"already_exists"}
         return found
+
+    def referrers(self) -> list[Referrer]:
+        """Return who refers to the record type of the route with a delete rule."""
+        record = record_type(self.app, self.rule.endpoint)
+        return [] if record is None else referrers(record)
 
     def schema(self, kind: Any) -> Json:
         """Return the JSON Schema, or the reference to it, of a body."""

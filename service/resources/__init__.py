@@ -121,7 +121,7 @@ def admit() -> None:
     if asked is None or not asked.public:
         g.identity = identify(request.headers.get("Authorization"))
     if request.query_string:
-        refuse_unknown(asked.parameters if asked is not None else frozenset())
+        refuse_unknown(asked.known if asked is not None else frozenset())
 
 
 def refuse_unknown(known: frozenset[str]) -> None:
