@@ -1,32 +1,44 @@
 """The one table from MongoEngine's field classes to what they mean in JSON, in MongoDB and in OpenAPI."""
 
-import base64
-import binascii
 import math
 import re
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from decimal import Decimal
+from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, TypeVar, cast
 
 import mongoengine
 from annotated_types import Ge, Le, MaxLen, MinLen
 from bson import Decimal128, ObjectId
-from email_validator import EmailNotValidError, validate_email
 from mongoengine import fields as me
 from mongoengine.base import BaseField
-from pydantic import AfterValidator, PlainValidator, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, WithJsonSchema
 
-RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?")
-LONGEST_DECIMAL = 50
-MAX_DEPTH = 20
-"""Most levels of a free-form object; MongoDB itself ends at 100."""
+from service.values import (
+    EMAIL,
+    POSITION,
+    bytes_text,
+    date_text,
+    decimal_parser,
+    decimal_text,
+    geojson,
+    many,
+    parse_bytes,
+    parse_date,
+    parse_email,
+    parse_float,
+    parse_free,
+    parse_line,
+    parse_object_id,
+    parse_polygon,
+    parse_position,
+    parse_time,
+    parse_uuid,
+    parsed,
+    time_text,
+    wrong,
+)
 
 COMPARE = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists"})
 EQUAL = frozenset({"$eq", "$ne", "$in", "$nin", "$exists"})
@@ -53,233 +65,6 @@ def once(function: Function) -> Function:
 
 class UnsupportedField(TypeError):
     """A document has a field that cannot be derived; the service does not start."""
-
-
-def wrong(kind: str, detail: str) -> PydanticCustomError:
-    """Return the error of a value that is not right; `detail` says what would be."""
-    return PydanticCustomError(kind, detail)
-
-
-def parsed(parse: Callable[[Any], Any], schema: dict[str, Any]) -> Any:
-    """Return the annotation of a value that `parse` takes from JSON, raising `PydanticCustomError`."""
-    return Annotated[Any, PlainValidator(parse), WithJsonSchema(schema)]
-
-
-def text_in(value: Any, example: str) -> str:
-    """Return `value` if it is a string."""
-    if not isinstance(value, str):
-        raise wrong("wrong_type", f"a string such as {example}")
-    return value
-
-
-def parse_time(value: Any) -> datetime:
-    """Return the UTC time without zone, in milliseconds, that RFC 3339 text names."""
-    example = "2026-11-22T10:00:00.000Z"
-    text = text_in(value, example)
-    if not RFC3339.fullmatch(text):
-        raise wrong("time", f"an RFC 3339 time with its offset, such as {example}")
-    try:
-        moment = datetime.fromisoformat(text.upper()).astimezone(UTC).replace(tzinfo=None)
-    except (ValueError, OverflowError) as error:
-        raise wrong("time", f"a time that exists, such as {example}") from error
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-
-
-def time_text(moment: datetime) -> str:
-    """Return a UTC time without zone as RFC 3339 text with milliseconds."""
-    return moment.isoformat(timespec="milliseconds") + "Z"
-
-
-def parse_date(value: Any) -> datetime:
-    """Return midnight of the day that RFC 3339 text names: MongoDB has no type for a day."""
-    text = text_in(value, "2026-11-22")
-    try:
-        if not DAY.fullmatch(text):
-            raise ValueError(text)
-        day = date.fromisoformat(text)
-    except ValueError as error:
-        raise wrong("date", "a day that exists, such as 2026-11-22") from error
-    return datetime(day.year, day.month, day.day)
-
-
-def date_text(moment: datetime) -> str:
-    """Return the day of a midnight as text."""
-    return moment.date().isoformat()
-
-
-def parse_uuid(value: Any) -> uuid.UUID:
-    """Return the UUID that its usual text names (RFC 9562)."""
-    text = text_in(value, str(uuid.NAMESPACE_DNS))
-    try:
-        found = uuid.UUID(text)
-    except ValueError as error:
-        raise wrong("uuid", f"a UUID such as {uuid.NAMESPACE_DNS}") from error
-    if str(found) != text.lower():
-        raise wrong("uuid", f"a UUID such as {uuid.NAMESPACE_DNS}")
-    return found
-
-
-def parse_object_id(value: Any) -> ObjectId:
-    """Return the ObjectId of 24 hexadecimal digits."""
-    text = text_in(value, "507f1f77bcf86cd799439011")
-    if not ObjectId.is_valid(text):
-        raise wrong("object_id", "24 hexadecimal digits")
-    return ObjectId(text)
-
-
-EMAIL = "an e-mail address such as ada@example.com"
-
-
-def parse_email(value: Any) -> str:
-    """Return an e-mail address in its usual spelling."""
-    try:
-        return validate_email(text_in(value, "ada@example.com"), check_deliverability=False).normalized
-    except EmailNotValidError as error:
-        raise wrong("email", EMAIL) from error
-
-
-def parse_bytes(value: Any) -> bytes:
-    """Return the bytes of standard base64 text (RFC 4648, section 4)."""
-    text = text_in(value, "aGVsbG8=")
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise wrong("base64", "bytes as base64 with padding, such as aGVsbG8=") from error
-
-
-def bytes_text(value: bytes) -> str:
-    """Return bytes as base64 text."""
-    return base64.b64encode(value).decode()
-
-
-def parse_float(value: Any) -> float:
-    """Return a finite number; a boolean is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise wrong("wrong_type", "a number")
-    if not math.isfinite(number := float(value)):
-        raise wrong("not_finite", "a number that is finite")
-    return number
-
-
-def decimal_parser(field: BaseField) -> Callable[[Any], Any]:
-    """Return the parser of decimal text, into the BSON form that MongoEngine's `field` would store."""
-
-    def parse(value: Any) -> Any:
-        text = text_in(value, '"12.50"')
-        if not DECIMAL.fullmatch(text) or len(text) > LONGEST_DECIMAL:
-            raise wrong("decimal", 'a decimal number as a string, such as "12.50"')
-        number = Decimal(text)
-        try:
-            stored = Decimal128(number) if isinstance(field, me.Decimal128Field) else field.to_mongo(number)
-        except ArithmeticError as error:
-            raise wrong("decimal", "a decimal number that fits 34 digits") from error
-        in_bounds(number, field)
-        if Decimal(decimal_text(field)(stored)) != number:
-            raise wrong("decimal", f"at most {getattr(field, 'precision', 34)} decimal places, and 15 digits in all")
-        return stored
-
-    return parse
-
-
-def in_bounds(number: Decimal, field: BaseField) -> None:
-    """Refuse a number that is not between the limits of `field`."""
-    if field.min_value is not None and number < field.min_value:
-        raise wrong("too_small", f"at least {field.min_value}")
-    if field.max_value is not None and number > field.max_value:
-        raise wrong("too_large", f"at most {field.max_value}")
-
-
-def decimal_text(field: BaseField) -> Callable[[Any], str]:
-    """Return the writer of a stored decimal as text, with the digits that `field` keeps."""
-
-    def write(value: Any) -> str:
-        if isinstance(value, Decimal128):
-            return str(value.to_decimal())
-        return str(Decimal(str(value)).quantize(Decimal(1).scaleb(-field.precision)))
-
-    return write
-
-
-def parse_free(value: Any) -> dict[str, Any]:
-    """Return an object of any JSON, if its keys and its depth can be stored."""
-    if not isinstance(value, dict):
-        raise wrong("wrong_type", "an object")
-    check_free(value, 0)
-    return value
-
-
-def check_free(value: Any, depth: int) -> None:
-    """Raise `PydanticCustomError` where MongoDB could not keep free-form JSON, or not ask for it again."""
-    if depth > MAX_DEPTH:
-        raise wrong("too_deep", f"at most {MAX_DEPTH} levels")
-    if isinstance(value, dict):
-        for key in value:
-            check_key(key)
-    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise wrong("too_large", "whole numbers between -2^63 and 2^63-1")
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for child in children:
-        check_free(child, depth + 1)
-
-
-def check_key(key: str) -> str:
-    """Return `key` if it can name a field in MongoDB and in an update path."""
-    if not key or len(key) > 200 or key.startswith("$") or "." in key or "\0" in key:
-        raise wrong("key", "keys of 1 to 200 characters, without a `.` or NUL in them and no `$` in front")
-    return key
-
-
-POSITION = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
-
-
-def parse_position(value: Any) -> list[float]:
-    """Return `[longitude, latitude]` in degrees (RFC 7946, section 3.1.1)."""
-    detail = "[longitude, latitude], -180 to 180 and -90 to 90"
-    if not isinstance(value, list) or len(value) != 2:
-        raise wrong("position", detail)
-    longitude, latitude = (parse_float(part) for part in value)
-    if not (-180 <= longitude <= 180 and -90 <= latitude <= 90):
-        raise wrong("position", detail)
-    return [longitude, latitude]
-
-
-def parse_line(value: Any) -> list[list[float]]:
-    """Return two positions or more."""
-    if not isinstance(value, list) or len(value) < 2:
-        raise wrong("line", "a list of at least two positions [longitude, latitude]")
-    return [parse_position(position) for position in value]
-
-
-def parse_polygon(value: Any) -> list[list[list[float]]]:
-    """Return closed rings of four positions or more (RFC 7946, section 3.1.6)."""
-    if not isinstance(value, list) or not value:
-        raise wrong("polygon", "a list of rings, the outer one first")
-    rings = [parse_line(ring) for ring in value]
-    if any(len(ring) < 4 or ring[0] != ring[-1] for ring in rings):
-        raise wrong("polygon", "rings of at least four positions, of which the last is the first")
-    return rings
-
-
-def geojson(kind: str, parse: Callable[[Any], Any], coordinates: dict[str, Any]) -> Any:
-    """Return the annotation of a GeoJSON geometry (RFC 7946) of one `kind`."""
-
-    def parse_geometry(value: Any) -> dict[str, Any]:
-        if not isinstance(value, dict) or set(value) != {"type", "coordinates"} or value["type"] != kind:
-            raise wrong("geojson", f'an object {{"type": "{kind}", "coordinates": …}} and nothing else in it')
-        return {"type": kind, "coordinates": parse(value["coordinates"])}
-
-    schema = {
-        "type": "object",
-        "properties": {"type": {"const": kind}, "coordinates": coordinates},
-        "required": ["type", "coordinates"],
-        "additionalProperties": False,
-    }
-    return parsed(parse_geometry, schema)
-
-
-def many(schema: dict[str, Any], least: int) -> dict[str, Any]:
-    """Return the JSON Schema of a list."""
-    return {"type": "array", "items": schema, "minItems": least}
 
 
 def matching(pattern: re.Pattern[str], detail: str) -> Any:

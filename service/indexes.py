@@ -11,7 +11,7 @@ from mongoengine.base import BaseField
 from pymongo import ASCENDING, GEOSPHERE, TEXT, IndexModel
 from pymongo.errors import OperationFailure
 
-from service import query, schema
+from service import paging, query, schema
 from service.documents import RECORDS, Account, Event, KeptAnswer, Session
 from service.documents.record import Record
 from service.fields import meaning
@@ -66,7 +66,7 @@ def of_records(document: type[Record]) -> Iterator[IndexModel]:
 
     Each sort's index is led by who may read, so that the own, the shared and the public records come out sorted.
     """
-    sorts = [query.index_keys(query.sort_keys(document, sort)) for sort in document._meta["sorts"]]
+    sorts = [paging.index_keys(query.sort_keys(document, sort)) for sort in document._meta["sorts"]]
     for keys in dict.fromkeys(map(tuple, sorts)):
         yield IndexModel(list(keys))
     for path in document._meta["filters"]:

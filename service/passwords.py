@@ -12,7 +12,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError, VerifyMismatchError
 
 from service.errors import TooManyRequests
-from service.fields import wrong
+from service.values import wrong
 
 MIN_LENGTH = 8
 MAX_LENGTH = 128

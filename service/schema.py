@@ -13,7 +13,8 @@ from pydantic_core import ErrorDetails
 from typing_extensions import TypedDict
 
 from service.errors import Cause, MalformedJson, ValidationFailed, pointer
-from service.fields import UnsupportedField, check_key, meaning, named, once, own_rules, wrong
+from service.fields import UnsupportedField, meaning, named, once, own_rules
+from service.values import check_key, wrong
 
 Document = type[BaseDocument]
 typed_dict: Any = TypedDict

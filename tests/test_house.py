@@ -433,9 +433,6 @@ def test_every_problem_is_explained_in_words_of_its_own() -> None:
 # Measures
 
 LONG_FOR_A_REASON = {
-    "service/fields.py": "one table, and the parsers that it names",
-    "service/mongod.py": "a server, its lock and its log on every start and stop",
-    "service/query.py": "one language",
     "service/schema.py": "what a document is in JSON: load, dump and schema, which have to agree",
 }
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service import query
+from service import paging, query
 from service.documents import Note, Notebook, Record
 from service.errors import BadParameter, BadQuery
 from service.query import InvalidDocument, Query, View
@@ -527,9 +527,9 @@ def test_a_cursor_of_another_query_is_refused(other: dict[str, Any]) -> None:
 
 
 def test_the_cursor_of_a_search_holds_its_score() -> None:
-    cursor = parse(search="a").cursor({"_id": "b", query.SCORE: 1.1})
+    cursor = parse(search="a").cursor({"_id": "b", paging.SCORE: 1.1})
     assert parse(search="a", cursor=cursor).after == {
-        "$or": [{query.SCORE: {"$lt": 1.1}}, {query.SCORE: 1.1, "_id": {"$gt": "b"}}]
+        "$or": [{paging.SCORE: {"$lt": 1.1}}, {paging.SCORE: 1.1, "_id": {"$gt": "b"}}]
     }
 
 

@@ -11,11 +11,11 @@ from pydantic import Field, field_validator, model_validator
 from service import database
 from service.context import g
 from service.errors import FailedDependency
-from service.fields import wrong
 from service.idempotency import DERIVED_KEY, METHODS, Undone
 from service.openapi import operation
 from service.resources.arguments import Arguments, json_object, take
 from service.resources.resource import Resource
+from service.values import wrong
 
 MOST = 50
 ALONE = ("/v1/batch", "/v1/accounts/me/export")

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from flask import current_app, request
 from pymongo.errors import DuplicateKeyError
 
-from service import database, query, schema
+from service import database, paging, query, schema
 from service.deletion import referrers, refuse_if_referenced, release
 from service.documents import Record
 from service.documents.record import Raw
@@ -25,9 +25,10 @@ from service.errors import (
 )
 from service.fields import refers_to
 from service.openapi import operation
+from service.paging import Filter
 from service.patch import Patch
 from service.patch import parse as parse_patch
-from service.query import Filter, Query, View
+from service.query import Query, View
 from service.resources.arguments import json_body, json_object, texts
 from service.resources.resource import Resource
 from service.security import Action, current_identity, scope, security
@@ -218,7 +219,7 @@ def read_page(asked: Query, condition: Filter) -> list[Raw]:
     bounded = {"$and": [condition, asked.after]} if asked.after else condition
     found = collection.find(bounded, asked.projection, sort=list(asked.sort), limit=asked.limit + 1)
     # Left to itself MongoDB may take the index of a filter, and then sorts in memory.
-    return list(found.hint(query.index_keys(asked.sort)))
+    return list(found.hint(paging.index_keys(asked.sort)))
 
 
 def readable_and_asked(asked: Query) -> Filter:
@@ -236,9 +237,9 @@ def search_stages(asked: Query) -> list[dict[str, Any]]:
     """Return the aggregation of a text search in the account's own records, best match first."""
     return [
         {"$match": searched(asked)},
-        {"$set": {query.SCORE: {"$meta": "textScore"}}},
+        {"$set": {paging.SCORE: {"$meta": "textScore"}}},
         *([{"$match": asked.after}] if asked.after else []),
-        {"$sort": {query.SCORE: -1, "_id": 1}},
+        {"$sort": {paging.SCORE: -1, "_id": 1}},
         {"$limit": asked.limit + 1},
     ]
 
