@@ -4,8 +4,11 @@ import argparse
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +25,9 @@ from service import app as application
 from service import database, deletion, indexes, mongod, replica_set
 
 DESCRIPTION = "Start Madang. Settings come from SERVICE_* environment variables: see docs/settings.md."
+DRAIN_SECONDS = 10
+"""How long a worker may take to end the requests that it has begun."""
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 MEMORY_WARNING = "!! --memory: everything is kept in memory by mongomock and LOST when the service stops"
 
 
@@ -70,7 +76,17 @@ def create_serving_app() -> Flask:
     """Return the application that a worker serves, and do beside it what does not wait for a request."""
     app = create_app()
     deletion.keep_sweeping()
+    threading.Thread(target=end_with, args=[os.getppid()], name="parent", daemon=True).start()
     return app
+
+
+def end_with(parent: int) -> None:
+    """End this worker when the process that started it is gone: nobody else would, and it would keep the port."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(DRAIN_SECONDS)
+    os._exit(1)
 
 
 def data_folder(loaded: Mapping[str, Any]) -> Path:
@@ -106,15 +122,17 @@ def mongodb(memory: bool, loaded: Mapping[str, Any], environ: MutableMapping[str
 
 
 @contextmanager
-def shared_metrics(workers: int, loaded: Mapping[str, Any], environ: MutableMapping[str, str]) -> Iterator[None]:
-    """Give several workers a folder in which they add up their metrics."""
-    if workers == 1:
-        yield
-        return
-    folder = Path(loaded["VAR"]) / f"metrics-{os.getpid()}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+def shared_metrics(workers: int, loaded: Mapping[str, Any]) -> Iterator[None]:
+    """Give several workers a folder in which they add up their metrics.
+
+    prometheus-client looks for it when it is imported, so this process starts once more with the folder named.
+    """
+    folder = Path(loaded["VAR"]).resolve() / f"metrics-{os.getpid()}"
+    if workers > 1 and os.environ.get(METRICS_FOLDER) != str(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        os.environ[METRICS_FOLDER] = str(folder)
+        os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606  the same program with the same arguments
     try:
         yield
     finally:
@@ -168,7 +186,7 @@ def serve(options: argparse.Namespace, workers: int) -> None:
         workers=workers,
         blocking_threads=options.threads,
         respawn_failed_workers=not options.reload,
-        workers_kill_timeout=30,
+        workers_kill_timeout=DRAIN_SECONDS,
         log_level=LogLevels.error,
         reload=options.reload,
         reload_ignore_dirs=["var", ".venv", "tests", "docs"] if options.reload else None,
@@ -183,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         loaded = settings.load(os.environ)
         refuse_taken_port(options.host, options.port)
         workers = 1 if options.memory else options.workers or len(os.sched_getaffinity(0))
-        with mongodb(options.memory, loaded, os.environ) as data, shared_metrics(workers, loaded, os.environ):
+        with shared_metrics(workers, loaded), mongodb(options.memory, loaded, os.environ) as data:
             prepare_indexes()
             announce(options, loaded["ENVIRONMENT"], data, workers)
             serve(options, workers)

@@ -18,6 +18,7 @@ from pymongo.errors import (
     PyMongoError,
     WaitQueueTimeoutError,
 )
+from pymongo.synchronous.client_session import ClientSession
 from pymongo.uri_parser import parse_uri
 
 from service.errors import AlreadyExists, DatabaseUnavailable, NotSupported, Problem, TooLarge
@@ -103,9 +104,22 @@ def transaction(work: Callable[[], Result], seconds: float) -> Result:
     token = active.set(True)
     try:
         with pymongo.timeout(seconds), client.start_session() as session, session.bind():
-            return cast(Result, session.with_transaction(lambda _session: work()))
+            return cast(Result, session.with_transaction(lambda _session: ended_on_error(session, work)))
     finally:
         active.reset(token)
+
+
+def ended_on_error(session: ClientSession, work: Callable[[], Result]) -> Result:
+    """Do `work`; when it fails, tell MongoDB at once.
+
+    Where the time is up, the driver has none left to say so, and the records stay locked until the server finds out.
+    """
+    try:
+        return work()
+    except BaseException:
+        if session.in_transaction:
+            outside(session.abort_transaction)
+        raise
 
 
 def outside(work: Callable[..., Result], *args: Any) -> Result:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 
 from mongoengine import CASCADE, DENY, NULLIFY, PULL
@@ -29,22 +30,33 @@ def referrers(document: type[Record]) -> list[Referrer]:
     return [(other, other._fields[name].db_field, rule) for (other, name), rule in rules.items()]
 
 
-def refuse_if_referenced(document: type[Record], id: str) -> None:
-    """Raise `StillReferenced` where a rule keeps a record for as long as another refers to it."""
+def refuse_if_referenced(document: type[Record], ids: list[str], above: tuple[str, ...] = ()) -> None:
+    """Raise `StillReferenced` where a rule keeps a record, or one that would go with it, while another refers to it.
+
+    `above` are the records whose deletion led here: those that refer to each other are asked once.
+    """
+    above = (*above, *ids)
     for other, name, rule in referrers(document):
-        if rule == DENY and other.stored().find_one({name: id}, {"_id": 1}):
+        condition = {name: {"$in": ids}, "_id": {"$nin": list(above)}}
+        if rule == DENY and other.stored().find_one({name: {"$in": ids}}, {"_id": 1}):
             raise StillReferenced(f"{other._meta['collection']} still refer to this record")
+        if rule == CASCADE and referrers(other):
+            rows = other.stored().find(condition, {"_id": 1}, batch_size=BATCH)
+            while found := [row["_id"] for row in islice(rows, BATCH)]:
+                refuse_if_referenced(other, found, above)
 
 
-def release(document: type[Record], ids: list[str], keep: timedelta) -> None:
+def release(document: type[Record], ids: list[str], keep: timedelta, above: tuple[str, ...] = ()) -> None:
     """Clear, or delete in their turn, the references to records that go, as the declared rules say.
 
-    A deleted record leaves a tombstone for `keep`. It can be cut short anywhere and done again.
+    A deleted record leaves a tombstone for `keep`. It can be cut short anywhere and done again. `above` are the records
+    whose deletion led here, which go anyhow: so it ends where records refer to each other.
     """
+    above = (*above, *ids)
     for other, name, rule in referrers(document):
-        for found in batches(other, {name: {"$in": ids}}):
+        for found in batches(other, {name: {"$in": ids}, "_id": {"$nin": list(above)}}):
             if rule == CASCADE:
-                release(other, found, keep)
+                release(other, found, keep, above)
                 for child in found:
                     other.bury({"_id": child, name: {"$in": ids}}, keep)
             elif rule == PULL:

@@ -105,9 +105,9 @@ class NotAuthenticated(Problem):
     status, code, title = 401, "not_authenticated", "Not authenticated"
     meaning = "There is no access token, or it is not valid, or its session has ended. Log in again."
 
-    def __init__(self, detail: str | None = None) -> None:
-        """Add the challenge that RFC 6750, section 3, asks for."""
-        error = "" if self.code == "bad_credentials" else ', error="invalid_token"'
+    def __init__(self, detail: str | None = None, offered: bool = True) -> None:
+        """Add the challenge that RFC 6750, section 3, asks for; it names no error where no token was `offered`."""
+        error = ', error="invalid_token"' if offered and self.code != "bad_credentials" else ""
         super().__init__(detail, headers={"WWW-Authenticate": f'Bearer realm="madang"{error}'})
 
 

@@ -18,7 +18,7 @@ from service import database
 from service.context import g
 from service.documents import KeptAnswer
 from service.documents.record import Raw, now
-from service.errors import BadRequest, IdempotencyMismatch, RequestInProgress
+from service.errors import BadRequest, IdempotencyMismatch, ReauthenticationRequired, RequestInProgress
 from service.security import security
 
 METHODS = frozenset({"POST", "PATCH", "PUT", "DELETE"})
@@ -27,6 +27,9 @@ KEPT_FOR = timedelta(hours=24)
 KEPT_HEADERS = ("Content-Type", "ETag", "Link", "Location", "WWW-Authenticate", "Allow")
 DERIVED_KEY = "madang.idempotency-key"
 """Where a batch puts the key of one of its requests, made from its own key and the place of the request."""
+
+ATOMIC = "madang.atomic"
+"""Where a batch says that its requests are one transaction, which undoes all that they did."""
 
 View = Callable[..., Response]
 
@@ -109,7 +112,7 @@ class Attempt:
         response = self.work()
         if response.status_code >= 400:
             raise Undone(response)
-        KeptAnswer._get_collection().update_one({"_id": self.id}, {"$set": kept_form(response)})
+        KeptAnswer._get_collection().update_one({"_id": self.id}, {"$set": self.kept_form(response)})
         return response
 
     def claim(self) -> Raw:
@@ -119,9 +122,16 @@ class Attempt:
     def keep(self, response: Response) -> Response:
         """Keep an answer whose request changed nothing, or cannot be undone; the first one kept stays."""
         if is_keepable(response):
-            document = {**self.claim(), **kept_form(response)}
+            document = {**self.claim(), **self.kept_form(response)}
             KeptAnswer._get_collection().update_one({"_id": self.id}, {"$setOnInsert": document}, upsert=True)
         return response
+
+    def kept_form(self, response: Response) -> Raw:
+        """Return what is kept of an answer; that of a sign-up is kept for the account that it made."""
+        headers = [[name, response.headers[name]] for name in KEPT_HEADERS if name in response.headers]
+        made = response.get_json() if response.status_code == 201 and not self.account else {}
+        account = self.account or made.get("id", "")
+        return {"account": account, "status": response.status_code, "headers": headers, "body": response.get_data()}
 
     def replay(self) -> Response | None:
         """Return the kept answer, None if there is none. Raises `IdempotencyMismatch` when it is another request's."""
@@ -143,11 +153,7 @@ def digest(*parts: str | bytes) -> bytes:
 
 
 def is_keepable(response: Response) -> bool:
-    """Tell whether an answer is about the request; one about the moment says when to try again."""
+    """Tell whether an answer is about the request; one about the moment says when, or after what, to try again."""
+    if response.status_code == 403 and ReauthenticationRequired.code.encode() in response.get_data():
+        return False
     return response.status_code < 500 and "Retry-After" not in response.headers
-
-
-def kept_form(response: Response) -> Raw:
-    """Return what is kept of an answer."""
-    headers = [[name, response.headers[name]] for name in KEPT_HEADERS if name in response.headers]
-    return {"status": response.status_code, "headers": headers, "body": response.get_data()}

@@ -356,6 +356,8 @@ def _options(data: Path, cache_gb: float, oplog_mb: int) -> list[str]:
         *("--dbpath", str(data), "--replSet", REPLICA_SET, "--bind_ip", LOOPBACK, "--nounixsocket", "--quiet"),
         *("--wiredTigerCacheSizeGB", str(cache_gb), "--oplogSize", str(oplog_mb)),
         *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+        # A process that dies leaves its transaction open, and the record locked, for up to 1.5 times as long.
+        *("--setParameter", "transactionLifetimeLimitSeconds=10"),
     ]
 
 

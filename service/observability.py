@@ -80,6 +80,9 @@ def route() -> str:
     return request.url_rule.rule if request.url_rule is not None else "unmatched"
 
 
+with_traceback = structlog.processors.format_exc_info
+
+
 class Sinks:
     """The last step of a log line: text for the terminal as returned, and JSON for the log file if there is one."""
 
@@ -98,7 +101,7 @@ class Sinks:
 
     def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> str:
         """Return the finished line."""
-        line = orjson.dumps(event, default=str).decode()
+        line = orjson.dumps(with_traceback(logger, name, dict(event)), default=str).decode()
         if self.file is not None:
             self.file.handle(self.file_record(line))
         return line if self.as_json else str(self.render(logger, name, event))
@@ -115,15 +118,9 @@ def configure_log(config: dict[str, Any]) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info if config["LOG_JSON"] else keep_exception,
             Sinks(config),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(config["LOG_LEVEL"].lower()),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=structlog.PrintLoggerFactory(),
         cache_logger_on_first_use=False,
     )
-
-
-def keep_exception(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    """Leave the exception to the console renderer."""
-    return event

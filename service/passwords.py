@@ -9,7 +9,7 @@ from threading import BoundedSemaphore
 from typing import Any, TypeVar
 
 from argon2 import PasswordHasher
-from argon2.exceptions import VerificationError, VerifyMismatchError
+from argon2.exceptions import InvalidHashError, VerificationError
 
 from service.errors import TooManyRequests
 from service.values import wrong
@@ -57,9 +57,7 @@ def verify(stored: str, password: str) -> bool:
     """Tell whether a password has a hash."""
     try:
         return HASHER.verify(stored, password)
-    except VerifyMismatchError:
-        return False
-    except VerificationError:
+    except (VerificationError, InvalidHashError):
         return False
 
 

@@ -52,18 +52,12 @@ class Security:
         self.session_life = timedelta(seconds=seconds(config["JWT_REFRESH_EXPIRATION_DELTA"]))
         self.grace = timedelta(seconds=seconds(config["JWT_REFRESH_GRACE"]))
         self.identities: Recent[tuple[float, Identity]] = Recent(KNOWN_SESSIONS)
-        keys = config["JWT_SECRET_KEY"]
-        self.secrets: list[str] = [config["SECRET_KEY"]] if config["SECRET_KEY"] else as_list(keys)
+        self.secrets: list[str] = [config["SECRET_KEY"]] if config["SECRET_KEY"] else self.tokens.secrets
         self.cursor_key = self.derived_key("cursor")
 
     def derived_key(self, purpose: str, secret: str | None = None) -> bytes:
         """Return a key of 32 bytes for one `purpose`, so that no two uses share one (RFC 8725, section 3.12)."""
         return hmac.digest((secret or self.secrets[0]).encode(), f"madang {purpose}".encode(), "sha256")
-
-
-def as_list(keys: str | list[str]) -> list[str]:
-    """Return the keys of a setting that is one key or several."""
-    return [keys] if isinstance(keys, str) else keys
 
 
 def init_app(app: Flask) -> None:
@@ -84,7 +78,7 @@ def identify(header: str | None) -> Identity:
     scheme, _, token = (header or "").partition(" ")
     tokens = security().tokens
     if scheme.lower() not in tokens.schemes or not token:
-        raise NotAuthenticated("send the access token as `Authorization: Bearer …`")
+        raise NotAuthenticated("send the access token as `Authorization: Bearer …`", offered=header is not None)
     return identity(tokens.verify(token.strip()))
 
 
@@ -125,17 +119,29 @@ def authenticate(username: str, password: str) -> Raw:
     account: Raw | None = Account._get_collection().find_one({"username_key": username.lower()})
     stored = None if account is None else account["password_hash"]
     if not security().hashing.matches(stored, password) or account is None:
-        if account is not None:
-            Event.record(account["_id"], "login_failed", g.address)
         raise BadCredentials("the username or the password is wrong")
     if "locked_at" in account:
         raise Forbidden("the account is locked")
     if needs_rehash(account["password_hash"]):
         renewed = security().hashing.hash(password)
         same = {"_id": account["_id"], "password_hash": account["password_hash"]}
-        if Account._get_collection().update_one(same, {"$set": {"password_hash": renewed}}).modified_count:
-            account["password_hash"] = renewed
+        if not Account._get_collection().update_one(same, {"$set": {"password_hash": renewed}}).modified_count:
+            # Somebody renewed or changed it at the same moment: look again.
+            return authenticate(username, password)
+        account["password_hash"] = renewed
     return account
+
+
+def failed_login(username: str, device: str | None) -> None:
+    """Record a failed login; for a name that does not exist too, so that the time does not tell it."""
+    account = Account._get_collection().find_one({"username_key": username.lower()}, {"_id": 1})
+    Event.record("" if account is None else account["_id"], "login_failed", g.address, device)
+
+
+def device_of(session: str) -> str | None:
+    """Return the name of the device of a session, None when it has none or has ended."""
+    found = Session._get_collection().find_one({"_id": session}, {"device": 1}) or {}
+    return cast("str | None", found.get("device"))
 
 
 # --- Sessions --------------------------------------------------------------------------------------------------------

@@ -67,6 +67,8 @@ def load_key(algorithm: Algorithm, name: str, text: str) -> Key:
 
     Raises `ValueError` for a PEM that does not hold a key for the algorithm `name`.
     """
+    if name in SHARED and "-----BEGIN" in text:
+        raise ValueError(f"JWT_SECRET_KEY is a PEM, and {name} takes a shared secret")
     if name in SHARED:
         return Key(hashlib.sha256(b"madang key id\0" + text.encode()).hexdigest()[:16], text, text)
     try:
@@ -100,11 +102,13 @@ class Tokens:
         if "signature" not in verify or not verify <= VERIFIABLE_CLAIMS:
             raise ValueError("JWT_VERIFY_CLAIMS has to hold `signature`, and beside it only exp, nbf and iat")
         algorithm = get_default_algorithms()[self.algorithm]
-        loaded = [load_key(algorithm, self.algorithm, text) for text in ([texts] if isinstance(texts, str) else texts)]
-        if not loaded or loaded[0].signing is None:
+        loaded = [load_key(algorithm, self.algorithm, text) for text in as_list(texts)]
+        if not loaded or loaded[0].signing is None or not all(texts):
             raise ValueError("JWT_SECRET_KEY or SECRET_KEY has to be set, and the first key has to be one that signs")
         self.keys = {key.kid: key for key in loaded}
         self.first = loaded[0]
+        # What other keys may be derived from: a public key is no secret.
+        self.secrets = [text for text, key in zip(as_list(texts), loaded, strict=True) if key.signing is not None]
         self.options: Any = {f"verify_{claim}": claim in verify for claim in ("exp", "nbf", "iat")}
         self.options["require"] = [*config["JWT_REQUIRED_CLAIMS"], *OWN_CLAIMS]
         self.leeway = seconds(config["JWT_LEEWAY"])
@@ -163,6 +167,11 @@ class Tokens:
     def public_keys(self) -> list[Mapping[str, Any]]:
         """Return the public keys for other services, as a JWK set holds them (RFC 7517); none of a shared secret."""
         return [key.public for key in self.keys.values() if key.public is not None]
+
+
+def as_list(keys: str | list[str]) -> list[str]:
+    """Return the keys of a setting that is one key or several."""
+    return [keys] if isinstance(keys, str) else keys
 
 
 def check_types(claims: Mapping[str, Any]) -> None:

@@ -1,12 +1,14 @@
 """Pick the settings class by `SERVICE_ENV` and let `SERVICE_<NAME>` override any of its settings."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 
 from settings.base import Base
 from settings.local import Local
@@ -40,7 +42,7 @@ def load(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
             except SettingsError as error:
                 wrong.append(str(error))
     settings["JWT_SECRET_KEY"] = settings["JWT_SECRET_KEY"] or settings["SECRET_KEY"]
-    wrong += [f"{PREFIX}{key} is required in {name}" for key in settings["REQUIRED"] if not settings[key]]
+    wrong += [f"{PREFIX}{key} is required in {name}" for key in settings["REQUIRED"] if not settings.get(key)]
     wrong += short_keys(settings)
     if wrong:
         raise SettingsError("\n".join(wrong))
@@ -59,18 +61,23 @@ def parse(chosen: type[Base], key: str, text: str) -> Any:
     if str in kinds and (len(kinds) == 1 or not text.startswith("[")):
         return text
     try:
-        return TypeAdapter(hints[key], config=ConfigDict(strict=True)).validate_python(json.loads(text))
-    except (ValidationError, json.JSONDecodeError) as error:
+        value = TypeAdapter(hints[key], config=ConfigDict(strict=True)).validate_python(json.loads(text))
+        if timedelta in kinds and not 0 <= value < math.inf:
+            raise ValueError(text)
+    except ValueError:
         wanted = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
-        raise SettingsError(f"{PREFIX}{key} is {text!r}; it has to be {wanted}, written as JSON") from error
+        # What a key looks like is nobody's business, so its text is not repeated.
+        found = "not right" if "KEY" in key else repr(text)
+        raise SettingsError(f"{PREFIX}{key} is {found}; it has to be {wanted}, written as JSON") from None
+    return value
 
 
 def short_keys(settings: Mapping[str, Any]) -> list[str]:
     """Return a complaint for every signing key that is shorter than the environment allows (RFC 7518, section 3.2)."""
-    keys = settings["JWT_SECRET_KEY"] or []
     least = settings["MINIMAL_KEY_BYTES"]
     return [
-        f"{PREFIX}JWT_SECRET_KEY has {len(key.encode())} bytes; it has to have at least {least}"
-        for key in ([keys] if isinstance(keys, str) else keys)
+        f"{PREFIX}{name} has {len(key.encode())} bytes; it has to have at least {least}"
+        for name in ("JWT_SECRET_KEY", "SECRET_KEY")
+        for key in ([settings[name]] if isinstance(settings[name], str) else settings[name] or [])
         if len(key.encode()) < least
     ]

@@ -40,6 +40,8 @@ class Api(flask_restful.Api):
         """Return the answer of a resource: a dict or a list as JSON, None as an empty body."""
         response = Response() if data is None else cast(Response, current_app.json.response(data))
         response.status_code = args[0] if args else 200
+        if data is None:
+            del response.headers["Content-Type"]
         response.headers.extend(kwargs.get("headers") or {})
         return response
 
@@ -106,7 +108,7 @@ def swagger_ui() -> Blueprint:
 
 def allow_own_files(response: Response) -> Response:
     """Let the page of Swagger UI load its files from here, and run the one script that stands in it, by its hash."""
-    if response.mimetype == "text/html" and not response.direct_passthrough:
+    if response.mimetype == "text/html" and not response.direct_passthrough and request.method in ("GET", "HEAD"):
         (script,) = re.findall(rb"<script>(.*?)</script>", response.get_data(), re.DOTALL)
         digest = b64encode(sha256(script).digest()).decode()
         response.headers["Content-Security-Policy"] = SWAGGER_UI_POLICY.format(digest=digest)

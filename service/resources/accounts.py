@@ -29,7 +29,7 @@ from service.openapi import operation
 from service.passwords import MAX_LENGTH, MIN_LENGTH, acceptable
 from service.resources.arguments import Arguments, json_body, json_object, take
 from service.resources.resource import Resource
-from service.security import current_identity, end_sessions, security
+from service.security import current_identity, device_of, end_sessions, security
 
 RECENT_LOGIN_SECONDS = 300
 PUBLIC_FIELDS = ("id", "username", "display_name")
@@ -180,7 +180,7 @@ class Password(Resource):
             raise BadCredentials("the password was changed at the same time")
         # First the account, then the sessions: a login that runs at the same time looks at the account last.
         end_sessions(account["_id"], but=current_identity.session)
-        Event.record(account["_id"], "password_changed", g.address)
+        Event.record(account["_id"], "password_changed", g.address, device_of(current_identity.session))
         return None, 204
 
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, Literal, TypeVar
 
-from flask import request
+from flask import current_app, request
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from service import schema
-from service.errors import BadParameter, Cause, UnsupportedMediaType, ValidationFailed
+from service.errors import BadParameter, Cause, TooLarge, UnsupportedMediaType, ValidationFailed, pointer
 
 Source = Literal["query", "json", "form", "files"]
 JSON_TYPES = frozenset({"application/json", "application/merge-patch+json"})
@@ -37,7 +37,11 @@ def take(declared: type[Declared], source: Source = "json") -> Declared:
     """
     sent: Any = json_object() if source == "json" else texts(source)
     try:
-        found: Declared = validator(declared).validate_python(sent, strict=source == "json")
+        if source == "json":
+            # The text itself: only of JSON does pydantic know that it has no type for a time.
+            found: Declared = validator(declared).validate_json(request.get_data(), strict=True)
+        else:
+            found = validator(declared).validate_python(sent)
     except ValidationError as error:
         if source == "query":
             raise BadParameter("the query string is not right", list(parameter_causes(error))) from None
@@ -49,8 +53,10 @@ def texts(source: Source) -> dict[str, Any]:
     """Return the members of the query string, a form or its files; raises `BadParameter` for one that stands twice."""
     members: Any = {"query": request.args, "form": request.form, "files": request.files}[source]
     for name, values in members.lists():
-        if len(values) > 1:
+        if len(values) > 1 and source == "query":
             raise BadParameter(f"`{name}` stands twice", [Cause("twice", "once", parameter=name)])
+        if len(values) > 1:
+            raise ValidationFailed([Cause("twice", "once", pointer=pointer(name))])
     found: dict[str, Any] = members.to_dict()
     return found
 
@@ -78,6 +84,10 @@ def json_body() -> Any:
     `ValidationFailed` where a string holds NUL, which other software would take for its end.
     """
     data = request.get_data()
+    limit = current_app.config["MAX_CONTENT_LENGTH"]
+    if request.content_length is None and len(data) >= limit:
+        # Werkzeug cuts a body of unknown length at the limit, without a word.
+        raise TooLarge(f"the body has more than {limit} bytes")
     if data and request.mimetype not in JSON_TYPES:
         raise UnsupportedMediaType("send JSON with `Content-Type: application/json`")
     return schema.decoded(data)

@@ -11,7 +11,16 @@ from service.errors import BadCredentials
 from service.openapi import operation
 from service.resources.arguments import Arguments, has_body, take
 from service.resources.resource import Resource
-from service.security import authenticate, current_identity, end_sessions, open_session, refresh, security
+from service.security import (
+    authenticate,
+    current_identity,
+    device_of,
+    end_sessions,
+    failed_login,
+    open_session,
+    refresh,
+    security,
+)
 
 
 def login_arguments(config: dict[str, Any]) -> type[Arguments]:
@@ -67,6 +76,7 @@ class Login(Resource):
             account = authenticate(sent.username, sent.password)
         except BadCredentials:
             throttle.failed_login(sent.username.lower(), g.address)
+            failed_login(sent.username, sent.device)
             raise
         return open_session(account, sent.device)
 
@@ -93,7 +103,7 @@ class Logout(Resource):
     def post(self) -> tuple[None, int]:
         """End this session, or all of the account."""
         sent = take(LogoutArguments) if has_body() else LogoutArguments()
-        account = str(current_identity)
+        account, device = str(current_identity), device_of(current_identity.session)
         end_sessions(account, only=None if sent.everywhere else current_identity.session)
-        Event.record(account, "logout_everywhere" if sent.everywhere else "logout", g.address)
+        Event.record(account, "logout_everywhere" if sent.everywhere else "logout", g.address, device)
         return None, 204

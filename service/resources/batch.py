@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from service import database
 from service.context import g
 from service.errors import FailedDependency
-from service.idempotency import DERIVED_KEY, METHODS, Undone
+from service.idempotency import ATOMIC, DERIVED_KEY, METHODS, Undone
 from service.openapi import operation
 from service.resources.arguments import Arguments, json_object, take
 from service.resources.resource import Resource
@@ -106,7 +106,7 @@ class Batch(Resource):
         """Answer each request in order; with `atomic`, the first failure undoes all."""
         sent = take(BatchArguments)
         if not sent.atomic:
-            return together([answer(part, index) for index, part in enumerate(sent.requests)])
+            return together(one_by_one(sent.requests))
         try:
             return database.transaction(lambda: all_or_none(sent.requests), current_app.config["MONGODB_TIMEOUT"])
         except Undone as undone:
@@ -114,6 +114,19 @@ class Batch(Resource):
                 # The transaction is that of the batch's own idempotency key: it has to be undone as a whole.
                 raise
             return undone.response
+
+
+def one_by_one(requests: list[BatchRequest]) -> list[dict[str, Any]]:
+    """Return the answers to requests that stand alone.
+
+    In a batch with an idempotency key nothing is tried after a request that has to wait: when the batch is sent again,
+    what follows may need what it did.
+    """
+    answers: list[dict[str, Any]] = []
+    for index, part in enumerate(requests):
+        waits = bool(answers) and "Retry-After" in answers[-1]["headers"] and "Idempotency-Key" in request.headers
+        answers.append(answers[-1] if waits else answer(part, index))
+    return answers
 
 
 def together(answers: list[dict[str, Any]]) -> Response:
@@ -182,6 +195,8 @@ def environment(part: BatchRequest, index: int, request_id: str) -> dict[str, An
     made |= {"HTTP_" + name.upper().replace("-", "_"): value for name, value in headers.items()}
     if (key := derived_key(part, index)) is not None:
         made[DERIVED_KEY] = key
+    if database.active.get():
+        made[ATOMIC] = True
     return made
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,6 +25,7 @@ from service.errors import (
     pointer,
 )
 from service.fields import refers_to
+from service.idempotency import ATOMIC
 from service.openapi import operation
 from service.paging import Filter
 from service.patch import Patch
@@ -159,13 +161,24 @@ class RecordItem(RecordResource):
 
     def replace_or_create(self, id: str, content: Raw) -> Raw:
         """Replace the record if it may be written, create it if there is none."""
-        try:
-            return self.document.put({"_id": id, **scope("write", self.document)}, content, str(current_identity))
-        except DuplicateKeyError:
-            # In a transaction a duplicate has undone it already, and nothing more can be read in it.
-            if database.outside(self.document.stored().find_one, {"_id": id, **scope("read", self.document)}):
-                raise Forbidden("you may read this record, but not write it") from None
-            raise AlreadyExists("the id is taken") from None
+        for _ in attempts():
+            try:
+                return self.document.put({"_id": id, **scope("write", self.document)}, content, str(current_identity))
+            except DuplicateKeyError:
+                self.refuse_taken(id)
+        raise AssertionError
+
+    def refuse_taken(self, id: str) -> None:
+        """Raise why no record can be made under this id; return where it can be replaced, for it was just made."""
+        # In a transaction a duplicate has undone it already, and nothing more can be read in it.
+        look = partial(database.outside, self.document.stored().find_one)
+        if look({"_id": id, **scope("write", self.document)}):
+            if database.active.get():
+                raise DatabaseUnavailable("somebody else made the record at the same moment")
+        elif look({"_id": id, **scope("read", self.document)}):
+            raise Forbidden("you may read this record, but not write it")
+        else:
+            raise AlreadyExists("the id is taken")
 
     def replace_current(self, id: str, content: Raw, sharing: set[str]) -> Raw:
         """Replace the record that `If-Match` or new sharing is about."""
@@ -191,9 +204,12 @@ class RecordItem(RecordResource):
         keep = timedelta(days=current_app.config["TOMBSTONE_DAYS"])
         if referrers(self.document):
             self.current(id, "write")
-            refuse_if_referenced(self.document, id)
-            # Outside of a transaction, if there is one: it may be large, and done twice it does no harm.
-            database.outside(release, self.document, [id], keep)
+            refuse_if_referenced(self.document, [id])
+            if ATOMIC in request.environ:
+                release(self.document, [id], keep)
+            else:
+                # Outside of the transaction of an idempotency key: it may be large, and done twice it does no harm.
+                database.outside(release, self.document, [id], keep)
         for _ in attempts():
             if self.document.bury({"_id": id, **scope("write", self.document), **if_match()}, keep):
                 break

@@ -5,10 +5,11 @@ from typing import Any
 from service import schema
 from service.context import g
 from service.documents import Event, Session
+from service.documents.record import now
 from service.errors import NotFound
 from service.openapi import operation
 from service.resources.resource import Resource
-from service.security import current_identity, end_sessions
+from service.security import current_identity, device_of, end_sessions
 
 MOST_EVENTS = 200
 
@@ -37,7 +38,8 @@ class SessionList(Resource):
     @operation("List the own sessions", answer={200: session_list})
     def get(self) -> dict[str, Any]:
         """Return the sessions that have not ended, the last used first."""
-        rows = Session._get_collection().find({"account": str(current_identity)}, sort=[("last_used_at", -1)])
+        own = {"account": str(current_identity), "expires_at": {"$gt": now()}}
+        rows = Session._get_collection().find(own, sort=[("last_used_at", -1)])
         return {
             "items": [{**schema.dump(Session, row), "current": row["_id"] == current_identity.session} for row in rows]
         }
@@ -49,9 +51,11 @@ class SessionItem(Resource):
     @operation("End one of the own sessions", answer={204: None})
     def delete(self, id: str) -> tuple[None, int]:
         """Sign out another device, or this one."""
-        if not end_sessions(str(current_identity), only=id):
+        account = str(current_identity)
+        device = device_of(id)
+        if not end_sessions(account, only=id):
             raise NotFound("there is no such session")
-        Event.record(str(current_identity), "session_ended", g.address)
+        Event.record(account, "session_ended", g.address, device)
         return None, 204
 
 

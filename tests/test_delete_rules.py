@@ -1,0 +1,355 @@
+"""Delete rules: what happens to records that refer to one that goes, as MongoEngine's `reverse_delete_rule` says."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+from mongoengine import CASCADE, DENY, NULLIFY, PULL, ListField, ReferenceField, StringField
+from mongoengine.connection import get_connection
+
+from service import deletion
+from service.deletion import BATCH, refuse_if_referenced, release
+from service.documents import RECORDS, Note, Notebook, Record
+from service.documents.record import Raw
+from service.errors import StillReferenced
+from tests.client import Person, Phone
+
+MakeApp = Callable[..., Flask]
+DAYS = timedelta(days=30)
+KEY = {"Idempotency-Key": "4f6c"}
+keyed = pytest.mark.parametrize("headers", [{}, KEY], ids=["plain", "with a key"])
+
+
+class Shelf(Record):
+    """What books stand on."""
+
+    meta = {"collection": "test_shelves"}
+
+
+class Book(Record):
+    """Goes with its shelf."""
+
+    title = StringField(max_length=100)
+    shelf = ReferenceField(Shelf, reverse_delete_rule=CASCADE)
+
+    meta = {"collection": "test_books"}
+
+
+class Page(Record):
+    """Goes with its book."""
+
+    book = ReferenceField(Book, reverse_delete_rule=CASCADE)
+
+    meta = {"collection": "test_pages"}
+
+
+class Label(Record):
+    """Outlives what it hangs on."""
+
+    shelf = ReferenceField(Shelf, db_field="s", reverse_delete_rule=NULLIFY)
+
+    meta = {"collection": "test_labels"}
+
+
+class Tour(Record):
+    """Leads along some shelves."""
+
+    shelves = ListField(ReferenceField(Shelf, reverse_delete_rule=PULL))
+
+    meta = {"collection": "test_tours"}
+
+
+class Loan(Record):
+    """Keeps a book for as long as it lasts."""
+
+    book = ReferenceField(Book, reverse_delete_rule=DENY)
+
+    meta = {"collection": "test_loans"}
+
+
+class Folder(Record):
+    """Lies in another folder, and goes with it."""
+
+    parent = ReferenceField("self", reverse_delete_rule=CASCADE)
+
+    meta = {"collection": "test_folders"}
+
+
+LIBRARY: list[type[Record]] = [Shelf, Book, Page, Label, Tour, Loan, Folder]
+
+
+@pytest.fixture(autouse=True)
+def empty(app: Flask) -> Iterator[None]:
+    yield
+    for document in LIBRARY:
+        document.stored().delete_many({})
+
+
+@pytest.fixture
+def library(make_app: MakeApp, ada: Person, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phone]:
+    """Ada at a service that has the types of this page too."""
+    RECORDS.extend(LIBRARY)
+    try:
+        yield Phone(make_app().test_client(), ada.headers)
+    finally:
+        del RECORDS[-len(LIBRARY) :]
+
+
+def put(document: type[Record], id: str, **content: Any) -> None:
+    document.insert("ada", {"_id": id, **content})
+
+
+def row(document: type[Record], id: str) -> Raw:
+    found = document.stored().find_one({"_id": id})
+    assert found is not None
+    return found
+
+
+def buried(document: type[Record], id: str) -> bool:
+    return row(document, id).keys() == {"_id", "owner", "created_at", "updated_at", "revision", "purge_at"}
+
+
+def many(document: type[Record], count: int, **content: Any) -> None:
+    document.stored().insert_many(document.stamped("ada", {"_id": f"n{number}", **content}) for number in range(count))
+
+
+# What each rule does
+
+
+def test_nullify_clears_the_field_under_its_stored_name() -> None:
+    put(Label, "l", s="a", readers=["bob"])
+    release(Shelf, ["a"], DAYS)
+    assert "s" not in row(Label, "l")
+    assert (row(Label, "l")["revision"], row(Label, "l")["readers"]) == (2, ["bob"])
+
+
+def test_pull_takes_the_one_out_of_the_list() -> None:
+    put(Tour, "t", shelves=["a", "b", "c", "a"])
+    release(Shelf, ["a", "c"], DAYS)
+    assert (row(Tour, "t")["shelves"], row(Tour, "t")["revision"]) == (["b"], 2)
+
+
+def test_cascade_leaves_a_tombstone_of_what_refers() -> None:
+    put(Book, "b", title="x", shelf="a", readers=["bob"])
+    release(Shelf, ["a"], DAYS)
+    assert buried(Book, "b")
+    assert row(Book, "b")["purge_at"] - row(Book, "b")["updated_at"] >= DAYS - timedelta(seconds=1)
+
+
+def test_cascade_goes_down_all_levels() -> None:
+    put(Book, "b", shelf="a")
+    put(Page, "p", book="b")
+    release(Shelf, ["a"], DAYS)
+    assert buried(Book, "b")
+    assert buried(Page, "p")
+
+
+def test_what_refers_to_others_stays_as_it_is() -> None:
+    put(Book, "x", shelf="other")
+    put(Label, "x", s="other")
+    put(Tour, "x", shelves=["other"])
+    before = [row(document, "x") for document in (Book, Label, Tour)]
+    release(Shelf, ["a"], DAYS)
+    assert [row(document, "x") for document in (Book, Label, Tour)] == before
+
+
+def test_done_twice_it_changes_nothing_more() -> None:
+    put(Book, "b", shelf="a")
+    put(Label, "l", s="a")
+    release(Shelf, ["a"], DAYS)
+    before = (row(Book, "b"), row(Label, "l"))
+    release(Shelf, ["a"], DAYS)
+    assert (row(Book, "b"), row(Label, "l")) == before
+
+
+def test_deny_refuses_while_there_is_one_that_refers() -> None:
+    put(Loan, "l", book="b")
+    with pytest.raises(StillReferenced, match="test_loans"):
+        refuse_if_referenced(Book, ["b"])
+    refuse_if_referenced(Book, ["other"])
+
+
+def test_a_tombstone_refers_to_nothing() -> None:
+    put(Loan, "l", book="b")
+    Loan.bury({"_id": "l"}, DAYS)
+    refuse_if_referenced(Book, ["b"])
+
+
+# Large and deep
+
+
+@pytest.mark.parametrize("document", [Label, Tour])
+def test_more_records_than_one_batch_are_all_changed(document: type[Record]) -> None:
+    many(document, BATCH + 5, **({"s": "a"} if document is Label else {"shelves": ["a", "b"]}))
+    release(Shelf, ["a"], DAYS)
+    assert document.stored().count_documents({"revision": 2}) == BATCH + 5
+    assert document.stored().count_documents({"$or": [{"s": "a"}, {"shelves": "a"}]}) == 0
+
+
+def test_each_operation_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deletion, "BATCH", 10)
+    many(Label, 25, s="a")
+    assert [len(ids) for ids in taken(deletion.batches(Label, {"s": "a"}))] == [10, 10, 5]
+
+
+def taken(batches: Iterator[list[str]]) -> Iterator[list[str]]:
+    """Each batch, whose records are then gone."""
+    for ids in batches:
+        yield ids
+        Label.stored().delete_many({"_id": {"$in": ids}})
+
+
+def test_a_cascade_of_more_than_one_batch_goes_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deletion, "BATCH", 10)
+    many(Book, 25, shelf="a")
+    Page.stored().insert_many(Page.stamped("ada", {"_id": f"p{n}", "book": f"n{n}"}) for n in range(25))
+    release(Shelf, ["a"], DAYS)
+    assert Book.stored().count_documents({"purge_at": {"$exists": False}}) == 0
+    assert Page.stored().count_documents({"purge_at": {"$exists": False}}) == 0
+
+
+def test_a_tree_of_one_type_goes_with_its_root() -> None:
+    put(Folder, "root")
+    for name, parent in (("a", "root"), ("b", "root"), ("aa", "a"), ("aaa", "aa")):
+        put(Folder, name, parent=parent)
+    release(Folder, ["root"], DAYS)
+    assert [buried(Folder, name) for name in ("a", "b", "aa", "aaa", "root")] == [True, True, True, True, False]
+
+
+def test_records_that_refer_to_each_other_go_together() -> None:
+    put(Folder, "a", parent="b")
+    put(Folder, "b", parent="a")
+    release(Folder, ["a"], DAYS)
+    assert buried(Folder, "b")
+
+
+# Over HTTP
+
+
+@keyed
+def test_a_deleted_notebook_clears_the_notes_of_all_owners(ada: Person, bob: Person, headers: Any) -> None:
+    notebook = ada.make_notebook(readers=[bob.id])["id"]
+    own, others = ada.make_note(notebook=notebook), bob.make_note(notebook=notebook)
+    free = bob.make_note()
+    assert ada.delete(f"/v1/notebooks/{notebook}", headers=headers).status_code == 204
+    now = [ada.get(f"/v1/notes/{own['id']}").json, *(bob.get(f"/v1/notes/{n['id']}").json for n in (others, free))]
+    assert [(note["notebook"], note["revision"]) for note in now] == [(None, 2), (None, 2), (None, 1)]
+
+
+def test_a_cleared_note_is_a_changed_note(ada: Person) -> None:
+    note = ada.make_note(notebook=ada.make_notebook()["id"])
+    ada.delete(f"/v1/notebooks/{note['notebook']}")
+    path = f"/v1/notes/{note['id']}"
+    assert ada.patch(path, {"title": "x"}, headers={"If-Match": '"1"'}).status_code == 412
+    assert ada.get(path).json["updated_at"] >= note["updated_at"]
+
+
+@keyed
+def test_a_notebook_of_many_notes_can_be_deleted(ada: Person, headers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deletion, "BATCH", 10)
+    notebook = ada.make_notebook()["id"]
+    many(Note, 25, title="x", notebook=notebook)
+    assert ada.delete(f"/v1/notebooks/{notebook}", headers=headers).status_code == 204
+    assert Note.stored().count_documents({"notebook": {"$exists": False}, "revision": 2}) == 25
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"), [({"If-Match": '"7"'}, 412), ({"If-Match": '"7"', **KEY}, 412)], ids=["plain", "with a key"]
+)
+def test_a_delete_that_is_refused_clears_nothing(ada: Person, headers: Any, status: int) -> None:
+    note = ada.make_note(notebook=ada.make_notebook()["id"])
+    assert ada.delete(f"/v1/notebooks/{note['notebook']}", headers=headers).status_code == status
+    assert ada.get(f"/v1/notes/{note['id']}").json == note
+
+
+def test_a_reader_clears_nothing(ada: Person, bob: Person) -> None:
+    notebook = ada.make_notebook(readers=[bob.id])["id"]
+    note = ada.make_note(notebook=notebook)
+    assert bob.delete(f"/v1/notebooks/{notebook}").status_code == 403
+    assert ada.get(f"/v1/notes/{note['id']}").json == note
+
+
+@keyed
+def test_what_is_still_referred_to_stays(library: Phone, headers: Any) -> None:
+    library.post("/v1/test_books", {"id": "b"})
+    library.post("/v1/test_loans", {"id": "l", "book": "b"})
+    answer = library.delete("/v1/test_books/b", headers=headers)
+    assert (answer.status_code, answer.json["code"]) == (409, "still_referenced")
+    assert library.get("/v1/test_books/b").status_code == 200
+    assert library.delete("/v1/test_loans/l").status_code == 204
+    assert library.delete("/v1/test_books/b").status_code == 204
+
+
+@keyed
+def test_a_shelf_goes_with_its_books_and_their_pages(library: Phone, headers: Any) -> None:
+    library.post("/v1/test_shelves", {"id": "a"})
+    library.post("/v1/test_books", {"id": "b", "shelf": "a"})
+    library.post("/v1/test_pages", {"id": "p", "book": "b"})
+    assert library.delete("/v1/test_shelves/a", headers=headers).status_code == 204
+    paths = ["/v1/test_shelves/a", "/v1/test_books/b", "/v1/test_pages/p"]
+    assert [library.get(path).status_code for path in paths] == [404, 404, 404]
+
+
+def test_a_tour_goes_on_without_the_shelf(library: Phone) -> None:
+    for name in ("a", "b"):
+        library.post("/v1/test_shelves", {"id": name})
+    library.post("/v1/test_tours", {"id": "t", "shelves": ["a", "b"]})
+    library.delete("/v1/test_shelves/a")
+    assert library.get("/v1/test_tours/t").json["shelves"] == ["b"]
+
+
+def test_what_is_referred_to_further_down_keeps_the_top(library: Phone) -> None:
+    library.post("/v1/test_shelves", {"id": "a"})
+    library.post("/v1/test_books", {"id": "b", "shelf": "a"})
+    library.post("/v1/test_loans", {"id": "l", "book": "b"})
+    assert library.delete("/v1/test_shelves/a").status_code == 409
+    assert library.get("/v1/test_books/b").status_code == 200
+
+
+# In a transaction
+
+
+@pytest.fixture
+def no_transaction_left(app: Flask) -> Iterator[None]:
+    """End what a test left open on the server: it holds its records for a minute."""
+    yield
+    get_connection().admin.command("killAllSessions", [])
+
+
+def atomic(person: Phone, *requests: tuple[str, str, Any]) -> list[int]:
+    batch = [{"method": method, "path": path, "body": body} for method, path, body in requests]
+    answer = person.post("/v1/batch", {"atomic": True, "requests": batch})
+    return [part["status"] for part in answer.json.get("responses", [])] or [answer.status_code]
+
+
+@pytest.mark.real
+def test_an_atomic_batch_deletes_a_notebook_and_clears_its_notes(ada: Person) -> None:
+    note = ada.make_note(notebook=ada.make_notebook()["id"])
+    assert atomic(ada, ("DELETE", f"/v1/notebooks/{note['notebook']}", None)) == [204]
+    assert ada.get(f"/v1/notes/{note['id']}").json["notebook"] is None
+
+
+@pytest.mark.real
+def test_a_batch_that_is_undone_clears_nothing(ada: Person) -> None:
+    note = ada.make_note(notebook=ada.make_notebook()["id"])
+    done = atomic(ada, ("DELETE", f"/v1/notebooks/{note['notebook']}", None), ("POST", "/v1/notes", {}))
+    assert done == [424, 422]
+    assert ada.get(f"/v1/notebooks/{note['notebook']}").status_code == 200
+    assert ada.get(f"/v1/notes/{note['id']}").json == note
+
+
+@pytest.mark.real
+@pytest.mark.usefixtures("no_transaction_left")
+def test_an_atomic_batch_changes_a_note_and_deletes_its_notebook(ada: Person) -> None:
+    note = ada.make_note(notebook=ada.make_notebook()["id"])
+    path = f"/v1/notes/{note['id']}"
+    done = atomic(ada, ("PATCH", path, {"title": "new"}), ("DELETE", f"/v1/notebooks/{note['notebook']}", None))
+    assert done == [200, 204]
+    assert ada.get(path).json["notebook"] is None
+
+
+def test_a_type_nobody_refers_to_has_no_rules() -> None:
+    assert deletion.referrers(Note) == []
+    assert [(other, name) for other, name, _ in deletion.referrers(Notebook)] == [(Note, "notebook")]

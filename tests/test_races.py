@@ -1,0 +1,349 @@
+"""What only real processes show: an end that reaches every server, races, and a crash in the middle."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from flask import Flask
+
+from service import deletion
+from service.documents import Account, Event, Note, Session
+from service.documents.record import now
+from tests.client import PASSWORD
+
+pytestmark = pytest.mark.real
+
+ROOT = Path(__file__).parent.parent
+ME = "/v1/accounts/me"
+NEW = "another long pass phrase"
+numbers = count()
+
+
+class Server:
+    """A service that runs as its own processes, one worker, on the database of the tests."""
+
+    def __init__(self, uri: str, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.base = f"http://127.0.0.1:{port}"
+        named = {"ENV": "test", "MONGODB_URI": uri, "VAR": str(folder), "LOG_LEVEL": "ERROR", "CREATE_INDEXES": "false"}
+        self.process = subprocess.Popen(
+            [sys.executable, "run.py", "--port", str(port), "--workers", "1"],
+            cwd=ROOT,
+            env={**os.environ, **{f"SERVICE_{name}": value for name, value in named.items()}},
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def wait(self) -> None:
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            try:
+                if requests.get(f"{self.base}/health/ready", timeout=2).ok:
+                    return
+            except requests.ConnectionError:
+                time.sleep(0.05)
+        raise TimeoutError(self.base)
+
+    def kill(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def metric(self, pattern: str) -> float:
+        text = requests.get(f"{self.base}/metrics", timeout=5).text
+        return sum(float(value) for value in re.findall(pattern + r" (\S+)", text))
+
+
+@contextmanager
+def served(uri: str, folder: Path, servers: int = 1) -> Iterator[list[Server]]:
+    """So many servers on one database."""
+    started = [Server(uri, folder / f"server{number}") for number in range(servers)]
+    try:
+        for server in started:
+            server.wait()
+        yield started
+    finally:
+        for server in started:
+            if server.process.poll() is None:
+                server.kill()
+
+
+class Remote:
+    """A phone that talks to a server over HTTP."""
+
+    def __init__(self, server: Server, username: str = "") -> None:
+        self.base = server.base
+        self.username = username
+        self.tokens: dict[str, Any] = {}
+
+    def send(self, method: str, path: str, body: Any = None, **options: Any) -> requests.Response:
+        token = self.tokens.get("access_token")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return requests.request(method, self.base + path, json=body, headers=headers, timeout=30, **options)
+
+    def log_in(self, password: str = PASSWORD) -> requests.Response:
+        answer = self.send("POST", "/auth", {"username": self.username, "password": password})
+        if answer.ok:
+            self.tokens = answer.json()
+        return answer
+
+    def refresh(self, token: str | None = None) -> requests.Response:
+        return self.send("POST", "/auth/refresh", {"refresh_token": token or self.tokens["refresh_token"]})
+
+    def change_password(self) -> requests.Response:
+        return self.send("PUT", f"{ME}/password", {"current_password": PASSWORD, "new_password": NEW})
+
+    def moved(self, server: Server) -> "Remote":
+        """The same phone, whose next requests reach another server."""
+        other = Remote(server, self.username)
+        other.tokens = self.tokens
+        return other
+
+
+def sign_up(server: Server) -> Remote:
+    """A new account, signed in."""
+    remote = Remote(server, f"racer{next(numbers)}")
+    assert remote.send("POST", "/v1/accounts", {"username": remote.username, "password": PASSWORD}).status_code == 201
+    assert remote.log_in().ok
+    return remote
+
+
+def at_once(*works: Callable[[], Any]) -> list[Any]:
+    """What works return that start together, each on a thread."""
+    together = threading.Barrier(len(works))
+
+    def start(work: Callable[[], Any]) -> Any:
+        together.wait()
+        return work()
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        return list(pool.map(start, works))
+
+
+@pytest.fixture(scope="module")
+def servers(mongodb_uri: str, shared_app: Flask, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
+    with served(mongodb_uri, tmp_path_factory.mktemp("servers"), 2) as running:
+        yield running
+
+
+@pytest.fixture
+def here(servers: list[Server], app: Flask) -> Server:
+    return servers[0]
+
+
+@pytest.fixture
+def there(servers: list[Server], app: Flask) -> Server:
+    return servers[1]
+
+
+# An end reaches every process within a second
+
+ENDS: dict[str, Callable[[Remote, Remote], requests.Response]] = {
+    "log out": lambda phone, tablet: tablet.send("POST", "/auth/logout"),
+    "sign out remotely": lambda phone, tablet: phone.send("DELETE", f"{ME}/sessions/{tablet.tokens['session_id']}"),
+    "log out everywhere": lambda phone, tablet: phone.send("POST", "/auth/logout", {"everywhere": True}),
+    "change the password": lambda phone, tablet: phone.change_password(),
+    "delete the account": lambda phone, tablet: phone.send("DELETE", ME),
+    "reuse a refresh token": lambda phone, tablet: reuse(tablet),
+}
+
+
+def reuse(remote: Remote) -> requests.Response:
+    remote.refresh(remote.refresh().json()["refresh_token"])
+    answer = remote.refresh()
+    assert answer.json()["code"] == "token_reused"
+    answer.status_code = 204
+    return answer
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_ended_session_is_dead_everywhere_within_a_second(here: Server, there: Server, end: str) -> None:
+    phone = sign_up(here)
+    tablet = Remote(here, phone.username)
+    tablet.log_in()
+    elsewhere = tablet.moved(there)
+    assert (tablet.send("GET", ME).status_code, elsewhere.send("GET", ME).status_code) == (200, 200)
+    assert ENDS[end](phone, tablet).status_code == 204
+    ended = time.monotonic()
+    assert last_success(elsewhere) < ended + 1
+    assert [remote.send("GET", ME).json()["code"] for remote in (tablet, elsewhere)] == ["not_authenticated"] * 2
+    assert [remote.refresh().status_code for remote in (tablet, elsewhere)] == [401, 401]
+
+
+def last_success(remote: Remote) -> float:
+    """When the last request began that was answered, before the first that was refused."""
+    began = time.monotonic()
+    while remote.send("GET", ME).status_code == 200:
+        success, began = began, time.monotonic()
+        assert success < began + 5
+    return began
+
+
+def test_the_server_that_ends_a_session_knows_at_once(here: Server) -> None:
+    phone = sign_up(here)
+    assert phone.send("GET", ME).status_code == 200
+    phone.send("POST", "/auth/logout")
+    assert phone.send("GET", ME).status_code == 401
+
+
+def test_new_roles_hold_everywhere_within_a_second(app: Flask, here: Server, there: Server) -> None:
+    phone = sign_up(here)
+    owner = sign_up(here)
+    path = owner.send("POST", "/v1/notes", {"title": "x", "readers": ["role:team"]}).headers["Location"]
+    assert [remote.send("GET", path).status_code for remote in (phone, phone.moved(there))] == [404, 404]
+    app.test_cli_runner().invoke(args=["accounts", "roles", phone.username, "team"])
+    time.sleep(1)
+    assert [remote.send("GET", path).status_code for remote in (phone, phone.moved(there))] == [200, 200]
+
+
+def test_a_request_asks_the_database_for_nothing_but_its_record(here: Server) -> None:
+    phone = sign_up(here)
+    path = phone.send("POST", "/v1/notes", {"title": "x"}).headers["Location"]
+    pattern = r'madang_database_seconds_count\{command="find"[^}]*\}'
+    before, started = here.metric(pattern), time.monotonic()
+    for _ in range(50):
+        assert phone.send("GET", path).status_code == 200
+    looks = 2 * (1 + (time.monotonic() - started) / 0.8)
+    assert here.metric(pattern) - before <= 50 + looks
+
+
+# Races
+
+
+def test_of_simultaneous_sign_ups_on_two_servers_one_wins(here: Server, there: Server) -> None:
+    body = {"username": f"racer{next(numbers)}", "password": PASSWORD}
+    works = [lambda server=server: Remote(server).send("POST", "/v1/accounts", body) for server in [here, there] * 4]
+    assert sorted(answer.status_code for answer in at_once(*works)) == [201] + [409] * 7
+    assert Account.objects(username=body["username"]).count() == 1
+
+
+def test_eight_refreshes_on_two_servers_give_one_successor(here: Server, there: Server) -> None:
+    phone = sign_up(here)
+    answers = at_once(*[phone.refresh, phone.moved(there).refresh] * 4)
+    assert {answer.status_code for answer in answers} == {200}
+    (successor,) = {answer.json()["refresh_token"] for answer in answers}
+    assert phone.refresh(successor).status_code == 200
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_after_a_logout_no_refresh_brings_the_session_back(here: Server, there: Server, everywhere: bool) -> None:
+    phone = sign_up(here)
+    for _ in range(5):
+        phone.log_in()
+        end = lambda: phone.send("POST", "/auth/logout", {"everywhere": everywhere})  # noqa: E731
+        refreshed, ended = at_once(phone.moved(there).refresh, end)
+        tokens = [phone.tokens["refresh_token"], refreshed.json().get("refresh_token")]
+        assert (refreshed.status_code in (200, 401), ended.status_code) == (True, 204)
+        assert {phone.refresh(token).status_code for token in tokens if token} == {401}
+        assert Session.objects(id=phone.tokens["session_id"]).count() == 0
+
+
+def test_no_session_that_the_old_password_opened_survives_its_change(here: Server, there: Server) -> None:
+    for _ in range(3):
+        phone = sign_up(here)
+        others = [Remote(server, phone.username) for server in [here, there] * 3]
+        works: list[Any] = [other.log_in for other in others]
+        works.insert(2, phone.change_password)
+        assert [answer.status_code for answer in at_once(*works)].count(204) == 1
+        assert {other.refresh().status_code for other in others if other.tokens} <= {401}
+        assert (phone.refresh().status_code, Remote(there, phone.username).log_in().status_code) == (200, 401)
+
+
+def test_no_login_survives_a_lock(app: Flask, here: Server, there: Server) -> None:
+    phone = sign_up(here)
+    others = [Remote(server, phone.username) for server in [here, there] * 3]
+    lock = lambda: app.test_cli_runner().invoke(args=["accounts", "lock", phone.username])  # noqa: E731
+    at_once(lock, *[other.log_in for other in others])
+    assert Session.objects.count() == 0
+
+
+def test_of_two_changes_of_the_password_on_two_servers_one_wins(here: Server, there: Server) -> None:
+    phone = sign_up(here)
+    answers = at_once(phone.change_password, phone.moved(there).change_password)
+    assert sorted(answer.status_code for answer in answers) == [204, 401]
+
+
+def write_until_refused(remote: Remote, wrote: list[int]) -> None:
+    while (answer := remote.send("POST", "/v1/notes", {"title": "x"})).status_code == 201:
+        wrote.append(1)
+    assert answer.status_code == 401
+
+
+def test_a_write_that_runs_while_its_account_goes_leaves_nothing(here: Server, there: Server) -> None:
+    phone = sign_up(here)
+    account = Account.objects.get(username=phone.username).id
+    wrote: list[int] = []
+    with ThreadPoolExecutor(4) as pool:
+        writers = [pool.submit(write_until_refused, phone.moved(there), wrote) for _ in range(4)]
+        while len(wrote) < 20:
+            time.sleep(0.01)
+        assert phone.send("DELETE", ME).status_code == 204
+        for writer in writers:
+            writer.result()
+    sweep_all()
+    assert (Note.stored().count_documents({"owner": account}), Account.objects.count()) == (0, 0)
+
+
+def test_no_login_survives_the_deletion_of_its_account(here: Server, there: Server) -> None:
+    phone = sign_up(here)
+    others = [Remote(server, phone.username) for server in [here, there] * 3]
+    at_once(lambda: phone.send("DELETE", ME), *[other.log_in for other in others])
+    sweep_all()
+    assert (Session.objects.count(), Account.objects.count(), Event.objects.count()) == (0, 0, 0)
+
+
+def sweep_all() -> None:
+    """Do now what the servers do 15 seconds after a deletion."""
+    Account.objects(deleted_at__exists=True).update(deleted_at=now() - timedelta(minutes=1))
+    deletion.sweep()
+
+
+# A crash
+
+
+def test_a_deletion_that_is_killed_is_ended_by_the_next_sweep(
+    app: Flask, mongodb_uri: str, tmp_path: Path, there: Server
+) -> None:
+    with served(mongodb_uri, tmp_path) as (server,):
+        phone = sign_up(server)
+        account = Account.objects.get(username=phone.username).id
+        for _ in range(4):
+            Note.stored().insert_many(Note.stamped(account, {"title": "x"}) for _ in range(3_000))
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(phone.send, "DELETE", ME)
+            while Note.stored().count_documents({}) > 10_000:
+                time.sleep(0.01)
+            server.kill()
+            assert isinstance(asked.exception(), requests.ConnectionError)
+    left = Note.stored().count_documents({})
+    assert 0 < left <= 10_000
+    assert [answer.status_code for answer in (phone.moved(there).send("GET", ME), phone.moved(there).log_in())] == [
+        401
+    ] * 2
+    sweep_all()
+    assert (Note.stored().count_documents({}), Account.objects.count(), Session.objects.count()) == (0, 0, 0)
+
+
+def test_a_server_sweeps_on_its_own(here: Server, there: Server) -> None:
+    phone = sign_up(here)
+    phone.send("POST", "/v1/notes", {"title": "x"})
+    mark = {"deleted_at": now() - timedelta(minutes=1)}
+    Account._get_collection().update_one({"username": phone.username}, {"$set": mark})
+    end = time.monotonic() + 12
+    while Account.objects.count() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert (Account.objects.count(), Note.stored().count_documents({})) == (0, 0)

@@ -1,0 +1,211 @@
+"""Settings: one class per environment, and every one of them overridden by an environment variable."""
+
+import ast
+from datetime import timedelta
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+import settings
+from settings import SettingsError
+from settings.base import Base
+from tests.conftest import ROOT
+
+HINTS = get_type_hints(Base)
+KEY = "k" * 32
+PRODUCTION = {"SERVICE_ENV": "production", "SERVICE_MONGODB_URI": "mongodb://db/app", "SERVICE_JWT_SECRET_KEY": KEY}
+SAMPLES: dict[Any, list[tuple[str, Any]]] = {
+    str: [("plain text", "plain text"), ("123", "123"), ("true", "true"), ("", "")],
+    bool: [("true", True), ("false", False)],
+    int: [("7", 7), ("0", 0), ("-1", -1)],
+    float: [("0.5", 0.5), ("7", 7.0)],
+    list[str]: [('["a", "b"]', ["a", "b"]), ("[]", [])],
+}
+WRONG: dict[Any, list[str]] = {
+    bool: ["True", "yes", "1", '"true"', ""],
+    int: ["seven", "1.5", "true", '"7"', "[7]", "null", "", "7 "[:1] + "x"],
+    float: ["much", "true", '"0.5"', "[]", ""],
+    list[str]: ["a,b", '"a"', "[1]", "{}", "[", ""],
+}
+
+
+def kinds(name: str) -> tuple[Any, ...]:
+    """The types that a setting may have."""
+    hint = HINTS[name]
+    return tuple(get_args(hint)) if isinstance(hint, UnionType) else (hint,)
+
+
+def load(**variables: str) -> dict[str, Any]:
+    return settings.load({f"SERVICE_{name}": text for name, text in variables.items()})
+
+
+def refused(environ: dict[str, str]) -> str:
+    """What the person who starts the service is told."""
+    with pytest.raises(SettingsError) as error:
+        settings.load(environ)
+    return str(error.value)
+
+
+# The environments
+
+
+@pytest.mark.parametrize(
+    ("environ", "name"), [({}, "local"), ({"SERVICE_ENV": "test"}, "test"), (PRODUCTION, "production")]
+)
+def test_service_env_picks_the_class(environ: dict[str, str], name: str) -> None:
+    assert settings.load(environ)["ENVIRONMENT"] == name
+
+
+@pytest.mark.parametrize("name", ["", "Production", "prod", "base"])
+def test_an_unknown_environment_is_refused_and_those_that_exist_are_named(name: str) -> None:
+    message = refused({"SERVICE_ENV": name})
+    assert all(word in message for word in ("SERVICE_ENV", repr(name), "local", "test", "production"))
+
+
+def test_any_origin_may_call_in_development_and_none_in_production() -> None:
+    assert settings.load({})["CORS_ORIGINS"] == "*"
+    assert settings.load(PRODUCTION)["CORS_ORIGINS"] == []
+
+
+# Overrides
+
+
+@pytest.mark.parametrize("name", [name for name in HINTS if name != "REQUIRED"])
+def test_every_setting_is_overridden_by_its_variable(name: str) -> None:
+    tried = [(text, value) for kind in kinds(name) for text, value in SAMPLES.get(kind, [])]
+    if str in kinds(name):
+        tried = [(text, value) for text, value in tried if isinstance(value, str | list)]
+    assert tried
+    for text, value in tried:
+        found = load(**{name: text})[name]
+        assert found == (value or None if name == "JWT_SECRET_KEY" else value)
+        assert isinstance(found, bool) == isinstance(value, bool)
+
+
+def test_what_is_required_may_be_more() -> None:
+    assert "SERVICE_LOG_FILE is required in local" in refused({"SERVICE_REQUIRED": '["LOG_FILE"]'})
+
+
+def test_what_is_required_has_to_be_a_setting() -> None:
+    assert "NOPE" in refused({"SERVICE_REQUIRED": '["NOPE"]'})
+
+
+@pytest.mark.parametrize("name", [name for name in HINTS if str not in kinds(name)])
+def test_a_value_of_another_type_is_refused_with_its_name(name: str) -> None:
+    (kind,) = set(kinds(name)) & set(WRONG)
+    for text in WRONG[kind]:
+        message = refused({f"SERVICE_{name}": text})
+        assert f"SERVICE_{name}" in message
+
+
+@pytest.mark.parametrize(
+    "name", ["JWT_EXPIRATIN_DELTA", "MONGO_URI", "mongodb_uri", "load", "__class__", "REQUIRED_", ""]
+)
+def test_an_unknown_setting_is_refused_with_its_name(name: str) -> None:
+    assert f"SERVICE_{name} is no setting" in refused({f"SERVICE_{name}": "x"})
+
+
+def test_what_is_not_ours_is_not_looked_at() -> None:
+    assert (
+        settings.load({"MONGODB_URI": "x", "MY_SERVICE_X": "y", "PATH": "z", "SERVICEABLE": "1"})["MONGODB_URI"] is None
+    )
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    message = refused({"SERVICE_ENV": "production", "SERVICE_NOPE": "1", "SERVICE_TRUSTED_PROXIES": "x"})
+    assert all(word in message for word in ("SERVICE_NOPE", "TRUSTED_PROXIES", "MONGODB_URI", "JWT_SECRET_KEY"))
+
+
+def test_a_key_or_several() -> None:
+    assert load(JWT_SECRET_KEY=KEY)["JWT_SECRET_KEY"] == KEY
+    assert load(JWT_SECRET_KEY=f'["{KEY}", "old"]')["JWT_SECRET_KEY"] == [KEY, "old"]
+
+
+def test_the_secret_key_signs_where_there_is_no_other() -> None:
+    assert load(SECRET_KEY="one")["JWT_SECRET_KEY"] == "one"
+    assert load(SECRET_KEY="one", JWT_SECRET_KEY="two")["JWT_SECRET_KEY"] == "two"
+
+
+def test_a_secret_that_cannot_be_read_is_not_repeated() -> None:
+    assert KEY not in refused({"SERVICE_JWT_SECRET_KEY": f'["{KEY}", '})
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-1"])
+def test_a_duration_is_a_number_that_can_be_one(text: str) -> None:
+    assert "JWT_EXPIRATION_DELTA" in refused({"SERVICE_JWT_EXPIRATION_DELTA": text})
+
+
+def test_to_load_the_settings_changes_nothing() -> None:
+    first = settings.load({})
+    first["JWT_VERIFY_CLAIMS"] = []
+    assert settings.load({})["JWT_VERIFY_CLAIMS"] == ["signature", "exp", "nbf", "iat"]
+
+
+def test_durations_may_be_timedeltas_in_a_settings_class() -> None:
+    assert [name for name in HINTS if timedelta in kinds(name)] == [
+        *("JWT_LEEWAY", "JWT_EXPIRATION_DELTA", "JWT_NOT_BEFORE_DELTA", "JWT_REFRESH_EXPIRATION_DELTA"),
+        "JWT_REFRESH_GRACE",
+    ]
+
+
+# Production
+
+
+@pytest.mark.parametrize("name", ["MONGODB_URI", "JWT_SECRET_KEY"])
+@pytest.mark.parametrize("text", [None, ""])
+def test_production_refuses_to_start_without(name: str, text: str | None) -> None:
+    environ = {key: value for key, value in PRODUCTION.items() if key != f"SERVICE_{name}"}
+    message = refused(environ if text is None else {**environ, f"SERVICE_{name}": text})
+    assert f"SERVICE_{name} is required in production" in message
+
+
+@pytest.mark.parametrize("keys", ["k" * 31, "é" * 15, f'["{KEY}", "short"]'])
+def test_production_refuses_a_short_key(keys: str) -> None:
+    message = refused({**PRODUCTION, "SERVICE_JWT_SECRET_KEY": keys})
+    assert "at least 32" in message
+    assert KEY not in message
+
+
+def test_production_starts_with_a_secret_key_alone() -> None:
+    environ = {**PRODUCTION, "SERVICE_SECRET_KEY": KEY}
+    del environ["SERVICE_JWT_SECRET_KEY"]
+    assert settings.load(environ)["JWT_SECRET_KEY"] == KEY
+
+
+def test_bytes_are_counted_and_not_characters() -> None:
+    assert settings.load({**PRODUCTION, "SERVICE_JWT_SECRET_KEY": "é" * 16})
+
+
+# Documentation
+
+
+def members() -> dict[str, str | None]:
+    """Each setting of the source with the text under it."""
+    (base,) = (
+        node for node in ast.parse((ROOT / "settings" / "base.py").read_text()).body if isinstance(node, ast.ClassDef)
+    )
+    found: dict[str, str | None] = {}
+    for node, following in zip(base.body, [*base.body[1:], None], strict=True):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            text = following.value if isinstance(following, ast.Expr) else None
+            found[node.target.id] = (
+                text.value if isinstance(text, ast.Constant) and isinstance(text.value, str) else None
+            )
+    return found
+
+
+def test_every_setting_says_what_it_is_for() -> None:
+    assert members().keys() == HINTS.keys()
+    assert [name for name, text in members().items() if not text or not text.strip().endswith(".")] == []
+
+
+@pytest.mark.parametrize("name", HINTS)
+def test_every_setting_stands_in_the_documentation(name: str) -> None:
+    assert f"`{name}`" in Path(ROOT / "docs" / "settings.md").read_text()
+
+
+@pytest.mark.parametrize("chosen", settings.ENVIRONMENTS.values())
+def test_an_environment_sets_only_what_base_declares(chosen: type[Base]) -> None:
+    assert {name for name in vars(chosen) if name.isupper()} <= HINTS.keys()
