@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
-from flask import Flask, Response
+from flask import Flask, Request, Response
 from flask.json.provider import JSONProvider
+from flask.sessions import SessionInterface
 from flask_cors import CORS
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -42,6 +43,13 @@ class Json(JSONProvider):
         return Response(orjson.dumps(self._prepare_response_obj(args, kwargs)), content_type="application/json")
 
 
+class NoSessions(SessionInterface):
+    """Flask's cookie sessions, which an API has no use for: none is opened, none is saved."""
+
+    def open_session(self, app: Flask, request: Request) -> None:
+        """Open none."""
+
+
 def create_app(settings: Mapping[str, Any]) -> Flask:
     """Return the WSGI application for `settings`, as `settings.load` gives them. Opens no connection.
 
@@ -51,6 +59,7 @@ def create_app(settings: Mapping[str, Any]) -> Flask:
     app = Flask("service", static_folder=None)
     app.config.from_mapping(settings)
     app.app_ctx_globals_class = Globals
+    app.session_interface = NoSessions()
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     for init_app in STEPS:

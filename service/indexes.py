@@ -143,7 +143,8 @@ def make() -> list[Change]:
     """Make the missing indexes and those that differ, and return them. MongoDB builds beside reads and writes."""
     missing = [change for change in changes() if change.kind != "superfluous"]
     for change in missing:
-        with pymongo.timeout(None):
+        # 0 is no deadline at all; None would be that of the connection, and a large index takes longer.
+        with pymongo.timeout(0):
             if change.kind == "different":
                 change.document._get_collection().drop_index(change.name)
             change.document._get_collection().create_indexes([change.model])

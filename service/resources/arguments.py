@@ -1,6 +1,6 @@
 """What a request brings, taken in one way: from the query string, JSON, a form or files, with types and defaults."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Literal, TypeVar
 
@@ -49,9 +49,12 @@ def take(declared: type[Declared], source: Source = "json") -> Declared:
     return found
 
 
+MEMBERS: Mapping[Source, str] = {"query": "args", "form": "form", "files": "files"}
+
+
 def texts(source: Source) -> dict[str, Any]:
     """Return the members of the query string, a form or its files; raises `BadParameter` for one that stands twice."""
-    members: Any = {"query": request.args, "form": request.form, "files": request.files}[source]
+    members: Any = getattr(request, MEMBERS[source])
     for name, values in members.lists():
         if len(values) > 1 and source == "query":
             raise BadParameter(f"`{name}` stands twice", [Cause("twice", "once", parameter=name)])
