@@ -30,33 +30,37 @@ def referrers(document: type[Record]) -> list[Referrer]:
     return [(other, other._fields[name].db_field, rule) for (other, name), rule in rules.items()]
 
 
-def refuse_if_referenced(document: type[Record], ids: list[str], above: tuple[str, ...] = ()) -> None:
-    """Raise `StillReferenced` where a rule keeps a record, or one that would go with it, while another refers to it.
+Going = frozenset[tuple[type[Record], str]]
+"""Records whose deletion led to another's: where records refer to each other, each is looked at once."""
 
-    `above` are the records whose deletion led here: those that refer to each other are asked once.
-    """
-    above = (*above, *ids)
+
+def referring(other: type[Record], name: str, ids: list[str], going: Going) -> dict[str, Any]:
+    """Return the filter of records of a type that refer to `ids` in the field `name`, but for those that go anyhow."""
+    return {name: {"$in": ids}, "_id": {"$nin": [id for owner, id in going if owner is other]}}  # noqa: A001
+
+
+def refuse_if_referenced(document: type[Record], ids: list[str], going: Going = frozenset()) -> None:
+    """Raise `StillReferenced` where a rule keeps a record, or one that would go with it, while another refers to it."""
+    going |= {(document, id) for id in ids}  # noqa: A001
     for other, name, rule in referrers(document):
-        condition = {name: {"$in": ids}, "_id": {"$nin": list(above)}}
         if rule == DENY and other.stored().find_one({name: {"$in": ids}}, {"_id": 1}):
             raise StillReferenced(f"{other._meta['collection']} still refer to this record")
         if rule == CASCADE and referrers(other):
-            rows = other.stored().find(condition, {"_id": 1}, batch_size=BATCH)
+            rows = other.stored().find(referring(other, name, ids, going), {"_id": 1}, batch_size=BATCH)
             while found := [row["_id"] for row in islice(rows, BATCH)]:
-                refuse_if_referenced(other, found, above)
+                refuse_if_referenced(other, found, going)
 
 
-def release(document: type[Record], ids: list[str], keep: timedelta, above: tuple[str, ...] = ()) -> None:
+def release(document: type[Record], ids: list[str], keep: timedelta, going: Going = frozenset()) -> None:
     """Clear, or delete in their turn, the references to records that go, as the declared rules say.
 
-    A deleted record leaves a tombstone for `keep`. It can be cut short anywhere and done again. `above` are the records
-    whose deletion led here, which go anyhow: so it ends where records refer to each other.
+    A deleted record leaves a tombstone for `keep`. It can be cut short anywhere and done again.
     """
-    above = (*above, *ids)
+    going |= {(document, id) for id in ids}  # noqa: A001
     for other, name, rule in referrers(document):
-        for found in batches(other, {name: {"$in": ids}, "_id": {"$nin": list(above)}}):
+        for found in batches(other, referring(other, name, ids, going)):
             if rule == CASCADE:
-                release(other, found, keep, above)
+                release(other, found, keep, going)
                 for child in found:
                     other.bury({"_id": child, name: {"$in": ids}}, keep)
             elif rule == PULL:

@@ -1,6 +1,9 @@
 """Passwords: how they are hashed, how many at once, and which are refused."""
 
 import gzip
+import os
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -31,7 +34,7 @@ class Hashing:
     def __init__(self, limit: int) -> None:
         """Take the most hashes that may wait or run."""
         self.places = BoundedSemaphore(limit)
-        self.threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="argon2")
+        self.threads = ThreadPoolExecutor(1, thread_name_prefix="argon2", initializer=step_back)
         # A hash to compare with when there is no such account, so that the answer takes the same time.
         self.decoy = HASHER.hash("no account has this password")
 
@@ -51,6 +54,12 @@ class Hashing:
     def matches(self, stored: str | None, password: str) -> bool:
         """Tell whether `password` has the `stored` hash; takes as long when there is none."""
         return self.run(verify, stored or self.decoy, password) and stored is not None
+
+
+def step_back() -> None:
+    """Give this thread less of the cores than those that serve; only Linux has a priority for each thread."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def verify(stored: str, password: str) -> bool:

@@ -62,8 +62,8 @@ class Base:
     JWT_REFRESH_GRACE: float | timedelta = 30
     """How long a refresh token that was just rotated still answers with its own successor."""
 
-    PASSWORD_HASHING_LIMIT: int = 16
-    """Most password hashes that may wait or run at once in one worker; a login beyond it is 429."""
+    PASSWORD_HASHING_LIMIT: int = 8
+    """Most password hashes that wait or run at once in a worker, at most half of its threads; a login beyond is 429."""
 
     RATELIMIT_ENABLED: bool = True
     """Whether failed logins, sign-ups and password changes are counted and limited."""

@@ -177,6 +177,13 @@ def test_a_tombstone_refers_to_nothing() -> None:
     refuse_if_referenced(Book, ["b"])
 
 
+@pytest.mark.parametrize(("document", "rule"), [(Label, "s"), (Book, "shelf")])
+def test_a_record_of_another_type_under_the_same_id_is_none_that_goes(document: type[Record], rule: str) -> None:
+    put(document, "a", **{rule: "a"})
+    release(Shelf, ["a"], DAYS)
+    assert rule not in row(document, "a")
+
+
 # Large and deep
 
 
