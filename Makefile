@@ -34,6 +34,15 @@ browser:
 COMPILE = $(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host \
 	--no-emit-find-links --no-header --allow-unsafe
 
+bench: $(STAMP) .venv-bench/installed  ## measure the service beside others and write docs/performance.md
+	@command -v wrk >/dev/null || sh tools/apt-install wrk
+	$(BIN)/python -m bench $(ARGS)
+
+.venv-bench/installed: bench/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install -q --disable-pip-version-check -r bench/requirements.txt
+	@touch $@
+
 lock:  ## write the locks anew from pyproject.toml: all packages, and those of the image alone
 	$(COMPILE) --extra mongod --extra dev -o requirements.lock pyproject.toml
 	$(COMPILE) -c requirements.lock -o requirements-runtime.lock pyproject.toml
@@ -45,5 +54,5 @@ format:  ## format the code
 clean:  ## remove the virtual environment and caches; data in var/ stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 
-.PHONY: help serve test install browser lock format clean
+.PHONY: help serve test install browser bench lock format clean
 .DEFAULT_GOAL := help

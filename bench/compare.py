@@ -1,0 +1,142 @@
+"""The comparison: every workload on every server in turn, as ratios to the bare callable of the same round."""
+
+import os
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from bench import check, contenders, load
+from bench.contenders import Contender
+from bench.data import Dataset
+from bench.load import Sample
+from bench.processes import LOAD_CORE, Process, serving
+from service.mongod import LocalServer
+
+WARM_UP = 1.0
+DATASET = Dataset()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured: rounds of `seconds` each for every workload, number of connections and server."""
+
+    names: Sequence[str]
+    workloads: Sequence[str] = load.WORKLOADS
+    connections: Sequence[int] = (32, 1)
+    rounds: int = 5
+    seconds: float = 4.0
+
+
+@dataclass
+class Field:
+    """The servers that run, on one MongoDB."""
+
+    uri: str
+    folder: Path
+    servers: dict[str, tuple[Contender, Process]] = field(default_factory=dict)
+
+
+@contextmanager
+def mongodb(cache_gb: float = 1.0) -> Iterator[tuple[str, Path]]:
+    """Run a MongoDB on the core of the load, in a folder that goes away, for this process too."""
+    os.sched_setaffinity(0, {LOAD_CORE})
+    with (
+        TemporaryDirectory(prefix="madang-bench-") as folder,
+        LocalServer.start(Path(folder) / "mongodb", cache_gb=cache_gb) as server,
+    ):
+        yield server.uri, Path(folder)
+
+
+@contextmanager
+def lined_up(names: Sequence[str]) -> Iterator[Field]:
+    """Seed, start and check the servers; they run until the block ends."""
+    with mongodb() as (uri, folder), ExitStack() as stack:
+        made = Field(uri, folder)
+        seeded: set[str] = set()
+        for contender in contenders.chosen(names):
+            print(f"seed, start and check {contender.name}", flush=True)
+            if contender.where(uri) not in seeded:
+                contenders.seed(contender, uri, DATASET)
+                seeded.add(contender.where(uri))
+            process = stack.enter_context(started(contender, uri, folder))
+            check.check(contender, process, DATASET)
+            contenders.clean(contender, uri)
+            made.servers[contender.name] = (contender, process)
+        yield made
+
+
+def started(contender: Contender, uri: str, folder: Path, cores: str = "0") -> Any:
+    """Return the context of a running server; its log goes to a file, as in production."""
+    environ = {**contender.environment(uri), "SERVICE_VAR": str(folder / f"var-{contender.name}")}
+    return serving(contender.filled(), environ, contender.item % "x", folder / f"{contender.name}.log", cores)
+
+
+def run(plan: Plan, say: Callable[[str], None] = print) -> list[dict[str, Any]]:
+    """Return one row for each sample; servers take turns within a round, so that a disturbance meets all of them."""
+    rows = []
+    with lined_up(plan.names) as place:
+        cells = [(workload, connections) for workload in plan.workloads for connections in plan.connections]
+        for turn in range(-1, plan.rounds):
+            for workload, connections in cells:
+                for name in plan.names:
+                    seconds = WARM_UP if turn < 0 else plan.seconds
+                    sample = one(place, name, workload, connections, seconds)
+                    if turn >= 0:
+                        rows.append(as_row(turn, name, workload, connections, sample))
+            say(f"round {turn + 1} of {plan.rounds}, load average {os.getloadavg()[0]:.1f}")
+    return rows
+
+
+def one(place: Field, name: str, workload: str, connections: int, seconds: float) -> Sample:
+    """Return one sample, and remove what it made. Raises `WrongAnswer` where a server failed under load."""
+    contender, process = place.servers[name]
+    facts = contender.facts(place.uri, workload, DATASET)
+    sample = load.measure(process, workload, facts, place.folder, connections, seconds)
+    if workload in ("create", "session"):
+        contenders.clean(contender, place.uri)
+    if sample.wrong:
+        raise check.WrongAnswer(f"{name}: {sample.wrong} of {sample.count} answers to {workload} are errors")
+    return sample
+
+
+def as_row(turn: int, name: str, workload: str, connections: int, sample: Sample) -> dict[str, Any]:
+    """Return one sample with what it is a sample of."""
+    return {"round": turn, "name": name, "workload": workload, "connections": connections, **asdict(sample)}
+
+
+# --- What comes of it ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A workload on a server: medians over the rounds, and the ratio to bare with its lowest and highest."""
+
+    rate: float
+    ratio: float
+    low: float
+    high: float
+    cpu: float
+    cpu_ratio: float
+    p50: float
+    p99: float
+
+
+def cell(rows: Sequence[dict[str, Any]], name: str, workload: str, connections: int) -> Cell:
+    """Return the summary of one cell: the ratio is the median of those within each round."""
+    own, bare = (
+        {row["round"]: row for row in rows if (row["name"], row["workload"], row["connections"]) == wanted}
+        for wanted in ((name, workload, connections), ("bare", workload, connections))
+    )
+    ratios = [own[turn]["rate"] / bare[turn]["rate"] for turn in own]
+    middle = {key: statistics.median(row[key] for row in own.values()) for key in ("rate", "cpu", "p50", "p99")}
+    return Cell(
+        ratio=statistics.median(ratios),
+        low=min(ratios),
+        high=max(ratios),
+        cpu_ratio=statistics.median(bare[turn]["cpu"] / own[turn]["cpu"] for turn in own),
+        **middle,
+    )

@@ -1,0 +1,350 @@
+"""Who is compared: how each server is started, where its routes are, and how the notes lie in its database."""
+
+import hashlib
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jwt
+import orjson
+from bson import ObjectId
+from pymongo import ASCENDING, DESCENDING, IndexModel, MongoClient
+from pymongo.database import Database
+
+import settings
+from bench import data
+from bench.data import Dataset
+from service import app as application
+from service import database, indexes, security
+from service.documents.record import access
+
+ROOT = Path(__file__).parent.parent
+PEERS_PYTHON = os.environ.get("BENCH_PYTHON") or str(ROOT / ".venv-bench" / "bin" / "python")
+"""The interpreter that has the packages of the peers."""
+THREADS = 8
+BATCH = 5000
+REFRESH = {"aud": "refresh"}
+"""What tells a refresh token of a peer from an access token."""
+REFRESH_SESSIONS = 20
+"""Sessions of each account whose refresh tokens a run may spend."""
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server to measure. `command` may name `{python}`, `{port}` and `{threads}`.
+
+    `stored` gives the document of a note as this server would have written it; `indexes` are those that its reads
+    need; `unshaped` gives the content of a note from its JSON. `refresh` gives refresh tokens that are good once.
+    """
+
+    name: str
+    title: str
+    packages: tuple[str, ...]
+    command: tuple[str, ...]
+    stored: Callable[[Document], Document]
+    item: str
+    collection: str
+    list_path: str
+    refresh_path: str
+    indexes: tuple[IndexModel, ...] = ()
+    database: str = ""
+    python: str = ""
+    threads: int = THREADS
+    environ: Mapping[str, str] = field(default_factory=dict)
+    items: Callable[[Any], list[Document]] = lambda body: body["items"]
+    unshaped: Callable[[Document], Document] = lambda note: note
+    refresh_header: bool = False
+    validates: bool = True
+    prepare: Callable[[str], None] = lambda _uri: None
+    refresh_tokens: Callable[[str], list[str]] = lambda _uri: stateless_tokens()
+
+    def filled(self) -> list[str]:
+        """Return the command with its interpreter and threads; the port is filled in at the start."""
+        python = self.python or sys.executable
+        return [part.replace("{python}", python).replace("{threads}", str(self.threads)) for part in self.command]
+
+    def where(self, uri: str) -> str:
+        """Return the URI of the server's own database, on the server that `uri` names."""
+        return uri.replace("/madang?", f"/bench_{self.database or self.name}?")
+
+    def environment(self, uri: str) -> dict[str, str]:
+        """Return the environment variables of the server."""
+        own = self.where(uri)
+        values = {"BENCH_URI": own, "BENCH_SECRET": data.SECRET, "PYTHONPATH": str(ROOT)}
+        return values | {name: value.replace("{uri}", own) for name, value in self.environ.items()}
+
+    def facts(self, uri: str, workload: str, dataset: Dataset) -> dict[str, Any]:
+        """Return what the wrk script draws from."""
+        return {
+            "accounts": dataset.accounts,
+            "notes": dataset.notes,
+            "id_prefix": "656e6368",
+            "seed": secrets.randbits(30),
+            "item": self.item,
+            "collection": self.collection,
+            "list": self.list_path,
+            "refresh": self.refresh_path,
+            "refresh_header": self.refresh_header,
+            "tokens": [data.token(account) for account in range(dataset.accounts)],
+            "bodies": [text(new_note(number)) for number in range(64)],
+            "patches": [text({"title": f"changed {number} times", "priority": number % 6}) for number in range(64)],
+            "refresh_tokens": self.refresh_tokens(self.where(uri)) if workload == "session" else [],
+        }
+
+
+def text(value: Any) -> str:
+    """Return a body."""
+    return orjson.dumps(value).decode()
+
+
+def new_note(number: int) -> Document:
+    """Return the body that makes a note."""
+    return {**data.as_json(data.content(number)), "title": f"{data.CREATED}, number {number}"}
+
+
+def database_of(uri: str) -> Database[Document]:
+    """Return the database that a URI names."""
+    client: MongoClient[Document] = MongoClient(uri)
+    return client.get_default_database()
+
+
+def in_batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Yield lists of documents that are good to insert at once."""
+    batch: list[Document] = []
+    for document in documents:
+        batch.append(document)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def seed(contender: Contender, uri: str, dataset: Dataset) -> None:
+    """Fill the database of a contender, then make its indexes."""
+    own = contender.where(uri)
+    base = database_of(own)
+    base.client.drop_database(base.name)
+    for batch in in_batches(contender.stored(note) for note in dataset.stored()):
+        base["notes"].insert_many(batch, ordered=False)
+    if contender.indexes:
+        base["notes"].create_indexes(list(contender.indexes))
+    contender.prepare(own)
+
+
+def clean(contender: Contender, uri: str) -> None:
+    """Remove what a run has made."""
+    database_of(contender.where(uri))["notes"].delete_many({"title": {"$regex": f"^{data.CREATED}"}})
+
+
+def stateless_tokens(audience: Mapping[str, str] = REFRESH) -> list[str]:
+    """Return refresh tokens that are nothing but signed claims."""
+    now = datetime.now(UTC)
+    claims = {"iat": now, "nbf": now, "exp": now + timedelta(days=1), "type": "refresh", "fresh": False, **audience}
+    return [
+        jwt.encode({**claims, "sub": data.account_id(a), "jti": f"{n}-{a}"}, data.SECRET, "HS256")
+        for n in range(2)
+        for a in range(data.ACCOUNTS)
+    ]
+
+
+# --- The bare callable -----------------------------------------------------------------------------------------------
+
+
+def plain(note: Document) -> Document:
+    """Return a note as a plain document with a string for its id."""
+    content = {name: value for name, value in note.items() if name != "number"}
+    stamps = {"created_at": note["updated_at"], "revision": 1, "notebook": None}
+    return {"_id": data.note_id(note["number"]), **content, **stamps}
+
+
+def with_object_id(note: Document) -> Document:
+    """Return a note as a plain document with an ObjectId."""
+    return {**plain(note), "_id": ObjectId(data.note_id(note["number"]))}
+
+
+NEWEST = IndexModel([("owner", ASCENDING), ("updated_at", DESCENDING), ("_id", DESCENDING)])
+GRANIAN = ("{python}", "-m", "granian", "--interface", "wsgi", "--port", "{port}", "--workers", "1")
+GRANIAN += ("--blocking-threads", "{threads}", "--log-level", "warning")
+WHERE = quote('{"pinned":true}')
+
+BARE = Contender(
+    name="bare",
+    title="bare WSGI",
+    packages=("pymongo", "pyjwt", "orjson", "granian"),
+    command=(*GRANIAN, "bench.peers.bare:application"),
+    stored=plain,
+    indexes=(NEWEST,),
+    item="/notes/%s",
+    collection="/notes",
+    list_path="/notes?pinned=true&limit=20",
+    refresh_path="/refresh",
+    validates=False,
+)
+
+# --- Madang ----------------------------------------------------------------------------------------------------------
+
+
+def as_record(note: Document) -> Document:
+    """Return a note as Madang stores it."""
+    stored = plain(note)
+    del stored["notebook"]
+    return {**stored, "access": access(note["owner"], (), ())}
+
+
+def prepare_madang(uri: str) -> None:
+    """Make the accounts, two of which get no load, with a session each, and the indexes."""
+    base = database_of(uri)
+    numbers = range(data.ACCOUNTS + 2)
+    accounts = [{"_id": data.account_id(n), "username": f"u{n}", "username_key": f"u{n}"} for n in numbers]
+    base["accounts"].insert_many([{**account, "password_hash": "-", "roles": []} for account in accounts])
+    base["sessions"].insert_many([session(account, 0, "-") for account in numbers])
+    app = application.create_app({**madang_settings(uri), "MONGODB_TIMEOUT": 3600.0})
+    with app.app_context():
+        indexes.make()
+    database.disconnect()
+
+
+def session(account: int, number: int, refresh_hash: str) -> Document:
+    """Return the stored session of an account."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    return {
+        "_id": data.session_id(account, number),
+        "account": data.account_id(account),
+        "device": None,
+        "address": "127.0.0.1",
+        "created_at": now,
+        "last_used_at": now,
+        "auth_time": int(now.replace(tzinfo=UTC).timestamp()),
+        "expires_at": now + timedelta(days=1),
+        "refresh_hash": refresh_hash,
+    }
+
+
+def madang_settings(uri: str) -> dict[str, Any]:
+    """Return the settings that the measured server has too."""
+    variables = {name: value.replace("{uri}", uri) for name, value in MADANG.environ.items()}
+    return settings.load(variables)
+
+
+def madang_tokens(uri: str) -> list[str]:
+    """Return the refresh tokens of new sessions."""
+    sessions = database_of(uri)["sessions"]
+    sessions.delete_many({"refresh_hash": {"$ne": "-"}})
+    app = application.create_app(madang_settings(uri))
+    tokens, rows = [], []
+    with app.app_context():
+        for number in range(1, REFRESH_SESSIONS + 1):
+            for account in range(data.ACCOUNTS):
+                secret = secrets.token_bytes(security.SECRET_BYTES)
+                rows.append(session(account, number, security.hashed(secret)))
+                tokens.append(security.packed(rows[-1]["_id"], secret))
+    sessions.insert_many(rows)
+    database.disconnect()
+    return tokens
+
+
+MADANG = Contender(
+    name="madang",
+    title="Madang",
+    packages=("flask", "flask-restful", "mongoengine", "pymongo", "pydantic", "granian"),
+    command=("{python}", "run.py", "--workers", "1", "--threads", "{threads}", "--port", "{port}"),
+    stored=as_record,
+    item="/v1/notes/%s",
+    collection="/v1/notes",
+    list_path=f"/v1/notes?where={WHERE}&sort=-updated_at&limit=20",
+    refresh_path="/auth/refresh",
+    environ={
+        "SERVICE_ENV": "production",
+        "SERVICE_MONGODB_URI": "{uri}",
+        "SERVICE_JWT_SECRET_KEY": data.SECRET,
+        "SERVICE_LOG_JSON": "true",
+    },
+    prepare=prepare_madang,
+    refresh_tokens=madang_tokens,
+)
+
+# --- The peers -------------------------------------------------------------------------------------------------------
+
+
+def with_etag(note: Document) -> Document:
+    """Return a note as Eve stores it."""
+    stored = with_object_id(note)
+    return {**stored, "_etag": hashlib.sha1(str(stored).encode()).hexdigest()}
+
+
+def with_id(note: Document) -> Document:
+    """Return a note of Eve's with its id where the others have it."""
+    return {**note, "id": note["_id"]}
+
+
+FASTAPI = Contender(
+    name="fastapi",
+    title="FastAPI + Beanie",
+    packages=("fastapi", "beanie", "pymongo", "pydantic", "uvicorn", "uvloop", "httptools"),
+    command=(
+        *("{python}", "-m", "uvicorn", "--port", "{port}", "--workers", "1", "--no-access-log"),
+        *("--log-level", "warning", "bench.peers.fastapi_beanie:app"),
+    ),
+    stored=with_object_id,
+    indexes=(NEWEST,),
+    item="/notes/%s",
+    collection="/notes",
+    list_path="/notes?pinned=true&limit=20",
+    refresh_path="/refresh",
+    python=PEERS_PYTHON,
+)
+
+EVE = Contender(
+    name="eve",
+    title="Eve",
+    packages=("eve", "flask", "pymongo", "granian"),
+    command=(*GRANIAN, "bench.peers.eve_notes:app"),
+    stored=with_etag,
+    indexes=(NEWEST,),
+    item="/notes/%s",
+    collection="/notes",
+    list_path=f"/notes?where={WHERE}&sort=-updated_at&max_results=20",
+    refresh_path="/refresh",
+    items=lambda body: [with_id(note) for note in body["_items"]],
+    unshaped=with_id,
+    python=PEERS_PYTHON,
+)
+
+RESTFUL = Contender(
+    name="restful",
+    title="Flask-RESTful + MongoEngine",
+    packages=("flask", "flask-restful", "mongoengine", "flask-jwt-extended", "pymongo", "granian"),
+    command=(*GRANIAN, "bench.peers.restful_mongoengine:app"),
+    stored=with_object_id,
+    indexes=(NEWEST,),
+    item="/notes/%s",
+    collection="/notes",
+    list_path="/notes?pinned=true&limit=20",
+    refresh_path="/refresh",
+    refresh_header=True,
+    refresh_tokens=lambda _uri: stateless_tokens({}),
+    python=PEERS_PYTHON,
+)
+
+PEERS = (FASTAPI, EVE, RESTFUL)
+ALL = (BARE, MADANG, *PEERS)
+
+
+def chosen(names: Iterable[str]) -> list[Contender]:
+    """Return the contenders with these names; a number after a colon is that of the threads."""
+    by_name = {contender.name: contender for contender in ALL}
+    found = []
+    for name in names:
+        base, _, threads = name.partition(":")
+        contender = by_name[base]
+        found.append(replace(contender, name=name, database=base, threads=int(threads)) if threads else contender)
+    return found

@@ -1,0 +1,284 @@
+"""From kept results to docs/performance.md and its plot."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bench import compare, contenders, growth, load
+from bench.contenders import ROOT, Contender
+from service.mongod import find_mongod
+
+PAGE = ROOT / "docs" / "performance.md"
+PLOT = ROOT / "docs" / "performance.svg"
+TARGETS = {"get": 0.80, "list": 0.90, "create": 0.80, "patch": 0.85}
+WORKLOADS = {
+    "get": "get by id",
+    "list": "list of 20, filtered, sorted",
+    "create": "create",
+    "patch": "patch",
+    "session": "mobile session",
+}
+Rows = list[dict[str, Any]]
+
+INTRO = """\
+# Performance
+
+How fast Madang is, and what it costs, measured by the harness in `bench/`. `make bench` measures the comparison on your
+machine and writes this page anew; the other tables come from the commands that stand above them. Figures of another
+machine differ; the ratios should not.
+
+## Beside what one would write without it
+
+Each server runs as one worker on one core; `wrk` and MongoDB share the other. There are {notes:,} notes of {accounts}
+accounts, the same for all. Each server has its own authentication and its own owner check, and is asked some 40
+questions before it is measured: a wrong answer ends the run, and so does a single error under load. The servers take
+turns within a round (A B C, A B C), so that a disturbance meets all of them. Shown are the median over the rounds, and
+the lowest and highest.
+
+The yardstick is a **bare WSGI callable** ([bench/peers/bare.py](../bench/peers/bare.py)): PyMongo, PyJWT and orjson
+under Granian, without a framework and without validation; it verifies the token on each request. Madang runs as in
+production, with all that it does: session check, permission filter, validation, ETag, request id, metrics, and a log
+line to a file. The others do less: see their code in [bench/peers](../bench/peers). They are written as their
+documentation shows it, and have no access log.
+"""
+
+METHOD = """\
+## How to read it
+
+- **CPU** is the time of the server's processes per answer, from `/proc/<pid>/stat`. Where the server's core is the
+  limit, its ratio and that of the throughput are the same. Where something else is (MongoDB's journal for writes,
+  another process on the machine), the CPU tells what the server needs, and the throughput what one gets.
+- **Mobile session** is refresh, list, five gets, patch and create, with the new tokens used from then on. Madang's
+  refresh rotates the token in the database and notices a stolen one; the others sign a new one and ask no database.
+- Writes wait for MongoDB's journal, as they do by default on a replica set.
+- Of two cores one runs `wrk` and MongoDB, so the throughput is that of a small server.
+"""
+
+
+def write(results: Path) -> None:
+    """Write the page and the plot from what is in `results`."""
+    kept = {path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
+    PAGE.write_text("\n".join(part.strip() + "\n" for part in sections(kept)))
+    if "compare" in kept:
+        draw(results / "compare.json")
+    print(f"wrote {PAGE.relative_to(ROOT)}")
+
+
+def sections(kept: dict[str, Any]) -> Iterator[str]:
+    """Yield the parts of the page for which there are results."""
+    dataset = compare.DATASET
+    yield INTRO.format(notes=dataset.notes, accounts=dataset.accounts)
+    if "compare" in kept:
+        yield from comparison(kept["compare"])
+    yield METHOD
+    for name, part in (
+        ("instructions", counting),
+        ("profile", profile),
+        ("growth", growing),
+        ("memory", remembering),
+        ("workers", working),
+    ):
+        if name in kept:
+            yield part(kept[name])
+    yield machines(kept)
+
+
+def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table; numbers stand to the right."""
+    rule = ["---"] + ["---:"] * (len(heads) - 1)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (heads, rule, *lines))
+
+
+# --- The comparison --------------------------------------------------------------------------------------------------
+
+
+def comparison(result: dict[str, Any]) -> Iterator[str]:
+    """Yield the tables of the comparison."""
+    rows: Rows = result["rows"]
+    shown = [contender for contender in contenders.ALL if any(row["name"] == contender.name for row in rows)]
+    workloads = [name for name in load.WORKLOADS if any(row["workload"] == name for row in rows)]
+    counts = sorted({row["connections"] for row in rows}, reverse=True)
+    for count in counts:
+        yield f"### {count} connection{'s' * (count > 1)}"
+        yield "Answers per second, relative to the bare callable in the same round: median (lowest to highest)."
+        yield ratios(rows, shown, workloads, count)
+        yield "CPU per answer in µs, and latency p50 / p99 in ms."
+        yield costs(rows, shown, workloads, count)
+        if count == counts[0]:
+            yield "![Throughput relative to the bare callable](performance.svg)"
+
+
+def ratios(rows: Rows, shown: Sequence[Contender], workloads: Sequence[str], connections: int) -> str:
+    """Return the table of throughput, as ratios and for the bare callable in figures too."""
+    lines = []
+    for workload in workloads:
+        cells = [compare.cell(rows, contender.name, workload, connections) for contender in shown]
+        goal = f"{TARGETS[workload]:.2f}" if workload in TARGETS else ""
+        line = [f"1.00 = {cells[0].rate:,.0f}/s"]
+        line += [f"**{cell.ratio:.2f}** ({cell.low:.2f} to {cell.high:.2f})" for cell in cells[1:]]
+        lines.append([WORKLOADS[workload], *line, goal])
+    return table(["", *(contender.title for contender in shown), "Madang's goal"], lines)
+
+
+def costs(rows: Rows, shown: Sequence[Contender], workloads: Sequence[str], connections: int) -> str:
+    """Return the table of CPU and latency."""
+    lines = []
+    for workload in workloads:
+        cells = [compare.cell(rows, contender.name, workload, connections) for contender in shown]
+        lines.append([WORKLOADS[workload], *(f"{cell.cpu:.0f} · {cell.p50:.1f} / {cell.p99:.1f}" for cell in cells)])
+    return table(["", *(contender.title for contender in shown)], lines)
+
+
+def plain(rows: Rows) -> str:
+    """Return the comparison for a terminal."""
+    lines = []
+    for count in sorted({row["connections"] for row in rows}, reverse=True):
+        for workload in dict.fromkeys(row["workload"] for row in rows):
+            for name in dict.fromkeys(row["name"] for row in rows):
+                found = compare.cell(rows, name, workload, count)
+                lines.append(
+                    f"{count:3} {workload:8} {name:12} {found.rate:7.0f}/s  ratio {found.ratio:.2f}"
+                    f" ({found.low:.2f}-{found.high:.2f})  CPU {found.cpu:5.0f} µs, ratio {found.cpu_ratio:.2f}"
+                    f"  p50 {found.p50:.2f}  p99 {found.p99:.1f}"
+                )
+    return "\n".join(lines)
+
+
+def draw(results: Path) -> None:
+    """Draw the plot, with the interpreter that has matplotlib."""
+    names = {contender.name: contender.title for contender in contenders.ALL}
+    titles = json.dumps({"names": names, "workloads": WORKLOADS, "targets": TARGETS})
+    plot = Path(__file__).with_name("plot.py")
+    subprocess.run([contenders.PEERS_PYTHON, str(plot), str(results), str(PLOT), titles], check=True, timeout=300)
+
+
+# --- The other tables ------------------------------------------------------------------------------------------------
+
+
+def counting(result: dict[str, Any]) -> str:
+    """Return the table of instructions."""
+    found = {(row["name"], row["workload"]): row["instructions"] for row in result["rows"]}
+    lines = []
+    for workload in ("get", "list", "create", "patch"):
+        bare, own = found["bare", workload], found["madang", workload]
+        lines.append([WORKLOADS[workload], f"{bare / 1000:,.0f}", f"{own / 1000:,.0f}", f"{bare / own:.2f}"])
+    return (
+        "## Instructions\n\n`python -m bench instructions` counts, under valgrind, the instructions of a request in\n"
+        "WSGI application itself, without server and kernel. It hardly moves from run to run, whatever else the\n"
+        "machine does: compare it before and after a change.\n\n"
+        + table(["thousand instructions", "bare WSGI", "Madang", "bare / Madang"], lines)
+    )
+
+
+def profile(result: dict[str, Any]) -> str:
+    """Return the table of shares by package."""
+    lines = []
+    for row in result["rows"]:
+        parts = [f"{name} {share:.0%}" for name, share in row["shares"].items() if share >= 0.02]
+        lines.append([f"{row['workload']}, {row['name']}", ", ".join(parts)])
+    return (
+        "## What bounds each path\n\n`python -m bench profile` shows where the time of a request goes, by function.\n"
+        "Here it is by package; what is written in C counts for its caller.\n\n"
+        + table(["path", "share of the CPU time"], lines).replace("---:", "---")
+    )
+
+
+def growing(result: dict[str, Any]) -> str:
+    """Return the table of growth."""
+    titles = {"get": "get by id", "list": "list of 20, filtered, sorted", "page": f"page {growth.PAGES} deep"}
+    rows: Rows = result["rows"]
+    lines = []
+    for workload, cells in growth.summary(rows).items():
+        lines.append([titles[workload], *(f"{value:.2f} ms ({ratio:.2f})" for value, ratio in cells.values())])
+    return (
+        f"## Growth\n\n`python -m bench growth`: median latency of one connection with ever more records, of "
+        f"{growth.ACCOUNTS} accounts; in brackets relative to\nthe smallest. The goal is at most 1.15.\n\n"
+        + table(["records", *(f"{size:,}" for size in growth.SIZES)], lines)
+    )
+
+
+def remembering(result: dict[str, Any]) -> str:
+    """Return the figures of memory."""
+    rows = result["rows"]
+    samples = rows["requests"]
+    step = max(1, len(samples) // 8)
+    shown = [*samples[:-1:step], samples[-1]]
+    added = "\n".join(f"- {name}: {value:+.0f} MB at most" for name, value in rows["large"].items())
+    return (
+        "## Memory\n\n`python -m bench memory`: resident memory of a worker under load. The goal is a flat line under\n"
+        "100 MB, and at most 20 MB more for an export or a list of large records.\n\n"
+        + table(["requests", *(f"{sample['requests']:,.0f}" for sample in shown)],
+                [["MB", *(f"{sample['megabytes']:.0f}" for sample in shown)]])
+        + f"\n\n{added}"
+    )  # fmt: skip
+
+
+def working(result: dict[str, Any]) -> str:
+    """Return the table of workers."""
+    lines = []
+    rows: Rows = result["rows"]
+    for workers, cores in ((1, "0"), (2, "0"), (2, "0,1")):
+        line = [f"{workers} on {'one core' if cores == '0' else 'both cores, with wrk and MongoDB'}"]
+        for workload in ("get", "create"):
+            own = [row for row in rows if (row["workers"], row["cores"], row["workload"]) == (workers, cores, workload)]
+            rate, cpu = (sorted(row[key] for row in own)[len(own) // 2] for key in ("rate", "cpu"))
+            line.append(f"{rate:,.0f}/s · {cpu:.0f} µs")
+        lines.append(line)
+    return (
+        "## Workers\n\n`python -m bench workers`: answers per second and CPU per answer. Several workers share their\n"
+        "metrics through files.\n\n" + table(["workers", "get by id", "create"], lines)
+    )
+
+
+# --- Where -----------------------------------------------------------------------------------------------------------
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on: processor, system and versions."""
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    mongod = subprocess.run([str(find_mongod()), "--version"], capture_output=True, text=True, timeout=60, check=True)
+    return {
+        "processor": names[0].partition(":")[2].strip() if names else platform.machine(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "mongod": mongod.stdout.split()[2],
+        "versions": {contender.name: versions(contender) for contender in contenders.ALL},
+    }
+
+
+def versions(contender: Contender) -> dict[str, str]:
+    """Return the versions of a server's packages, in its own interpreter; none where that is not there."""
+    if not contender.python:
+        return {name: version(name) for name in contender.packages}
+    code = "import sys, json, importlib.metadata as m; print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
+    try:
+        done = subprocess.run(
+            [contender.python, "-c", code, *contender.packages], capture_output=True, text=True, timeout=60, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+def machines(kept: dict[str, Any]) -> str:
+    """Return on what was measured."""
+    about = next(iter(kept.values()))["machine"] if kept else machine()
+    about = kept.get("compare", {}).get("machine", about)
+    loads = ", ".join(f"{name} {kept[name]['load'][0]:.1f} to {kept[name]['load'][1]:.1f}" for name in kept)
+    system = f"{about['cores']} cores, {about['system']}, Python {about['python']}"
+    lines = [
+        f"- {about['processor']}, {system}, MongoDB {about['mongod'].removeprefix('v')}",
+        f"- load average at the start and at the end, the benchmark's own included: {loads}",
+    ]
+    for contender in contenders.ALL:
+        found = about["versions"].get(contender.name)
+        if found:
+            lines.append(f"- {contender.title}: " + ", ".join(f"{name} {number}" for name, number in found.items()))
+    return "## Measured on\n\n" + "\n".join(lines)

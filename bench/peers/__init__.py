@@ -1,0 +1,1 @@
+"""The servers that are compared. Each file is what a competent user of its tools would write."""
