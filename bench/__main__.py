@@ -24,7 +24,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workloads", default=",".join(load.WORKLOADS))
     parser.add_argument("--connections", default="32,1")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each cell in each round")
+    parser.add_argument("--seconds", type=int, default=4, help="of each cell in each round")
     parser.add_argument("--dry", action="store_true", help="only print: keep no results and write no page")
     return parser.parse_args(argv)
 
@@ -47,7 +47,7 @@ def comparison(options: argparse.Namespace) -> Any:
 def threads(options: argparse.Namespace) -> Any:
     """Compare the numbers of threads of the bare callable and of Madang."""
     names = ["bare", *(f"{name}:{count}" for name in ("bare", "madang") for count in THREADS)]
-    rows = compare.run(Plan(names, ("get", "list", "create", "patch"), (32,), options.rounds, options.seconds))
+    rows = compare.run(Plan(names, options.workloads.split(","), (32,), options.rounds, options.seconds))
     print(page.plain(rows))
     return rows
 

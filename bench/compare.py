@@ -16,7 +16,7 @@ from bench.load import Sample
 from bench.processes import LOAD_CORE, Process, serving
 from service.mongod import LocalServer
 
-WARM_UP = 1.0
+WARM_UP = 1
 DATASET = Dataset()
 
 
@@ -28,7 +28,7 @@ class Plan:
     workloads: Sequence[str] = load.WORKLOADS
     connections: Sequence[int] = (32, 1)
     rounds: int = 5
-    seconds: float = 4.0
+    seconds: int = 4
 
 
 @dataclass
@@ -91,7 +91,7 @@ def run(plan: Plan, say: Callable[[str], None] = print) -> list[dict[str, Any]]:
     return rows
 
 
-def one(place: Field, name: str, workload: str, connections: int, seconds: float) -> Sample:
+def one(place: Field, name: str, workload: str, connections: int, seconds: int) -> Sample:
     """Return one sample, and remove what it made. Raises `WrongAnswer` where a server failed under load."""
     contender, process = place.servers[name]
     facts = contender.facts(place.uri, workload, DATASET)

@@ -3,13 +3,15 @@
 import hashlib
 import os
 import secrets
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import jwt
 import orjson
@@ -21,13 +23,13 @@ import settings
 from bench import data
 from bench.data import Dataset
 from service import app as application
-from service import database, indexes, security
+from service import database, security
 from service.documents.record import access
 
 ROOT = Path(__file__).parent.parent
 PEERS_PYTHON = os.environ.get("BENCH_PYTHON") or str(ROOT / ".venv-bench" / "bin" / "python")
 """The interpreter that has the packages of the peers."""
-THREADS = 8
+THREADS = 16
 BATCH = 5000
 REFRESH = {"aud": "refresh"}
 """What tells a refresh token of a peer from an access token."""
@@ -73,7 +75,7 @@ class Contender:
 
     def where(self, uri: str) -> str:
         """Return the URI of the server's own database, on the server that `uri` names."""
-        return uri.replace("/madang?", f"/bench_{self.database or self.name}?")
+        return urlsplit(uri)._replace(path=f"/bench_{self.database or self.name}").geturl()
 
     def environment(self, uri: str) -> dict[str, str]:
         """Return the environment variables of the server."""
@@ -110,10 +112,11 @@ def new_note(number: int) -> Document:
     return {**data.as_json(data.content(number)), "title": f"{data.CREATED}, number {number}"}
 
 
-def database_of(uri: str) -> Database[Document]:
-    """Return the database that a URI names."""
-    client: MongoClient[Document] = MongoClient(uri)
-    return client.get_default_database()
+@contextmanager
+def database_of(uri: str) -> Iterator[Database[Document]]:
+    """Yield the database that a URI names."""
+    with MongoClient[Document](uri) as client:
+        yield client.get_default_database()
 
 
 def in_batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
@@ -130,19 +133,26 @@ def in_batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 def seed(contender: Contender, uri: str, dataset: Dataset) -> None:
     """Fill the database of a contender, then make its indexes."""
+    drop(contender, uri)
     own = contender.where(uri)
-    base = database_of(own)
-    base.client.drop_database(base.name)
-    for batch in in_batches(contender.stored(note) for note in dataset.stored()):
-        base["notes"].insert_many(batch, ordered=False)
-    if contender.indexes:
-        base["notes"].create_indexes(list(contender.indexes))
+    with database_of(own) as base:
+        for batch in in_batches(contender.stored(note) for note in dataset.stored()):
+            base["notes"].insert_many(batch, ordered=False)
+        if contender.indexes:
+            base["notes"].create_indexes(list(contender.indexes))
     contender.prepare(own)
+
+
+def drop(contender: Contender, uri: str) -> None:
+    """Remove the database of a contender."""
+    with database_of(contender.where(uri)) as base:
+        base.client.drop_database(base.name)
 
 
 def clean(contender: Contender, uri: str) -> None:
     """Remove what a run has made."""
-    database_of(contender.where(uri))["notes"].delete_many({"title": {"$regex": f"^{data.CREATED}"}})
+    with database_of(contender.where(uri)) as base:
+        base["notes"].delete_many({"title": {"$regex": f"^{data.CREATED}"}})
 
 
 def stateless_tokens(audience: Mapping[str, str] = REFRESH) -> list[str]:
@@ -202,15 +212,19 @@ def as_record(note: Document) -> Document:
 
 def prepare_madang(uri: str) -> None:
     """Make the accounts, two of which get no load, with a session each, and the indexes."""
-    base = database_of(uri)
     numbers = range(data.ACCOUNTS + 2)
     accounts = [{"_id": data.account_id(n), "username": f"u{n}", "username_key": f"u{n}"} for n in numbers]
-    base["accounts"].insert_many([{**account, "password_hash": "-", "roles": []} for account in accounts])
-    base["sessions"].insert_many([session(account, 0, "-") for account in numbers])
-    app = application.create_app({**madang_settings(uri), "MONGODB_TIMEOUT": 3600.0})
-    with app.app_context():
-        indexes.make()
-    database.disconnect()
+    with database_of(uri) as base:
+        base["accounts"].insert_many([{**account, "password_hash": "-", "roles": []} for account in accounts])
+        base["sessions"].insert_many([session(account, 0, "-") for account in numbers])
+    make_indexes(uri)
+
+
+def make_indexes(uri: str) -> None:
+    """Let Madang make its indexes as a person would: in a process of its own."""
+    environ = {name: value.replace("{uri}", uri) for name, value in MADANG.environ.items()}
+    command = [sys.executable, "-m", "flask", "--app", "run", "indexes", "make"]
+    subprocess.run(command, env={**os.environ, **environ}, cwd=ROOT, check=True, capture_output=True, timeout=3600)
 
 
 def session(account: int, number: int, refresh_hash: str) -> Document:
@@ -237,8 +251,6 @@ def madang_settings(uri: str) -> dict[str, Any]:
 
 def madang_tokens(uri: str) -> list[str]:
     """Return the refresh tokens of new sessions."""
-    sessions = database_of(uri)["sessions"]
-    sessions.delete_many({"refresh_hash": {"$ne": "-"}})
     app = application.create_app(madang_settings(uri))
     tokens, rows = [], []
     with app.app_context():
@@ -247,8 +259,10 @@ def madang_tokens(uri: str) -> list[str]:
                 secret = secrets.token_bytes(security.SECRET_BYTES)
                 rows.append(session(account, number, security.hashed(secret)))
                 tokens.append(security.packed(rows[-1]["_id"], secret))
-    sessions.insert_many(rows)
     database.disconnect()
+    with database_of(uri) as base:
+        base["sessions"].delete_many({"refresh_hash": {"$ne": "-"}})
+        base["sessions"].insert_many(rows)
     return tokens
 
 

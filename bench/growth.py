@@ -21,7 +21,7 @@ ACCOUNTS = 5
 """Few, so that each account has a hundred pages of twenty even in the smallest set."""
 PAGES = 100
 ROUNDS = 7
-SECONDS = 2.0
+SECONDS = 2
 CACHE_GB = 4.0
 REQUESTS = 200_000
 LARGE = 100_000
@@ -115,28 +115,19 @@ def memory() -> dict[str, Any]:
 
 def make_large(uri: str) -> None:
     """Give one account a hundred notes of the greatest length, and another very many small ones."""
-    collection = contenders.database_of(MADANG.where(uri))["notes"]
     moment = data.START.replace(year=2030)
-    for number in range(100):
-        note = {
-            "number": 10**9 + number,
-            "owner": data.account_id(WITH_LARGE),
-            "updated_at": moment,
-            **data.content(number),
-        }
-        collection.insert_one(MADANG.stored({**note, "body": "x" * LARGE, "pinned": True}))
-    for batch in contenders.in_batches(
-        MADANG.stored(
-            {
-                "number": 2 * 10**9 + number,
-                "owner": data.account_id(WITH_MANY),
-                "updated_at": moment,
-                **data.content(number),
-            }
-        )
-        for number in range(EXPORTED)
-    ):
-        collection.insert_many(batch)
+    large = [
+        {"number": 10**9 + n, "owner": data.account_id(WITH_LARGE), "updated_at": moment, **data.content(n)}
+        for n in range(100)
+    ]
+    many = (
+        {"number": 2 * 10**9 + n, "owner": data.account_id(WITH_MANY), "updated_at": moment, **data.content(n)}
+        for n in range(EXPORTED)
+    )
+    with contenders.database_of(MADANG.where(uri)) as base:
+        base["notes"].insert_many([MADANG.stored({**note, "body": "x" * LARGE}) for note in large])
+        for batch in contenders.in_batches(map(MADANG.stored, many)):
+            base["notes"].insert_many(batch)
 
 
 def worn(process: Process, uri: str, folder: Path, dataset: Dataset) -> Iterator[dict[str, float]]:

@@ -16,7 +16,7 @@ from bench.contenders import BARE, MADANG
 from service import security
 
 WORKLOADS = ("get", "list", "create", "patch")
-WARM_UP = 100
+WARM_UP = 1
 REQUESTS = 200
 TOTAL = re.compile(r"^(?:summary|totals): (\d+)", re.MULTILINE)
 

@@ -39,7 +39,7 @@ def lua(value: object) -> str:
 
 
 def measure(
-    process: Process, workload: str, facts: Mapping[str, object], folder: Path, connections: int, seconds: float
+    process: Process, workload: str, facts: Mapping[str, object], folder: Path, connections: int, seconds: int
 ) -> Sample:
     """Return one sample of `workload`. `facts` are the paths, tokens and bodies that the script draws from."""
     data = folder / "facts.lua"
@@ -47,7 +47,7 @@ def measure(
     before = process.cpu()
     done = subprocess.run(
         [
-            *("taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s"),
+            *("taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"),
             *("--timeout", "10s", "-s", str(SCRIPT), process.base, "--", workload, str(data)),
         ],
         capture_output=True,
