@@ -2,10 +2,9 @@
 
 import os
 import statistics
-import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -155,30 +154,11 @@ def growth_of(process: Process) -> dict[str, float]:
 def peak(process: Process, path: str, account: int) -> float:
     """Return how many megabytes more than before the worker has at most while it answers."""
     before = process.memory()
-    highest = [before]
-    with watching(lambda: highest.append(process.memory())):
-        for _ in range(3):
-            status, _ = check.ask(process, "GET", path, data.token(account))
-            check.expect(MADANG, f"the status of {path}", status, 200)
-    return max(highest) - before
-
-
-@contextmanager
-def watching(look: Callable[[], None]) -> Iterator[None]:
-    """Look again and again while the block runs."""
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.005):
-            look()
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    process.forget_peak()
+    for _ in range(3):
+        status, _ = check.ask(process, "GET", path, data.token(account))
+        check.expect(MADANG, f"the status of {path}", status, 200)
+    return process.peak() - before
 
 
 # --- Workers ---------------------------------------------------------------------------------------------------------

@@ -58,6 +58,16 @@ class Process:
         """Return the resident megabytes of the largest process: a worker."""
         return max((int(fields[22]) * PAGE / 2**20 for fields in self.members()), default=0.0)
 
+    def forget_peak(self) -> None:
+        """Let the kernel count the peak of the memory anew."""
+        for pid, *_ in self.members():
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+    def peak(self) -> float:
+        """Return the most resident megabytes that the largest process had."""
+        texts = (Path(f"/proc/{pid}/status").read_text() for pid, *_ in self.members())
+        return max(int(line.split()[1]) / 1024 for text in texts for line in text.splitlines() if "VmHWM" in line)
+
     def stop(self) -> None:
         """End the server, by force where it does not go."""
         for sign in (signal.SIGTERM, signal.SIGKILL):
