@@ -4,9 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
-from flask import Flask, Request, Response
-from flask.json.provider import JSONProvider
-from flask.sessions import SessionInterface
+from flask import Flask, Response, request
 from flask_cors import CORS
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -15,6 +13,7 @@ from service import cli, database, errors, indexes, observability, resources, se
 from service.context import Globals, g
 from service.documents import RECORDS
 from service.errors import Problem
+from service.web import Answer, Json, NoSessions
 
 EXPOSED_HEADERS = ["ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotent-Replayed"]
 
@@ -27,29 +26,6 @@ BY_STATUS: Mapping[int, type[Problem]] = {
 """What an error of Werkzeug's means; any other below 500 is a bad request."""
 
 
-class Json(JSONProvider):
-    """Flask's JSON by orjson. A resource's dict goes straight to bytes."""
-
-    def dumps(self, obj: Any, **_kwargs: Any) -> str:
-        """Return JSON text."""
-        return orjson.dumps(obj).decode()
-
-    def loads(self, s: str | bytes, **_kwargs: Any) -> Any:
-        """Return the value of JSON text."""
-        return orjson.loads(s)
-
-    def response(self, *args: Any, **kwargs: Any) -> Response:
-        """Return a JSON answer."""
-        return Response(orjson.dumps(self._prepare_response_obj(args, kwargs)), content_type="application/json")
-
-
-class NoSessions(SessionInterface):
-    """Flask's cookie sessions, which an API has no use for: none is opened, none is saved."""
-
-    def open_session(self, app: Flask, request: Request) -> None:
-        """Open none."""
-
-
 def create_app(settings: Mapping[str, Any]) -> Flask:
     """Return the WSGI application for `settings`, as `settings.load` gives them. Opens no connection.
 
@@ -59,6 +35,7 @@ def create_app(settings: Mapping[str, Any]) -> Flask:
     app = Flask("service", static_folder=None)
     app.config.from_mapping(settings)
     app.app_ctx_globals_class = Globals
+    app.response_class = Answer
     app.session_interface = NoSessions()
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
@@ -93,10 +70,12 @@ def allow_origins(app: Flask) -> None:
         expose_headers=EXPOSED_HEADERS,
         supports_credentials=False,
         send_wildcard=True,
-        # Apps send no Origin; only a page's request is worth the look at its rules.
         always_send=False,
         max_age=600,
     )
+    # Apps send no Origin: only a page's request is worth the search for its rule.
+    answer = app.after_request_funcs[None].pop()
+    app.after_request(lambda response: answer(response) if "HTTP_ORIGIN" in request.environ else response)
 
 
 def handle_errors(app: Flask) -> None:
@@ -114,9 +93,8 @@ def problem_response(error: Exception) -> Response:
         observability.log.error("internal_error", request_id=g.request_id, exc_info=error)
     elif problem.status == 503:
         observability.log.warning("unavailable", request_id=g.request_id, reason=f"{type(error).__name__}: {error}")
-    response = Response(orjson.dumps(problem.as_dict(g.request_id)), problem.status, problem.headers)
-    response.content_type = "application/problem+json"
-    return response
+    headers = [*problem.headers.items(), ("Content-Type", "application/problem+json")]
+    return Answer(orjson.dumps(problem.as_dict(g.request_id)), problem.status, headers)
 
 
 def as_problem(error: Exception) -> Problem:

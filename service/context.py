@@ -44,3 +44,8 @@ class Globals(_AppCtxGlobals):
 
 
 g = cast(Globals, flask.g)
+
+
+def current_request() -> flask.Request:
+    """Return the request itself: through Flask's proxy each look at it costs a microsecond."""
+    return cast(flask.Request, flask.request._get_current_object())  # type: ignore[attr-defined]

@@ -20,6 +20,7 @@ from service.documents import KeptAnswer
 from service.documents.record import Raw, now
 from service.errors import BadRequest, IdempotencyMismatch, ReauthenticationRequired, RequestInProgress
 from service.security import security
+from service.web import Answer
 
 METHODS = frozenset({"POST", "PATCH", "PUT", "DELETE"})
 KEY = re.compile(r"[\x20-\x7e]{1,255}")
@@ -50,8 +51,9 @@ def once(view: View, is_bounded: Callable[[], bool]) -> View:
 
     @wraps(view)
     def answer(*args: Any, **kwargs: Any) -> Response:
-        key = request.environ.get(DERIVED_KEY) or request.headers.get("Idempotency-Key")
-        if key is None or request.method not in METHODS:
+        sent = request.environ
+        key = sent.get(DERIVED_KEY) or sent.get("HTTP_IDEMPOTENCY_KEY")
+        if key is None or sent["REQUEST_METHOD"] not in METHODS:
             return view(*args, **kwargs)
         if DERIVED_KEY not in request.environ and not KEY.fullmatch(key):
             raise BadRequest("Idempotency-Key takes 1 to 255 printable ASCII characters")
@@ -140,7 +142,7 @@ class Attempt:
             return None
         if kept["request"] != self.request:
             raise IdempotencyMismatch("this key came with another request before")
-        response = Response(kept["body"], kept["status"], kept["headers"])
+        response = Answer(kept["body"], kept["status"], kept["headers"])
         response.headers["Idempotent-Replayed"] = "true"
         return response
 

@@ -11,11 +11,12 @@ from typing import Any
 import orjson
 import structlog
 from concurrent_log_handler import ConcurrentRotatingFileHandler
-from flask import Flask, Response, request
+from flask import Flask
 from structlog.typing import EventDict, WrappedLogger
 
 from service import metrics
-from service.context import g
+from service.context import current_request, g
+from service.web import Answer
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 HEADERS = (
@@ -24,8 +25,13 @@ HEADERS = (
     ("Referrer-Policy", "no-referrer"),
     ("Cross-Origin-Resource-Policy", "same-site"),
 )
-NOTHING_ALLOWED = "default-src 'none'; frame-ancestors 'none'"
+POLICY = "Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"
 """The content security policy of an answer that is no page."""
+CACHING = "Cache-Control"
+PAGE = ((CACHING, "no-store"), *HEADERS)
+FRESH = (POLICY, *PAGE)
+# A device may keep a record, but has to ask whether it is still current.
+KEPT = (POLICY, (CACHING, "private, no-cache"), *HEADERS)
 
 log = structlog.get_logger()
 
@@ -41,10 +47,11 @@ def init_app(app: Flask) -> None:
 
 def begin() -> None:
     """Start the clock and name the request: the client's own name for it, or a new one."""
+    sent = current_request()
+    named = sent.environ.get("HTTP_X_REQUEST_ID", "")
     g.started = time.perf_counter()
-    sent = request.headers.get("X-Request-ID", "")
-    g.request_id = sent if REQUEST_ID.fullmatch(sent) else secrets.token_hex(16)
-    g.address = request.remote_addr or "unknown"
+    g.request_id = named if REQUEST_ID.fullmatch(named) else secrets.token_hex(16)
+    g.address = sent.remote_addr or "unknown"
     metrics.IN_FLIGHT.inc()
 
 
@@ -53,31 +60,34 @@ def end(_error: BaseException | None) -> None:
     metrics.IN_FLIGHT.dec()
 
 
-def finish(bound_log: Any, response: Response) -> Response:
+def finish(bound_log: Any, response: Answer) -> Answer:
     """Add the headers of every answer, count it, and write its one log line."""
-    headers = response.headers
-    headers.extend(HEADERS)
-    headers.setdefault("Content-Security-Policy", NOTHING_ALLOWED)
-    # A device may keep a record, but has to ask whether it is still current.
-    headers.setdefault("Cache-Control", "private, no-cache" if "ETag" in headers else "no-store")
-    headers["X-Request-ID"] = g.request_id
-    rule, seconds = route(), time.perf_counter() - g.started
-    metrics.observe(request.method, rule, response.status_code, seconds)
+    sent, request_id, status = current_request(), g.request_id, response.status_code
+    response.headers["X-Request-ID"] = request_id
+    response.standing = standing({name for name, _ in response.headers})
+    # The pattern that the path matched: never what a client made up.
+    rule = sent.url_rule.rule if sent.url_rule is not None else "unmatched"
+    seconds = time.perf_counter() - g.started
+    metrics.observe(sent.method, rule, status, seconds)
     bound_log.info(
         "request",
-        method=request.method,
+        method=sent.method,
         route=rule,
-        status=response.status_code,
+        status=status,
         ms=round(seconds * 1000, 2),
-        request_id=g.request_id,
+        request_id=request_id,
         account=str(g.identity) if "identity" in g else None,
     )
     return response
 
 
-def route() -> str:
-    """Return the pattern of the route that the request matched: never what a client made up."""
-    return request.url_rule.rule if request.url_rule is not None else "unmatched"
+def standing(names: set[str]) -> tuple[tuple[str, str], ...]:
+    """Return the headers of every answer, for one that has set those of `names` itself."""
+    if CACHING in names:
+        return HEADERS if POLICY[0] in names else (POLICY, *HEADERS)
+    if POLICY[0] in names:
+        return PAGE
+    return KEPT if "ETag" in names else FRESH
 
 
 with_traceback = structlog.processors.format_exc_info
@@ -101,6 +111,8 @@ class Sinks:
 
     def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> str:
         """Return the finished line."""
+        if self.file is None and not self.as_json:
+            return str(self.render(logger, name, event))
         line = orjson.dumps(with_traceback(logger, name, dict(event)), default=str).decode()
         if self.file is not None:
             self.file.handle(self.file_record(line))

@@ -16,7 +16,7 @@ from pymongo import ASCENDING, DESCENDING
 from service import schema
 from service.documents.record import Raw, Record
 from service.errors import BadQuery, MalformedJson, ValidationFailed
-from service.fields import LIST, meaning, once, refers_to
+from service.fields import LIST, meaning, once
 from service.paging import SCORE, Filter, Sort, bad, parse_cursor, sealed, shaped, value_at
 
 Type = type[Record]
@@ -165,7 +165,7 @@ def parse_view(document: Type, args: Mapping[str, str]) -> View:
     if names is not None and not set(names) <= set(public):
         raise bad("fields", f"one or several of {listed(tuple(public))}, with commas", "unknown_field")
     expand = tuple(dict.fromkeys(args["expand"].split(","))) if "expand" in args else ()
-    able = [name for name, field in public.items() if refers_to(field) is not None]
+    able = [name for name, _, _ in schema.references(document)]
     if not set(expand) <= set(able):
         raise bad("expand", f"one or several of {listed(able) or 'none: this type has no reference'}", "unknown_field")
     if names is not None and not set(expand) <= set(names):

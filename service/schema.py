@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from typing_extensions import TypedDict
 
 from service.errors import Cause, MalformedJson, ValidationFailed, pointer
-from service.fields import UnsupportedField, meaning, named, once, own_rules
+from service.fields import UnsupportedField, meaning, named, once, own_rules, refers_to
 from service.values import check_key, wrong
 
 Document = type[BaseDocument]
@@ -31,6 +31,13 @@ def public_fields(document: Document) -> dict[str, BaseField]:
         for name in document._fields_ordered
         if not getattr(document._fields[name], "hidden", False) and name != "_cls"
     }
+
+
+@once
+def references(document: Document) -> list[tuple[str, BaseField, Any]]:
+    """Return name, field and target of those public fields of `document` that point to other documents."""
+    found = [(name, field, refers_to(field)) for name, field in public_fields(document).items()]
+    return [reference for reference in found if reference[2] is not None]
 
 
 def annotation(field: BaseField, limited: bool = True) -> Any:
@@ -354,7 +361,9 @@ def expression(field: BaseField, value: str, names: dict[str, Any]) -> str:
         return value
     local = f"f{len(names)}"
     names[local], names[f"{local}_absent"] = shape, lambda: json_default(field)
-    absent = "None" if default is None else f"{local}_absent()"
+    always_same = not callable(field.default) or field.default in (list, dict)
+    # What JSON holds is written in Python the same way, and a display is quicker than a call.
+    absent = repr(json_default(field)) if always_same else f"{local}_absent()"
     shaped = "v" if shape is None else f"{local}(v)"
     return f"({absent} if (v := {value}) is None else {shaped})"
 

@@ -10,7 +10,7 @@ import flask_restful
 from flask import Blueprint, Flask, Response, current_app, request
 from flask_swagger_ui import get_swaggerui_blueprint
 
-from service.context import g
+from service.context import current_request, g
 from service.documents import RECORDS
 from service.errors import BadParameter, Cause
 from service.idempotency import once
@@ -22,6 +22,7 @@ from service.resources.batch import Batch
 from service.resources.records import RecordItem, RecordList
 from service.resources.sessions import EventList, SessionItem, SessionList
 from service.security import identify
+from service.web import Answer, json_answer
 
 SWAGGER_UI_POLICY = (
     "default-src 'none'; script-src 'self' 'sha256-{digest}'; style-src 'self'; img-src 'self' data:; "
@@ -38,11 +39,11 @@ class Api(flask_restful.Api):
 
     def make_response(self, data: Any, *args: Any, **kwargs: Any) -> Response:
         """Return the answer of a resource: a dict or a list as JSON, None as an empty body."""
-        response = Response() if data is None else cast(Response, current_app.json.response(data))
-        response.status_code = args[0] if args else 200
-        if data is None:
-            del response.headers["Content-Type"]
-        response.headers.extend(kwargs.get("headers") or {})
+        status, headers = args[0] if args else 200, (kwargs.get("headers") or {}).items()
+        if data is not None:
+            return json_answer(data, status, headers)
+        response = Answer(status=status, headers=[*headers])
+        del response.headers["Content-Type"]
         return response
 
 
@@ -117,12 +118,13 @@ def allow_own_files(response: Response) -> Response:
 
 def admit() -> None:
     """Let a request in: who sends it is known where that is asked for, and it brings no parameter that nobody reads."""
-    if request.url_rule is None or request.method == "OPTIONS":
+    sent = current_request()
+    if sent.url_rule is None or sent.method == "OPTIONS":
         return
-    asked = operation_of(current_app, request.url_rule.endpoint, request.method)
+    asked = operation_of(current_app, sent.url_rule.endpoint, sent.method)
     if asked is None or not asked.public:
-        g.identity = identify(request.headers.get("Authorization"))
-    if request.query_string:
+        g.identity = identify(sent.environ.get("HTTP_AUTHORIZATION"))
+    if sent.query_string:
         refuse_unknown(asked.known if asked is not None else frozenset())
 
 

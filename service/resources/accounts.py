@@ -30,6 +30,7 @@ from service.passwords import MAX_LENGTH, MIN_LENGTH, acceptable
 from service.resources.arguments import Arguments, json_body, json_object, take
 from service.resources.resource import Resource
 from service.security import current_identity, device_of, end_sessions, security
+from service.web import Answer
 
 RECENT_LOGIN_SECONDS = 300
 PUBLIC_FIELDS = ("id", "username", "display_name")
@@ -191,7 +192,7 @@ class Export(Resource):
     def get(self) -> Response:
         """Stream one JSON document, record by record."""
         account = own_account()
-        return Response(export(account, exported(account)), mimetype="application/json")
+        return Answer(export(account, exported(account)), mimetype="application/json")
 
 
 def export(account: Raw, records: Iterable[tuple[type[Record], Iterator[Raw]]]) -> Iterator[bytes]:

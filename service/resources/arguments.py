@@ -8,6 +8,7 @@ from flask import current_app, request
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from service import schema
+from service.context import current_request
 from service.errors import BadParameter, Cause, TooLarge, UnsupportedMediaType, ValidationFailed, pointer
 
 Source = Literal["query", "json", "form", "files"]
@@ -86,11 +87,11 @@ def json_body() -> Any:
     Raises `UnsupportedMediaType` when it is not sent as JSON, `MalformedJson` when it cannot be read, and
     `ValidationFailed` where a string holds NUL, which other software would take for its end.
     """
-    data = request.get_data()
-    limit = current_app.config["MAX_CONTENT_LENGTH"]
-    if request.content_length is None and len(data) >= limit:
+    sent = current_request()
+    data = sent.get_data()
+    if sent.content_length is None and len(data) >= (limit := current_app.config["MAX_CONTENT_LENGTH"]):
         # Werkzeug cuts a body of unknown length at the limit, without a word.
         raise TooLarge(f"the body has more than {limit} bytes")
-    if data and request.mimetype not in JSON_TYPES:
+    if data and sent.content_type not in JSON_TYPES and sent.mimetype not in JSON_TYPES:
         raise UnsupportedMediaType("send JSON with `Content-Type: application/json`")
     return schema.decoded(data)

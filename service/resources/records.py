@@ -84,7 +84,8 @@ class RecordItem(RecordResource):
         record = find(self.document, "read", id)
         if record is None:
             raise NotFound("there is no such record")
-        if (known := tags("If-None-Match", weak=True)) is not None and (known == ANY or record["revision"] in known):
+        known = tags("HTTP_IF_NONE_MATCH", weak=True)
+        if known is not None and (known == ANY or record["revision"] in known):
             return None, 304, {"ETag": etag(record)}
         return dump_all(self.document, [record], view)[0], 200, {"ETag": etag(record)}
 
@@ -142,9 +143,9 @@ class RecordItem(RecordResource):
         content = schema.load(self.document, {**body, "id": id})
         check_references(self.document, content)
         sharing = {"readers", "writers"} & set(body)
-        if tags("If-None-Match") is not None:
+        if tags("HTTP_IF_NONE_MATCH") is not None:
             return self.create_only(content)
-        if tags("If-Match") is None and not sharing and not fixed_fields(self.document):
+        if tags("HTTP_IF_MATCH") is None and not sharing and not fixed_fields(self.document):
             record = self.replace_or_create(id, content)
         else:
             record = self.replace_current(id, content, sharing)
@@ -152,7 +153,7 @@ class RecordItem(RecordResource):
 
     def create_only(self, content: Raw) -> Answer:
         """Store a record that must not be there yet."""
-        if tags("If-None-Match") != ANY:
+        if tags("HTTP_IF_NONE_MATCH") != ANY:
             raise RevisionMismatch("on PUT, If-None-Match takes `*` only")
         try:
             return answer(self.document, self.document.insert(str(current_identity), content), 201)
@@ -187,7 +188,7 @@ class RecordItem(RecordResource):
             try:
                 current = self.current(id, action)
             except NotFound:
-                if tags("If-Match") is not None:
+                if tags("HTTP_IF_MATCH") is not None:
                     raise RevisionMismatch("there is no such record") from None
                 return self.document.insert(str(current_identity), content)
             refuse_change_of_fixed(self.document, content, current)
@@ -271,7 +272,10 @@ def count(asked: Query, condition: Filter) -> int:
 
 def dump_all(document: type[Record], rows: Iterable[Raw], view: View) -> list[dict[str, Any]]:
     """Return records in JSON form, with the references that `view` expands as records."""
-    items = [schema.dump(document, row, view.fields) for row in rows]
+    shape = schema.shaper(document)
+    items = [shape(row) for row in rows]
+    if view.fields is not None:
+        items = [{name: item[name] for name in view.fields} for item in items]
     for name in view.expand:
         target = refers_to(document._fields[name])
         found = readable(target, {id for item in items for id in as_list(item[name])})  # noqa: A001
@@ -326,7 +330,7 @@ def etag(record: Raw) -> str:
 
 def if_match() -> Filter:
     """Return the condition that `If-Match` sets (RFC 9110, section 13.1.1): one of the revisions named."""
-    named = tags("If-Match")
+    named = tags("HTTP_IF_MATCH")
     return {} if named is None or named == ANY else {"revision": {"$in": named}}
 
 
@@ -335,11 +339,11 @@ ANY = [-1]
 
 
 def tags(header: str, weak: bool = False) -> list[int] | None:
-    """Return the revisions that a conditional header names, `ANY` for `*`, None where there is no such header.
+    """Return the revisions that a conditional `header` of WSGI's names, `ANY` for `*`, None where it is not there.
 
     A tag that is none of ours names no revision. Only a `weak` comparison takes weak tags (RFC 9110, section 8.8.3.2).
     """
-    text = request.headers.get(header)
+    text = request.environ.get(header)
     if text is None:
         return None
     if text.strip() == "*":
@@ -372,10 +376,8 @@ def action_for(document: type[Record], names: Iterable[str]) -> Action:
 def check_references(document: type[Record], content: Mapping[str, Any]) -> None:
     """Refuse references to records that are not there or that the identity may not read: one query per relation."""
     missing = []
-    for name, field in schema.public_fields(document).items():
-        target = refers_to(field)
-        ids = as_list(content.get(field.db_field)) if target is not None else []
-        if ids:
+    for name, field, target in schema.references(document):
+        if ids := as_list(content.get(field.db_field)):
             rows = target.stored().find({"_id": {"$in": ids}, **scope("read", target)}, {"_id": 1})
             there = {row["_id"] for row in rows}
             many = isinstance(content[field.db_field], list)

@@ -9,6 +9,7 @@ from service import metrics as counted
 from service.errors import DatabaseUnavailable, NotFound, all_problems
 from service.openapi import document, operation
 from service.security import security
+from service.web import Answer
 
 HEALTH = {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}
 
@@ -36,7 +37,7 @@ def ready() -> Response:
 @operation("Get the metrics", public=True, answer={200: {"type": "string"}}, media_type="text/plain")
 def metrics() -> Response:
     """Return the metrics in Prometheus' text format."""
-    return Response(counted.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")
+    return Answer(counted.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @operation("Get this document", public=True, answer={200: {"type": "object"}})
@@ -52,7 +53,7 @@ def openapi() -> Response:
 def problems() -> Response:
     """Return a page that explains every code."""
     page = render_template_string(PROBLEMS, problems=all_problems())
-    return Response(page, content_type="text/html; charset=utf-8")
+    return Answer(page, content_type="text/html; charset=utf-8")
 
 
 PROBLEMS = """<!doctype html>
