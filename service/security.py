@@ -282,7 +282,8 @@ def scope(action: Action, document: type[Record], within: Within = ANY) -> Filte
     This is the only place where access is decided. `within` narrows reading to what is `mine`, `shared` with me by id
     or role, or `public`.
     """
-    account, principals = str(current_identity), current_identity.principals
+    who = g.identity
+    account, principals = who.account, who.principals
     if action == "own":
         return {"owner": account, **NOT_BURIED}
     if action == "write":

@@ -51,7 +51,8 @@ class RecordList(RecordResource):
     @operation("List records", parameters=query.PARAMETERS, answer={200: "page"}, headers={200: ["Link"]})
     def get(self) -> Answer:
         """Return one page of the records that the query asks for."""
-        asked = query.parse(self.document, texts("query"), str(current_identity), security().cursor_key)
+        sent = texts("query")
+        asked = query.parse(self.document, sent, str(current_identity), security().cursor_key)
         condition = readable_and_asked(asked)
         rows = read_page(asked, condition)
         page, more = rows[: asked.limit], len(rows) > asked.limit
@@ -59,7 +60,7 @@ class RecordList(RecordResource):
         answer: dict[str, Any] = {"items": dump_all(self.document, page, asked.view), "next": following}
         if asked.count:
             answer["total"] = count(asked, condition)
-        return answer, 200, {"Link": next_link(following)} if following else {}
+        return answer, 200, {"Link": next_link(sent, following)} if following else {}
 
     @operation("Create a record", body="create", answer={201: "read"}, headers={201: ["Location", "ETag"]})
     def post(self) -> Answer:
@@ -297,9 +298,9 @@ def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def next_link(cursor: str) -> str:
-    """Return the `Link` to the next page of this request (RFC 8288)."""
-    parameters = {**texts("query"), "cursor": cursor}
+def next_link(sent: Mapping[str, str], cursor: str) -> str:
+    """Return the `Link` to the next page of the request that `sent` these parameters (RFC 8288)."""
+    parameters = {**sent, "cursor": cursor}
     return f'<{request.path}?{urlencode(parameters)}>; rel="next"'
 
 
