@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, ClassVar
 
 
@@ -27,6 +28,10 @@ class Cause:
         }
 
 
+MOST_CAUSES = 100
+"""Most causes that a problem document lists: a small body can hold a hundred thousand mistakes."""
+
+
 def pointer(*steps: str | int) -> str:
     """Return the RFC 6901 pointer that leads along `steps` from the root of a body."""
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
@@ -46,9 +51,9 @@ class Problem(Exception):
         causes: Iterable[Cause] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Hold the sentence for the client, the causes to list and the headers to send."""
+        """Hold the sentence for the client, the first of the causes to list, and the headers to send."""
         self.detail = detail or self.title
-        self.causes = tuple(causes)
+        self.causes = tuple(islice(causes, MOST_CAUSES))
         self.headers = dict(headers or {})
         super().__init__(self.detail)
 
@@ -187,7 +192,7 @@ class TooLarge(Problem):
     """The body is larger than the service takes."""
 
     status, code, title = 413, "too_large", "Too large"
-    meaning = "The body is larger than the service takes (1 MiB by default)."
+    meaning = "The body is larger than the service takes (1 MiB by default), or the answers of a batch than it gives."
 
 
 class UnsupportedMediaType(Problem):

@@ -10,7 +10,7 @@ from mongoengine.base import BaseField
 from pydantic import ValidationError
 
 from service import schema
-from service.errors import Cause, ValidationFailed, pointer
+from service.errors import MOST_CAUSES, Cause, ValidationFailed, pointer
 from service.fields import LIST_UPDATES, NUMBER_UPDATES, meaning, own_rules
 from service.schema import Document
 
@@ -152,10 +152,11 @@ def checked_operand(field: BaseField, operand: Any, operator: str, name: str) ->
     if not each:
         return [shaped(field.field, schema.checked(entry, operand, operator, name))]
     found: list[Cause] = []
-    stored = [
-        collected(found, lambda: schema.checked(entry, value, operator, name, "each", index))  # noqa: B023
-        for index, value in enumerate(operand["each"])
-    ]
+    stored = []
+    for index, value in enumerate(operand["each"]):
+        stored.append(collected(found, lambda: schema.checked(entry, value, operator, name, "each", index)))  # noqa: B023
+        if len(found) >= MOST_CAUSES:
+            break
     if found:
         raise ValidationFailed(found)
     return [shaped(field.field, value) for value in stored]
@@ -275,16 +276,26 @@ def merged(target: Any, patch: Any) -> Any:
 
 def without(current: list[Any] | None, operand: list[Any]) -> list[Any]:
     """Return a list without the entries of another."""
-    return [entry for entry in current or [] if entry not in operand]
+    gone = set(map(frozen, operand))
+    return [entry for entry in current or [] if frozen(entry) not in gone]
 
 
 def united(current: list[Any] | None, operand: list[Any]) -> list[Any]:
     """Return a list with those entries of another that it lacks."""
     result = list(current or [])
+    known = set(map(frozen, result))
     for entry in operand:
-        if entry not in result:
+        if (key := frozen(entry)) not in known:
+            known.add(key)
             result.append(entry)
     return result
+
+
+def frozen(value: Any) -> Any:
+    """Return a value in JSON form so that it can be in a set: to look through lists costs a minute for a long one."""
+    if isinstance(value, dict):
+        return frozenset((name, frozen(member)) for name, member in value.items())
+    return tuple(map(frozen, value)) if isinstance(value, list) else value
 
 
 APPLY: Mapping[str, Callable[[Any, Any], Any]] = {

@@ -2,7 +2,7 @@
 
 from io import BytesIO
 from typing import Any, Literal, Self, cast
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 import orjson
 from flask import Response, current_app, request
@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from service import database
 from service.context import g
-from service.errors import FailedDependency
+from service.errors import FailedDependency, Problem, TooLarge
 from service.idempotency import ATOMIC, DERIVED_KEY, METHODS, Undone
 from service.openapi import operation
 from service.resources.arguments import Arguments, json_object, take
@@ -18,6 +18,8 @@ from service.resources.resource import Resource
 from service.values import wrong
 
 MOST = 50
+MOST_BYTES = 8 * 1024 * 1024
+"""Once the answers come to more, what follows is not tried: 50 long lists would not fit into the memory of a worker."""
 ALONE = ("/v1/batch", "/v1/accounts/me/export")
 """Paths that stand for themselves: no batch in a batch, and an export is streamed."""
 HEADERS = ("If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID")
@@ -43,7 +45,7 @@ class BatchRequest(Arguments):
     @classmethod
     def is_in_api(cls, path: str) -> str:
         """Refuse a path that leads elsewhere, or to a batch in a batch."""
-        plain = path.partition("?")[0]
+        plain = unquote(path.partition("?")[0])
         if not plain.startswith("/v1/") or plain.rstrip("/") in ALONE or not path.isascii():
             raise wrong("not_allowed", f"a path under /v1 in ASCII, but not {' or '.join(ALONE)}")
         return path
@@ -105,6 +107,9 @@ class Batch(Resource):
     def post(self) -> Response:
         """Answer each request in order; with `atomic`, the first failure undoes all."""
         sent = take(BatchArguments)
+        for part, said in zip(sent.requests, json_object()["requests"], strict=True):
+            # As a request of its own would be read: pydantic keeps whole numbers of any size, which nothing else does.
+            part.body = said.get("body")
         if not sent.atomic:
             return together(one_by_one(sent.requests))
         try:
@@ -123,9 +128,12 @@ def one_by_one(requests: list[BatchRequest]) -> list[dict[str, Any]]:
     what follows may need what it did.
     """
     answers: list[dict[str, Any]] = []
+    size = 0
     for index, part in enumerate(requests):
         waits = bool(answers) and "Retry-After" in answers[-1]["headers"] and "Idempotency-Key" in request.headers
-        answers.append(answers[-1] if waits else answer(part, index))
+        response, length = (answers[-1], 0) if waits else answer(part, index, size)
+        size += length
+        answers.append(response)
     return answers
 
 
@@ -141,8 +149,10 @@ def together(answers: list[dict[str, Any]]) -> Response:
 def all_or_none(requests: list[BatchRequest]) -> Response:
     """Return the answers to requests of one transaction; raises `Undone` with the answers when one fails."""
     done: list[dict[str, Any]] = []
+    size = 0
     for index, part in enumerate(requests):
-        response = answer(part, index)
+        response, length = answer(part, index, size)
+        size += length
         if response["status"] >= 400:
             missed = undone(index)
             raise Undone(together([*[missed] * index, response, *[missed] * (len(requests) - index - 1)]))
@@ -152,13 +162,22 @@ def all_or_none(requests: list[BatchRequest]) -> Response:
 
 def undone(index: int) -> dict[str, Any]:
     """Return the answer to a request that was undone, or not tried, because the one at `index` failed."""
-    problem = FailedDependency(f"request {index} of the batch failed, so nothing was done")
+    return not_tried(FailedDependency(f"request {index} of the batch failed, so nothing was done"))
+
+
+def not_tried(problem: Problem) -> dict[str, Any]:
+    """Return a problem as the answer to a request of the batch."""
     headers = {"Content-Type": "application/problem+json"}
     return {"status": problem.status, "headers": headers, "body": problem.as_dict(g.request_id)}
 
 
-def answer(part: BatchRequest, index: int) -> dict[str, Any]:
-    """Return the answer to one request: the app's own dispatch, as for a request that comes alone."""
+def answer(part: BatchRequest, index: int, size: int) -> tuple[dict[str, Any], int]:
+    """Return the answer to one request and its bytes: the app's own dispatch, as for a request that comes alone.
+
+    `size` is that of the answers before it.
+    """
+    if size > MOST_BYTES:
+        return not_tried(TooLarge("the answers before this one are too large for one batch; send it in another")), 0
     request_id, started = g.request_id, g.started
     try:
         with current_app.request_context(environment(part, index, request_id)):
@@ -167,7 +186,7 @@ def answer(part: BatchRequest, index: int) -> dict[str, Any]:
     finally:
         g.request_id, g.started = request_id, started
     headers = {name: response.headers[name] for name in SENT_HEADERS if name in response.headers}
-    return {"status": response.status_code, "headers": headers, "body": decoded(response, body)}
+    return {"status": response.status_code, "headers": headers, "body": decoded(response, body)}, len(body)
 
 
 def decoded(response: Response, body: bytes) -> Any:
