@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Annotated, Any, Literal, NotRequired, Required, cast
 
 import orjson
@@ -12,7 +13,7 @@ from pydantic import AfterValidator, ConfigDict, PlainValidator, TypeAdapter, Va
 from pydantic_core import ErrorDetails
 from typing_extensions import TypedDict
 
-from service.errors import Cause, MalformedJson, ValidationFailed, pointer
+from service.errors import MOST_CAUSES, Cause, MalformedJson, ValidationFailed, pointer
 from service.fields import UnsupportedField, meaning, named, once, own_rules, refers_to
 from service.values import check_key, wrong
 
@@ -213,7 +214,7 @@ def decoded(text: bytes) -> Any:
         raise MalformedJson(f"not JSON in UTF-8: {error}") from None
     # Most texts can have neither, which two searches tell; only the others are walked.
     suspicious = b"\\u0000" in text or text.count(b"[") + text.count(b"{") > MAX_LEVELS
-    if suspicious and (found := list(nul_places(value))):
+    if suspicious and (found := list(islice(nul_places(value), MOST_CAUSES))):
         raise ValidationFailed(found)
     return value
 
@@ -234,10 +235,16 @@ def nul_places(value: Any) -> Iterator[Cause]:
             rest.append((member, (*place, name)))
 
 
+MAX_MEMBERS = 1000
+"""Most members of a body: more than any document has; each unknown one costs as much as a whole good note."""
+
+
 def as_object(body: Any) -> dict[str, Any]:
-    """Return a decoded body that is an object; raises `MalformedJson` for any other."""
+    """Return a decoded body that is an object; raises `MalformedJson` for any other, and for one of many members."""
     if not isinstance(body, dict):
         raise MalformedJson("the body has to be a JSON object")
+    if len(body) > MAX_MEMBERS:
+        raise MalformedJson(f"the body has more than {MAX_MEMBERS} members")
     return body
 
 
