@@ -23,6 +23,7 @@ Type = type[Record]
 
 LEVELS = 8
 TERMS = 100
+LONGEST_PREFIX = 1000  # MongoDB takes no pattern over 32 KB
 LIMIT = 100
 DEFAULT_LIMIT = 20
 EARTH_METRES = 6_378_100
@@ -285,8 +286,8 @@ class Compiler:
             yield operator, self.size(name, operand)
         elif operator == "$prefix":
             text = self.value(name, field, operand)
-            if not isinstance(text, str):
-                raise BadQuery(f"`{name}`: $prefix takes a string")
+            if not isinstance(text, str) or len(text) > LONGEST_PREFIX:
+                raise BadQuery(f"`{name}`: $prefix takes a string of at most {LONGEST_PREFIX} characters")
             yield "$regex", "^" + re.escape(text)
         else:
             yield operator, self.value(name, field, operand, operator in ("$eq", "$ne"))
