@@ -51,7 +51,7 @@ class Throttle:
         self.once = limits.RateLimitItemPerHour(1)
 
     def check_login(self, username: str, address: str) -> None:
-        """Raise `TooManyRequests` when there were too many failed logins to try another."""
+        """Raise `TooManyRequests` when there were too many failed logins to try another, or to answer the last one."""
         if not self.enabled:
             return
         network = network_of(address)
@@ -61,13 +61,18 @@ class Throttle:
             self.test(self.once, "login-once", username, network)
 
     def failed_login(self, username: str, address: str) -> None:
-        """Count a failed login."""
-        if self.enabled:
-            network = network_of(address)
-            self.count(self.by_address, "login", network)
-            self.count(self.by_pair, "login", username, network)
-            self.count(self.by_account, "login-account", username)
-            self.count(self.once, "login-once", username, network)
+        """Count a failed login; raises `TooManyRequests` when others took the last tries while it was looked at."""
+        if not self.enabled:
+            return
+        network = network_of(address)
+        self.hit(self.by_pair, "login", username, network)
+        self.hit(self.by_address, "login", network)
+        room, first = (
+            self.count(self.by_account, "login-account", username),
+            self.count(self.once, "login-once", username, network),
+        )
+        if not room and not first:
+            raise self.problem(self.once, "login-once", username, network)
 
     def sign_up(self, address: str) -> None:
         """Count a sign-up; raises `TooManyRequests`."""

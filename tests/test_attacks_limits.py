@@ -2,14 +2,21 @@
 
 import json
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event
 from typing import Any
 
 import pytest
+from flask import Flask
+from mongoengine.connection import get_db
 from werkzeug.test import TestResponse
 
+from service import database
 from service.errors import MOST_CAUSES
 from service.resources import batch
-from tests.client import PASSWORD, Person, pointers
+from tests.client import PASSWORD, Person, Phone, pointers
 
 JSON = {"content_type": "application/json"}
 
@@ -113,3 +120,58 @@ def test_a_body_of_a_hundred_thousand_mistakes_costs_little(ada: Person, method:
 def test_a_query_string_of_thousands_of_mistakes_is_answered_shortly(ada: Person) -> None:
     answer = ada.get("/v1/notes?" + "&".join(f"{name}=1" for name in members(5000)))
     assert (answer.status_code, len(answer.json["errors"])) == (400, MOST_CAUSES)
+
+
+# Through many at once
+
+
+@pytest.fixture
+def guarded(make_app: Callable[..., Flask]) -> Iterator[Flask]:
+    """An app where three failures are the most, on the same database."""
+    app = make_app(RATELIMIT_ENABLED=True, RATELIMIT_FAILED_LOGINS="3 per hour", PASSWORD_HASHING_LIMIT=32)
+    yield app
+    if not database.is_memory(app.config["MONGODB_URI"]):
+        for name in ("throttle_windows", "throttle_counters"):
+            get_db()[name].delete_many({})
+
+
+@contextmanager
+def hashing_held_up(app: Flask) -> Iterator[None]:
+    """Let every password wait inside of the block, so that all of them have passed the first look at the limits."""
+    go_on = Event()
+    app.extensions["madang.security"].hashing.threads.submit(go_on.wait)
+    try:
+        yield
+    finally:
+        go_on.set()
+
+
+def log_in(app: Flask, password: str) -> TestResponse:
+    return Phone(app.test_client()).post("/auth", {"username": "ada", "password": password})
+
+
+def waiting(app: Flask) -> int:
+    return 32 - int(app.extensions["madang.security"].hashing.places._value)
+
+
+def test_guesses_that_are_sent_at_once_are_not_answered_beyond_the_limit(guarded: Flask, ada: Person) -> None:
+    with ThreadPoolExecutor(12) as threads, hashing_held_up(guarded):
+        sent = [threads.submit(log_in, guarded, f"guess {number}") for number in range(12)]
+        assert until(lambda: waiting(guarded) == 12)
+    assert sorted(answer.result().status_code for answer in sent) == [401] * 3 + [429] * 9
+
+
+def test_the_right_guess_among_too_many_is_not_answered(guarded: Flask, ada: Person) -> None:
+    with ThreadPoolExecutor(1) as threads, hashing_held_up(guarded):
+        right = threads.submit(log_in, guarded, PASSWORD)
+        assert until(lambda: waiting(guarded) == 1)
+        for _ in range(3):
+            guarded.extensions["madang.security"].throttle.failed_login("ada", "127.0.0.1")
+    assert right.result().json["code"] == "too_many_requests"
+
+
+def until(holds: Callable[[], bool], seconds: float = 10) -> bool:
+    end = time.monotonic() + seconds
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.01)
+    return holds()
