@@ -108,7 +108,7 @@ class LocalServer:
         mongod, data = find_mongod(), _directory(data)
         server = cls(data, database, _lock(data))
         try:
-            server._start([str(mongod), *_options(data, cache_gb, oplog_mb)], time.monotonic() + timeout)
+            server._start([str(mongod), *options(data, cache_gb, oplog_mb)], time.monotonic() + timeout)
         except BaseException as error:
             server.stop()
             if isinstance(error, OSError):
@@ -133,7 +133,7 @@ class LocalServer:
         if self._lock is None or os.getpid() != self._owner:
             return
         if self._process is not None:
-            _end(self._process, timeout)
+            end(self._process, timeout)
             with suppress(OSError):  # a full disk must not keep us from letting go
                 _write_state(self.data, replace(self._state(), pid=None))
             self._process = None
@@ -173,7 +173,7 @@ class LocalServer:
 
     def _run(self, command: list[str], deadline: float) -> int | None:
         """Return None when the mongod is ready, its exit code when it ended."""
-        self._process = _spawn(command, _fresh_log(self.data))
+        self._process = spawn(command, _fresh_log(self.data))
         _write_state(self.data, self._state())
         try:
             await_primary(self.uri, None, deadline, self._process)
@@ -351,7 +351,8 @@ def _wait_for(probe: Callable[[], T], deadline: float) -> T:
     return found
 
 
-def _options(data: Path, cache_gb: float, oplog_mb: int) -> list[str]:
+def options(data: Path, cache_gb: float, oplog_mb: int) -> list[str]:
+    """Return the arguments, but for the port, of a mongod on `data`: a member of the set `REPLICA_SET` on loopback."""
     return [
         *("--dbpath", str(data), "--replSet", REPLICA_SET, "--bind_ip", LOOPBACK, "--nounixsocket", "--quiet"),
         *("--wiredTigerCacheSizeGB", str(cache_gb), "--oplogSize", str(oplog_mb)),
@@ -361,7 +362,8 @@ def _options(data: Path, cache_gb: float, oplog_mb: int) -> list[str]:
     ]
 
 
-def _spawn(command: list[str], log: Path) -> "subprocess.Popen[bytes]":
+def spawn(command: list[str], log: Path) -> "subprocess.Popen[bytes]":
+    """Start a mongod that on Linux ends with the thread that calls this, and writes to the file `log`."""
     # In a session of its own: Ctrl-C reaches only the service, which drains its requests before it stops MongoDB.
     launcher = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(os.getpid())]
     with log.open("wb") as output:
@@ -374,7 +376,8 @@ def _spawn(command: list[str], log: Path) -> "subprocess.Popen[bytes]":
         )
 
 
-def _end(process: "subprocess.Popen[bytes]", timeout: float) -> None:
+def end(process: "subprocess.Popen[bytes]", timeout: float) -> None:
+    """End a mongod; after `timeout` seconds by force."""
     if process.poll() is None:
         process.terminate()
     try:
