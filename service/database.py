@@ -1,6 +1,7 @@
 """The connection to MongoDB: how it is opened, how long it may take, and what its errors mean to a client."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from contextvars import Context, ContextVar
 from typing import Any, TypeVar, cast
 
@@ -41,13 +42,14 @@ def connection_settings(config: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of `mongoengine.connect`. Every operation has a deadline (`timeoutMS`).
 
     The write concern is the server's default, a majority since MongoDB 5: named here, PyMongo 4.20 would send it inside
-    of transactions too, where the server refuses it.
+    of transactions too, where the server refuses it. Reads ask the primary, where every acknowledged write is.
+    Raises `ValueError` for a URI that asks for less.
     """
     uri = config["MONGODB_URI"]
     if is_memory(uri):
         return {"host": "mongodb://localhost", "db": "madang", "mongo_client_class": mongomock.MongoClient}
     return {
-        "host": uri,
+        "host": without_write_concern(uri),
         "db": name_of(uri),
         "connect": False,
         "timeoutMS": int(config["MONGODB_TIMEOUT"] * 1000),
@@ -56,6 +58,7 @@ def connection_settings(config: dict[str, Any]) -> dict[str, Any]:
         "maxPoolSize": config["MONGODB_POOL_SIZE"],
         "retryWrites": True,
         "retryReads": True,
+        "readPreference": "primary",
         "appname": "madang",
         "event_listeners": LISTENERS,
     }
@@ -69,6 +72,47 @@ def is_memory(uri: str | None) -> bool:
 def name_of(uri: str) -> str:
     """Return the name of the database in the path of a URI."""
     return str(parse_uri(uri)["database"] or "madang")
+
+
+RULES: Mapping[str, frozenset[str]] = {
+    "w": frozenset({"majority"}),
+    "journal": frozenset({"true"}),
+    "retrywrites": frozenset({"true"}),
+}
+"""What a URI may say of options on which it stands that no acknowledged write is lost."""
+
+
+def without_write_concern(uri: str) -> str:
+    """Return a URI without the options that are the rule here anyhow; raises `ValueError` where they break it."""
+    server, mark, options = uri.partition("?")
+    kept = []
+    for option in filter(None, re.split("[&;]", options)):
+        name, _, value = option.partition("=")
+        if value.lower() not in RULES.get(name.lower(), {value.lower()}):
+            raise ValueError(f"MONGODB_URI has {option}, with which a write can get lost; leave it out")
+        if name.lower() not in ("w", "journal", "wtimeoutms"):
+            kept.append(option)
+    return server + (mark + "&".join(kept) if kept else "")
+
+
+UNAUTHORIZED = 13
+
+
+def default_write_concern() -> str | int | None:
+    """Return how many members have a write before it is acknowledged; None where this user may not ask.
+
+    It is less than a `majority` where arbiters vote, before MongoDB 5, and where somebody has set it so.
+    """
+    client = get_connection()
+    if isinstance(client, mongomock.MongoClient):
+        return "majority"
+    try:
+        found = client.admin.command("getDefaultRWConcern")
+    except OperationFailure as error:
+        if error.code == UNAUTHORIZED:
+            return None
+        raise
+    return cast("str | int", found.get("defaultWriteConcern", {}).get("w", 1))
 
 
 def is_writable() -> bool:

@@ -75,3 +75,16 @@ def test_what_is_done_outside_stays(app: Flask) -> None:
     with pytest.raises(ValueError, match="stop"):
         database.transaction(work, 5)
     assert Event._get_collection().count_documents({}) == 1
+
+
+def test_a_uri_as_hosted_databases_give_it_is_taken(test_settings: dict[str, Any]) -> None:
+    """Its `w=majority` is the rule anyhow, and PyMongo would send it in transactions, where the server refuses it."""
+    uri = "mongodb://a,b:2/madang?retryWrites=true&W=majority&journal=true&wtimeoutMS=0&replicaSet=x"
+    found = database.connection_settings({**test_settings, "MONGODB_URI": uri})
+    assert found["host"] == "mongodb://a,b:2/madang?retryWrites=true&replicaSet=x"
+
+
+@pytest.mark.parametrize("option", ["w=1", "W=0", "w=2", "journal=false", "retryWrites=false"])
+def test_a_uri_cannot_weaken_what_is_promised(test_settings: dict[str, Any], option: str) -> None:
+    with pytest.raises(ValueError, match="MONGODB_URI"):
+        database.connection_settings({**test_settings, "MONGODB_URI": f"mongodb://a/madang?replicaSet=x&{option}"})
