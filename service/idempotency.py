@@ -12,7 +12,9 @@ from functools import wraps
 from typing import Any
 
 from flask import Response, current_app, request
+from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
+from pymongo.read_concern import ReadConcern
 
 from service import database
 from service.context import g
@@ -97,7 +99,11 @@ class Attempt:
             return self.replay() or self.after_expiry()
 
     def after_expiry(self) -> Response:
-        """Answer when the key was used so long ago that its answer is no longer kept."""
+        """Answer when the key was used so long ago that its answer is no longer kept.
+
+        Or so shortly ago that only one member of the replica set knows it yet: deleting, even nothing, waits for a
+        majority, and then the answer is found, or there is no majority in time.
+        """
         KeptAnswer._get_collection().delete_one({"_id": self.id, "expires_at": {"$lte": now()}})
         return self.answer()
 
@@ -137,7 +143,7 @@ class Attempt:
 
     def replay(self) -> Response | None:
         """Return the kept answer, None if there is none. Raises `IdempotencyMismatch` when it is another request's."""
-        kept = KeptAnswer._get_collection().find_one({"_id": self.id, "expires_at": {"$gt": now()}})
+        kept = known_to_majority().find_one({"_id": self.id, "expires_at": {"$gt": now()}})
         if kept is None:
             return None
         if kept["request"] != self.request:
@@ -145,6 +151,17 @@ class Attempt:
         response = Answer(kept["body"], kept["status"], kept["headers"])
         response.headers["Idempotent-Replayed"] = "true"
         return response
+
+
+def known_to_majority() -> Collection[Raw]:
+    """Return the kept answers that outlive the primary.
+
+    One that only the primary has was acknowledged to nobody, and is lost with it; sent again, it would be a promise.
+    """
+    kept: Collection[Raw] = KeptAnswer._get_collection()
+    if database.is_memory(current_app.config["MONGODB_URI"]):
+        return kept
+    return kept.with_options(read_concern=ReadConcern("majority"))
 
 
 def digest(*parts: str | bytes) -> bytes:
