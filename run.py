@@ -12,18 +12,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flask import Flask
 from granian.constants import Interfaces
 from granian.log import LogLevels
-from granian.server import Server
 from pymongo.errors import PyMongoError
 
 import settings
 from service import app as application
 from service import database, deletion, indexes, mongod, replica_set
+from service.serving import Draining, DrainingServer, Farewell
 
 DESCRIPTION = "Start Madang. Settings come from SERVICE_* environment variables: see docs/settings.md."
 DRAIN_SECONDS = 10
@@ -71,6 +72,17 @@ def create_app() -> Flask:
     if not loaded["JWT_SECRET_KEY"]:
         loaded["JWT_SECRET_KEY"] = local_secret(loaded)
     return application.create_app(loaded)
+
+
+def load_worker(draining: Draining) -> Flask:
+    """Return the application for a worker that has just been started."""
+    # Until Granian listens to signals, this process has its parent's way with them, and would not end.
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sign, signal.SIG_DFL)
+    app = create_serving_app()
+    app.extensions["madang.draining"] = draining
+    app.wsgi_app = Farewell(app.wsgi_app, draining)  # type: ignore[method-assign]
+    return app
 
 
 def create_serving_app() -> Flask:
@@ -143,19 +155,33 @@ def shared_metrics(workers: int, loaded: Mapping[str, Any]) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def prepare_indexes() -> None:
+def prepare_database() -> None:
     """Make the missing indexes, or refuse to start without them where a person makes them.
 
-    Raises `SettingsError` with the names of those that are missing.
+    Raises `SettingsError` with the names of those that are missing, or where MongoDB would acknowledge a write that can
+    get lost.
     """
     app = create_app()
     with app.app_context():
+        refuse_weak_writes()
         if app.config["CREATE_INDEXES"]:
             indexes.make()
         elif missing := [str(change) for change in indexes.changes() if change.kind != "superfluous"]:
             raise settings.SettingsError("run `flask indexes make`; these are missing:\n" + "\n".join(missing))
     # The workers are forked from this process, and a connection belongs to one process.
     database.disconnect()
+
+
+def refuse_weak_writes() -> None:
+    """Raise `SettingsError` where MongoDB acknowledges a write that can get lost: before a majority has it."""
+    default = database.default_write_concern()
+    if default is None:
+        print("This user of MongoDB may not see its default write concern. It has to be a majority.", file=sys.stderr)
+    elif default != "majority":
+        raise settings.SettingsError(
+            f"MongoDB acknowledges a write when {default} of its members has it, so it can get lost. Run there:\n"
+            'db.adminCommand({setDefaultRWConcern: 1, defaultWriteConcern: {w: "majority"}})'
+        )
 
 
 def refuse_taken_port(host: str, port: int) -> None:
@@ -179,11 +205,11 @@ def announce(options: argparse.Namespace, environment: str, data: str, workers: 
     )
 
 
-def serve(options: argparse.Namespace, workers: int) -> None:
-    """Serve until a signal comes."""
-    Server(
-        "run:create_serving_app",
-        factory=True,
+def serve(options: argparse.Namespace, workers: int, drain_delay: float) -> None:
+    """Serve until a signal comes, and `drain_delay` seconds longer."""
+    draining = Draining()
+    DrainingServer(
+        "run",
         interface=Interfaces.WSGI,
         address=options.host,
         port=options.port,
@@ -195,20 +221,24 @@ def serve(options: argparse.Namespace, workers: int) -> None:
         reload=options.reload,
         reload_ignore_dirs=["var", ".venv", "tests", "docs"] if options.reload else None,
         websockets=False,
-    ).serve()
+        draining=draining,
+        drain_delay=drain_delay,
+    ).serve(target_loader=partial(load_worker, draining), wrap_loader=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Start the service; return the exit code."""
     options = arguments(argv)
+    # What was begun is ended in order when a signal comes before Granian listens to it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         loaded = settings.load(os.environ)
         refuse_taken_port(options.host, options.port)
         workers = 1 if options.memory else options.workers or len(os.sched_getaffinity(0))
         with shared_metrics(workers, loaded), mongodb(options.memory, loaded, os.environ) as data:
-            prepare_indexes()
+            prepare_database()
             announce(options, loaded["ENVIRONMENT"], data, workers)
-            serve(options, workers)
+            serve(options, workers, loaded["DRAIN_DELAY"])
     except (settings.SettingsError, replica_set.MongodError, TypeError, ValueError) as error:
         print(f"Madang does not start: {error}", file=sys.stderr)
         return 2

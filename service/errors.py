@@ -268,6 +268,17 @@ class DatabaseUnavailable(Problem):
         super().__init__(detail, headers={"Retry-After": "1"})
 
 
+class ShuttingDown(Problem):
+    """The server is about to end."""
+
+    status, code, title = 503, "shutting_down", "Shutting down"
+    meaning = "This server is about to end. A load balancer that asks `/health/ready` turns to another."
+
+    def __init__(self) -> None:
+        """Ask for a retry in a second, by then at another server."""
+        super().__init__(headers={"Retry-After": "1"})
+
+
 def all_problems(root: type[Problem] = Problem) -> list[type[Problem]]:
     """Return every class of problem, those of lower status first."""
     found = {root.code: root}

@@ -30,6 +30,8 @@ class Base:
     """Most connections to MongoDB that one worker process opens."""
     CREATE_INDEXES: bool = True
     """Make missing indexes at start; off where a person runs `flask indexes make` at a quiet hour."""
+    DRAIN_DELAY: float = 0.0
+    """Seconds between the signal to end, from when `/health/ready` is 503, and the end of listening."""
     VAR: str = "var"
     """Folder of what the service writes itself: local data, local secret, metrics of several workers."""
 

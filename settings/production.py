@@ -9,3 +9,4 @@ class Production(Base):
     ENVIRONMENT = "production"
     REQUIRED = ["MONGODB_URI", "JWT_SECRET_KEY"]
     MINIMAL_KEY_BYTES = 32
+    DRAIN_DELAY = 5.0

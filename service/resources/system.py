@@ -6,7 +6,7 @@ from flask import Response, current_app, jsonify, render_template_string
 
 from service import database
 from service import metrics as counted
-from service.errors import DatabaseUnavailable, NotFound, all_problems
+from service.errors import DatabaseUnavailable, NotFound, ShuttingDown, all_problems
 from service.openapi import document, operation
 from service.security import security
 from service.web import Answer
@@ -26,9 +26,16 @@ def live() -> Response:
     return jsonify(status="ok")
 
 
-@operation("Tell whether MongoDB takes writes", public=True, answer={200: HEALTH}, problems=["database_unavailable"])
+@operation(
+    "Tell whether requests should come here",
+    public=True,
+    answer={200: HEALTH},
+    problems=["database_unavailable", "shutting_down"],
+)
 def ready() -> Response:
-    """Answer while MongoDB has a writable primary."""
+    """Answer while MongoDB has a writable primary and the server is not about to end."""
+    if current_app.extensions.get("madang.draining"):
+        raise ShuttingDown
     if not database.is_writable():
         raise DatabaseUnavailable("MongoDB has no writable primary")
     return jsonify(status="ok")

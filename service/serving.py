@@ -1,0 +1,91 @@
+"""Granian as this service runs it: it says that it will end before it does, and replaces workers that die."""
+
+import multiprocessing
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from granian.server.mp import MPServer
+
+DEATHS = 10
+"""Deaths of workers within `DEATHS_WINDOW` after which the server gives up: something is wrong with their start."""
+DEATHS_WINDOW = 60.0
+"""In seconds."""
+
+WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class Draining:
+    """Whether the server is about to end. The parent process says so, and its workers see it at once."""
+
+    def __init__(self) -> None:
+        # Shared memory without a lock: a worker that is killed while it looks would hold a lock for ever.
+        self.shared = multiprocessing.RawValue("b", 0)
+
+    def __bool__(self) -> bool:
+        """Tell whether the end has begun."""
+        return bool(self.shared.value)
+
+    def begin(self) -> None:
+        """Let every worker know that the end has begun."""
+        self.shared.value = 1
+
+
+class Farewell:
+    """A WSGI app that is `app`, and while the server drains asks each client to take another connection."""
+
+    def __init__(self, app: WSGI, draining: Draining) -> None:
+        self.app, self.draining = app, draining
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer a request."""
+        if not self.draining:
+            return self.app(environ, start_response)
+
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            return start_response(status, [*headers, ("Connection", "close")], *error)
+
+        return self.app(environ, start)
+
+
+class DrainingServer(MPServer):
+    """Granian's server with a drain before its end, and with patience for workers that are killed.
+
+    Left to itself, Granian ends when a worker dies within 5.5 s of the last one's death, and may miss the second of two
+    workers that die at the same moment.
+    """
+
+    def __init__(self, *args: Any, draining: Draining, drain_delay: float, **options: Any) -> None:
+        """Take Granian's own arguments, and the seconds from a signal to the end of listening."""
+        super().__init__(*args, **options)
+        self.draining = draining
+        self.drain_delay = drain_delay
+        self.deaths: deque[float] = deque(maxlen=DEATHS)
+
+    def shutdown(self, exit_code: int = 0) -> None:
+        """Say that the end has begun, wait until a load balancer has seen it, then let the workers end."""
+        self.draining.begin()
+        if self.interrupt_signal:
+            self.wait_for_balancer()
+        super().shutdown(exit_code)  # type: ignore[no-untyped-call]
+
+    def wait_for_balancer(self) -> None:
+        """Serve on for the drain delay, or until a second signal."""
+        end = time.monotonic() + self.drain_delay
+        self.interrupt_signal = False
+        while not self.interrupt_signal and (left := end - time.monotonic()) > 0:
+            self.main_loop_interrupt.clear()
+            self.main_loop_interrupt.wait(left)
+
+    def _respawn_workers(self, workers: list[int], spawn_target: Any, target_loader: Any, delay: float = 0) -> None:
+        """Replace workers that died; those too whose death was not heard, for another's was just looked at."""
+        super()._respawn_workers(workers, spawn_target, target_loader, delay)
+        moment = time.monotonic()
+        self.deaths.extend([moment] * len(workers))
+        if len(self.deaths) < DEATHS or moment - self.deaths[0] > DEATHS_WINDOW:
+            self.respawned_wrks.clear()
+        dead = [wrk.idx for wrk in self.wrks if not wrk.is_alive()]  # type: ignore[no-untyped-call]
+        if unheard := [idx for idx in dead if idx not in self.interrupt_children]:
+            self.interrupt_children.extend(unheard)
+            self.main_loop_interrupt.set()

@@ -1,0 +1,181 @@
+"""How a server ends: readiness first, requests in flight to their end, and all of it in bounded time."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from pymongo import MongoClient
+
+from tests.conftest import ROOT
+from tests.test_run import ADA, Running, environment, free_port, refused, running, token_of, until
+
+pytestmark = pytest.mark.real
+
+LIVE = "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+BOUND = 12
+"""Seconds within which a server has ended when it is told to: `DRAIN_SECONDS`, and some for MongoDB's end."""
+
+
+@contextmanager
+def connection(service: Running, request: str = LIVE) -> Iterator[socket.socket]:
+    with closing(socket.create_connection(("127.0.0.1", service.port), timeout=20)) as opened:
+        opened.sendall(request.encode())
+        yield opened
+
+
+def seconds_to_end(service: Running) -> float:
+    begun = time.monotonic()
+    service.process.terminate()
+    assert service.process.wait(30) == 0
+    return time.monotonic() - begun
+
+
+def ready(service: Running) -> tuple[int, str]:
+    answer = service.send("GET", "/health/ready")
+    return answer.status_code, answer.json().get("code", "")
+
+
+def test_readiness_goes_first(tmp_path: Path) -> None:
+    with running(tmp_path, "--workers", "2", DRAIN_DELAY="2") as service, connection(service) as kept:
+        service.send("POST", "/v1/accounts", ADA)
+        token = token_of(service)
+        assert b"connection: close" not in kept.recv(4096)
+        service.process.terminate()
+        assert until(lambda: ready(service) == (503, "shutting_down"), 1)
+        # Whoever has not seen it yet is served, on connections old and new, and told to go.
+        assert service.send("POST", "/v1/notes", {"title": "x"}, token).status_code == 201
+        kept.sendall(LIVE.encode())
+        answer = kept.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in answer
+        assert service.process.wait(BOUND) == 0
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", service.port))
+
+
+def test_a_second_signal_cuts_the_wait_short(tmp_path: Path) -> None:
+    with running(tmp_path, "--memory", DRAIN_DELAY="60") as service:
+        service.process.terminate()
+        assert until(lambda: ready(service) == (503, "shutting_down"), 1)
+        assert seconds_to_end(service) < BOUND
+
+
+def test_a_request_in_flight_is_answered_and_new_ones_are_refused(tmp_path: Path) -> None:
+    limits = {"MONGODB_TIMEOUT": "3", "MONGODB_CONNECT_TIMEOUT": "3"}
+    with running(tmp_path, "--workers", "1", **limits) as service:
+        service.send("POST", "/v1/accounts", ADA)
+        token = token_of(service)
+        # A frozen database makes it slow: it takes the three seconds of MONGODB_TIMEOUT.
+        os.kill(service.mongod, signal.SIGSTOP)
+        try:
+            request = f"GET /v1/notes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
+            with connection(service, request) as slow:
+                time.sleep(0.3)
+                service.process.terminate()
+                assert until(lambda: not service.lives(), 2)
+                assert slow.recv(4096).startswith(b"HTTP/1.1 503")
+        finally:
+            os.kill(service.mongod, signal.SIGCONT)
+        assert service.process.wait(BOUND) == 0
+
+
+@contextmanager
+def never_read(service: Running) -> Iterator[None]:
+    """Thousands of answers that nobody takes: they fill the buffers of the connection."""
+    with closing(socket.create_connection(("127.0.0.1", service.port))) as opened:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        opened.setblocking(False)
+        request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            try:
+                opened.send(request)
+            except BlockingIOError:
+                time.sleep(0.05)
+        yield
+
+
+def test_an_idle_connection_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    with running(tmp_path, "--memory") as service, connection(service) as kept:
+        kept.recv(4096)
+        assert seconds_to_end(service) < 5
+
+
+def test_no_client_keeps_it_from_ending(tmp_path: Path) -> None:
+    """One sends half a request, one half a body, one does not read its answers."""
+    half = "POST /auth HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    with (
+        running(tmp_path, "--memory") as service,
+        connection(service, LIVE[:10]),
+        connection(service, half),
+        never_read(service),
+    ):
+        assert seconds_to_end(service) < BOUND
+
+
+def test_a_signal_during_the_start_is_heard(tmp_path: Path) -> None:
+    """At any moment: before the database is there, while it starts, while the worker loads, and later."""
+    for number, pause in enumerate((0.4, 1.0, 1.4)):
+        var = tmp_path / str(number)
+        words = [sys.executable, "run.py", "--port", str(free_port()), "--workers", "1"]
+        with subprocess.Popen(words, cwd=ROOT, env=environment(var), stdout=subprocess.DEVNULL) as process:
+            time.sleep(pause)
+            process.terminate()
+            begun = time.monotonic()
+            assert process.wait(30) in (0, 143, -signal.SIGTERM)
+            assert time.monotonic() - begun < 5, f"after {pause} s"
+        assert not list(var.glob("metrics-*"))
+
+
+# Workers that die
+
+
+def test_workers_that_die_again_and_again_are_replaced(tmp_path: Path) -> None:
+    """Granian by itself would end when one dies within 5.5 seconds of its start."""
+    with running(tmp_path, "--workers", "1") as service:
+        for _ in range(4):
+            (worker,) = service.workers()
+            os.kill(worker, signal.SIGKILL)
+            assert until(lambda worker=worker: service.workers() not in ([], [worker]))
+            assert until(service.lives)
+
+
+def test_workers_that_die_together_are_all_replaced(tmp_path: Path) -> None:
+    with running(tmp_path, "--workers", "3") as service:
+        for _ in range(3):
+            before = service.workers()
+            for worker in before:
+                os.kill(worker, signal.SIGKILL)
+            assert until(lambda before=before: len(set(service.workers()) - set(before)) == 3)
+            assert until(service.lives)
+
+
+def test_a_worker_that_cannot_live_ends_the_server(tmp_path: Path) -> None:
+    with running(tmp_path, "--workers", "1") as service:
+        end = time.monotonic() + 60
+        while service.process.poll() is None and time.monotonic() < end:
+            for worker in service.workers():
+                os.kill(worker, signal.SIGKILL)
+            time.sleep(0.02)
+        assert service.process.returncode == 1
+
+
+# What MongoDB promises
+
+
+def test_it_does_not_start_where_mongodb_acknowledges_too_early(tmp_path: Path, mongodb_uri: str) -> None:
+    with MongoClient(mongodb_uri) as client:
+        client.admin.command("setDefaultRWConcern", defaultWriteConcern={"w": 1})
+        try:
+            code, message = refused(tmp_path, MONGODB_URI=mongodb_uri)
+        finally:
+            client.admin.command("setDefaultRWConcern", defaultWriteConcern={"w": "majority"})
+    assert code == 2
+    assert "setDefaultRWConcern" in message
