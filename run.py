@@ -19,7 +19,7 @@ from typing import Any
 from flask import Flask
 from granian.constants import Interfaces
 from granian.log import LogLevels
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConfigurationError, PyMongoError
 
 import settings
 from service import app as application
@@ -88,7 +88,7 @@ def load_worker(draining: Draining) -> Flask:
 def create_serving_app() -> Flask:
     """Return the application that a worker serves, and do beside it what does not wait for a request."""
     app = create_app()
-    deletion.keep_sweeping()
+    deletion.keep_sweeping(app.config["MONGODB_TIMEOUT"])
     # What is here now stays for good: without this, looking through it again and again is a fifth of a request.
     gc.collect()
     gc.freeze()
@@ -244,6 +244,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except OSError as error:
         print(f"Madang does not start: {options.host}:{options.port}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except ConfigurationError as error:
+        print(f"Madang does not start: SERVICE_MONGODB_URI: {error}", file=sys.stderr)
         return 2
     except PyMongoError as error:
         print(f"Madang does not start: MongoDB does not answer: {error}", file=sys.stderr)

@@ -19,7 +19,13 @@ BATCH = 1000
 """Most records that one operation of a deletion touches, so that other requests get their turn in between."""
 
 LAST_WRITES = timedelta(seconds=15)
-"""How long after its deletion an account is swept once more: by then every request that it had begun has ended."""
+"""How long after its deletion an account is swept once more, or longer where operations may take longer."""
+
+
+def last_writes(timeout: float) -> timedelta:
+    """Return when every request that an account had begun has ended, where an operation may take `timeout` seconds."""
+    return max(LAST_WRITES, timedelta(seconds=3 * timeout))
+
 
 Referrer = tuple[type[Record], str, int]
 
@@ -34,33 +40,55 @@ Going = frozenset[tuple[type[Record], str]]
 """Records whose deletion led to another's: where records refer to each other, each is looked at once."""
 
 
-def referring(other: type[Record], name: str, ids: list[str], going: Going) -> dict[str, Any]:
-    """Return the filter of records of a type that refer to `ids` in the field `name`, but for those that go anyhow."""
-    return {name: {"$in": ids}, "_id": {"$nin": [id for owner, id in going if owner is other]}}  # noqa: A001
+Walk = Iterator["Walk"]
+"""A walk over those that refer to some records; it yields the walks that have to be done before it goes on."""
 
 
-def refuse_if_referenced(document: type[Record], ids: list[str], going: Going = frozenset()) -> None:
+def done(walk: Walk) -> None:
+    """Do a walk and all that it leads to. Calls of a function would end at about 900 levels of records."""
+    begun = [walk]
+    while begun:
+        deeper = next(begun[-1], None)
+        if deeper is None:
+            begun.pop()
+        else:
+            begun.append(deeper)
+
+
+def refuse_if_referenced(document: type[Record], ids: list[str]) -> None:
     """Raise `StillReferenced` where a rule keeps a record, or one that would go with it, while another refers to it."""
+    done(refusing(document, ids, frozenset()))
+
+
+def refusing(document: type[Record], ids: list[str], going: Going) -> Walk:
+    """Look for what keeps the records of one level."""
+    if not ids:
+        return
     going |= {(document, id) for id in ids}  # noqa: A001
     for other, name, rule in referrers(document):
         if rule == DENY and other.stored().find_one({name: {"$in": ids}}, {"_id": 1}):
             raise StillReferenced(f"{other._meta['collection']} still refer to this record")
         if rule == CASCADE and referrers(other):
-            rows = other.stored().find(referring(other, name, ids, going), {"_id": 1}, batch_size=BATCH)
-            while found := [row["_id"] for row in islice(rows, BATCH)]:
-                refuse_if_referenced(other, found, going)
+            rows = other.stored().find({name: {"$in": ids}}, {"_id": 1}, batch_size=BATCH)
+            while read := [row["_id"] for row in islice(rows, BATCH)]:
+                yield refusing(other, [id for id in read if (other, id) not in going], going)  # noqa: A001
 
 
-def release(document: type[Record], ids: list[str], keep: timedelta, going: Going = frozenset()) -> None:
+def release(document: type[Record], ids: list[str], keep: timedelta) -> None:
     """Clear, or delete in their turn, the references to records that go, as the declared rules say.
 
     A deleted record leaves a tombstone for `keep`. It can be cut short anywhere and done again.
     """
+    done(releasing(document, ids, keep, frozenset()))
+
+
+def releasing(document: type[Record], ids: list[str], keep: timedelta, going: Going) -> Walk:
+    """Release the records of one level; a record goes after all that refer to it."""
     going |= {(document, id) for id in ids}  # noqa: A001
     for other, name, rule in referrers(document):
-        for found in batches(other, referring(other, name, ids, going)):
+        for found in batches(other, {name: {"$in": ids}}, going):
             if rule == CASCADE:
-                release(other, found, keep, going)
+                yield releasing(other, found, keep, going)
                 for child in found:
                     other.bury({"_id": child, name: {"$in": ids}}, keep)
             elif rule == PULL:
@@ -71,9 +99,15 @@ def release(document: type[Record], ids: list[str], keep: timedelta, going: Goin
                 break
 
 
-def batches(document: type[Record], condition: dict[str, Any]) -> Iterator[list[str]]:
-    """Yield the ids of records that fulfil `condition`, which the caller ends, until there are none."""
-    while ids := [row["_id"] for row in document.stored().find(condition, {"_id": 1}, limit=BATCH)]:
+def batches(document: type[Record], condition: dict[str, Any], going: Going = frozenset()) -> Iterator[list[str]]:
+    """Yield the ids of records that fulfil `condition`, which the caller ends, until none is left but those `going`."""
+    known = {id for owner, id in going if owner is document}  # noqa: A001
+    while True:
+        # Left out here and not by the condition: the list would be as long as a tree is deep, on each of its levels.
+        rows = document.stored().find(condition, {"_id": 1}, limit=BATCH + len(known))
+        ids = [row["_id"] for row in rows if row["_id"] not in known][:BATCH]
+        if not ids:
+            return
         yield ids
 
 
@@ -110,23 +144,23 @@ def purge(account: str) -> None:
             change_all(record, ids, {"$pull": {"readers": account, "writers": account, "access": granted}})
 
 
-def sweep() -> int:
+def sweep(after: timedelta = LAST_WRITES) -> int:
     """End the deletions that were begun and are old enough; return how many accounts are gone for good."""
-    due = list(Account._get_collection().find({"deleted_at": {"$lte": now() - LAST_WRITES}}, {"_id": 1}))
+    due = list(Account._get_collection().find({"deleted_at": {"$lte": now() - after}}, {"_id": 1}))
     for account in due:
         purge(account["_id"])
         Account._get_collection().delete_one({"_id": account["_id"]})
     return len(due)
 
 
-def keep_sweeping(pause: float = 5.0) -> None:
-    """Start a thread that sweeps every `pause` seconds for as long as this process lives."""
+def keep_sweeping(timeout: float, pause: float = 5.0) -> None:
+    """Start a thread that sweeps every `pause` seconds; an operation of MongoDB may take `timeout` seconds."""
 
     def work() -> None:
         while True:
             time.sleep(pause)
             try:
-                sweep()
+                sweep(last_writes(timeout))
             except PyMongoError as error:
                 log.warning("sweep_failed", reason=type(error).__name__)
 

@@ -67,10 +67,8 @@ class Throttle:
         network = network_of(address)
         self.hit(self.by_pair, "login", username, network)
         self.hit(self.by_address, "login", network)
-        room, first = (
-            self.count(self.by_account, "login-account", username),
-            self.count(self.once, "login-once", username, network),
-        )
+        room = self.count(self.by_account, "login-account", username)
+        first = self.count(self.once, "login-once", username, network)
         if not room and not first:
             raise self.problem(self.once, "login-once", username, network)
 

@@ -72,12 +72,19 @@ def parse(chosen: type[Base], key: str, text: str) -> Any:
     return value
 
 
+HASH_BYTES = {"HS384": 48, "HS512": 64}
+
+
 def short_keys(settings: Mapping[str, Any]) -> list[str]:
-    """Return a complaint for every signing key that is shorter than the environment allows (RFC 7518, section 3.2)."""
+    """Return a complaint for every key that is shorter than the environment or the algorithm allows.
+
+    A key of HMAC has to be as long as the hash (RFC 7518, section 3.2); for HS256 the environment says whether.
+    """
     least = settings["MINIMAL_KEY_BYTES"]
+    signing = max(least, HASH_BYTES.get(settings["JWT_ALGORITHM"], 0))
     return [
-        f"{PREFIX}{name} has {len(key.encode())} bytes; it has to have at least {least}"
-        for name in ("JWT_SECRET_KEY", "SECRET_KEY")
+        f"{PREFIX}{name} has {len(key.encode())} bytes; it has to have at least {length}"
+        for name, length in (("JWT_SECRET_KEY", signing), ("SECRET_KEY", least))
         for key in ([settings[name]] if isinstance(settings[name], str) else settings[name] or [])
-        if len(key.encode()) < least
+        if len(key.encode()) < length
     ]

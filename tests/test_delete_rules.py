@@ -232,6 +232,16 @@ def test_records_that_refer_to_each_other_go_together() -> None:
     assert buried(Folder, "b")
 
 
+@pytest.mark.real
+def test_a_tree_may_be_deeper_than_calls_of_a_function() -> None:
+    levels = 1200
+    rows = [Folder.stamped("ada", {"_id": f"f{level}", "parent": f"f{level - 1}"}) for level in range(levels)]
+    Folder.stored().insert_many(rows)
+    refuse_if_referenced(Folder, ["f-1"])
+    release(Folder, ["f-1"], DAYS)
+    assert Folder.stored().count_documents({"purge_at": {"$exists": True}}) == levels
+
+
 # Over HTTP
 
 

@@ -11,7 +11,7 @@ from mongoengine.connection import get_db
 from werkzeug.test import TestResponse
 
 from service import deletion
-from service.deletion import delete_account, sweep
+from service.deletion import delete_account, last_writes, sweep
 from service.documents import RECORDS, Account, Event, KeptAnswer, Note, Notebook, Record, Session
 from service.documents.record import now
 from tests.client import PASSWORD, Person, Phone
@@ -253,6 +253,11 @@ def test_the_sweep_waits_until_running_requests_have_ended(ada: Person) -> None:
     delete(ada)
     assert sweep() == 0
     assert Account.objects.count() == 1
+
+
+@pytest.mark.parametrize(("timeout", "seconds"), [(1, 15), (5, 15), (30, 90)])
+def test_the_sweep_waits_for_operations_that_may_take_long(timeout: float, seconds: float) -> None:
+    assert last_writes(timeout).total_seconds() == seconds
 
 
 def test_a_sweep_ends_all_deletions_that_are_due_and_no_other(app: Flask, ada: Person, bob: Person) -> None:

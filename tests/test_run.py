@@ -285,7 +285,9 @@ def test_in_memory_it_warns_that_all_is_lost(tmp_path: Path) -> None:
         ({"ENV": "production"}, 2, ["SERVICE_MONGODB_URI is required", "SERVICE_JWT_SECRET_KEY is required"]),
         ({"JWT_ALGORITHM": "none", "MONGODB_URI": "memory://"}, 2, ["JWT_ALGORITHM"]),
         ({"MONGODB_URI": "mongodb://127.0.0.1:9/x", "MONGODB_TIMEOUT": "0.5"}, 1, ["MongoDB does not answer"]),
-        ({"MONGODB_URI": "nonsense"}, 1, ["Invalid URI"]),
+        ({"MONGODB_URI": "nonsense"}, 2, ["SERVICE_MONGODB_URI", "Invalid URI"]),
+        ({"MONGODB_URI": "mongodb://ada:ses@me@h/x"}, 2, ["SERVICE_MONGODB_URI", "escaped"]),
+        ({"MONGODB_URI": "mongodb://h/x?tls=maybe"}, 2, ["tls must be"]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )

@@ -174,6 +174,19 @@ def test_production_starts_with_a_secret_key_alone() -> None:
     assert settings.load(environ)["JWT_SECRET_KEY"] == KEY
 
 
+@pytest.mark.parametrize(("algorithm", "least"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
+def test_a_signing_key_is_as_long_as_the_hash(algorithm: str, least: int) -> None:
+    short = {**PRODUCTION, "SERVICE_JWT_ALGORITHM": algorithm, "SERVICE_JWT_SECRET_KEY": "k" * (least - 1)}
+    assert f"at least {least}" in refused(short)
+    assert settings.load({**short, "SERVICE_JWT_SECRET_KEY": "k" * least})
+
+
+@pytest.mark.parametrize(("algorithm", "least"), [("HS384", 48), ("HS512", 64)])
+def test_a_key_that_is_too_short_for_the_hash_signs_nowhere(algorithm: str, least: int) -> None:
+    short = {"SERVICE_ENV": "local", "SERVICE_JWT_ALGORITHM": algorithm, "SERVICE_SECRET_KEY": "k" * (least - 1)}
+    assert f"SERVICE_JWT_SECRET_KEY has {least - 1} bytes" in refused(short)
+
+
 def test_bytes_are_counted_and_not_characters() -> None:
     assert settings.load({**PRODUCTION, "SERVICE_JWT_SECRET_KEY": "é" * 16})
 
