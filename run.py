@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import click
 from flask import Flask
 from granian.constants import Interfaces
 from granian.log import LogLevels
@@ -23,7 +24,7 @@ from pymongo.errors import ConfigurationError, PyMongoError
 
 import settings
 from service import app as application
-from service import database, deletion, indexes, mongod, replica_set
+from service import database, deletion, indexes, mongod, replica_set, upgrade
 from service.serving import Draining, DrainingServer, Farewell
 
 DESCRIPTION = "Start Madang. Settings come from SERVICE_* environment variables: see docs/settings.md."
@@ -61,6 +62,17 @@ def number(least: int, most: int) -> Callable[[str], int]:
 def create_app() -> Flask:
     """Return the application for the settings of the environment: what the `flask` command loads.
 
+    Raises `click.ClickException`, which that command shows without a trace, where there is none.
+    """
+    try:
+        return made_app()
+    except (settings.SettingsError, TypeError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def made_app() -> Flask:
+    """Return the application for the settings of the environment.
+
     Without a MongoDB named, it joins the one that `run.py` has started. Raises `SettingsError` when there is none.
     """
     environ = dict(os.environ)
@@ -87,7 +99,7 @@ def load_worker(draining: Draining) -> Flask:
 
 def create_serving_app() -> Flask:
     """Return the application that a worker serves, and do beside it what does not wait for a request."""
-    app = create_app()
+    app = made_app()
     deletion.keep_sweeping(app.config["MONGODB_TIMEOUT"])
     # What is here now stays for good: without this, looking through it again and again is a fifth of a request.
     gc.collect()
@@ -155,21 +167,25 @@ def shared_metrics(workers: int, loaded: Mapping[str, Any]) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def prepare_database() -> None:
-    """Make the missing indexes, or refuse to start without them where a person makes them.
+def prepare_database() -> list[str]:
+    """Make the missing indexes, or refuse to start without them where a person makes them; say what is left to do.
 
     Raises `SettingsError` with the names of those that are missing, or where MongoDB would acknowledge a write that can
     get lost.
     """
-    app = create_app()
+    app = made_app()
     with app.app_context():
         refuse_weak_writes()
+        upgrade.begin()
         if app.config["CREATE_INDEXES"]:
-            indexes.make()
-        elif missing := [str(change) for change in indexes.changes() if change.kind != "superfluous"]:
+            # One that is there but different serves the servers of the old version, which may still run.
+            indexes.make("missing")
+        elif missing := [str(change) for change in indexes.changes() if change.kind == "missing"]:
             raise settings.SettingsError("run `flask indexes make`; these are missing:\n" + "\n".join(missing))
+        notes = [*upgrade.notes(), *indexes.notes()]
     # The workers are forked from this process, and a connection belongs to one process.
     database.disconnect()
+    return notes
 
 
 def refuse_weak_writes() -> None:
@@ -236,8 +252,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         refuse_taken_port(options.host, options.port)
         workers = 1 if options.memory else options.workers or len(os.sched_getaffinity(0))
         with shared_metrics(workers, loaded), mongodb(options.memory, loaded, os.environ) as data:
-            prepare_database()
+            notes = prepare_database()
             announce(options, loaded["ENVIRONMENT"], data, workers)
+            for note in notes:
+                print(f"  !!    {note}", flush=True)
             serve(options, workers, loaded["DRAIN_DELAY"])
     except (settings.SettingsError, replica_set.MongodError, TypeError, ValueError) as error:
         print(f"Madang does not start: {error}", file=sys.stderr)

@@ -9,7 +9,7 @@ from flask_cors import CORS
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from service import cli, database, errors, indexes, observability, resources, security
+from service import cli, database, errors, indexes, migrations, observability, resources, security
 from service.context import Globals, g
 from service.documents import RECORDS
 from service.errors import Problem
@@ -48,6 +48,7 @@ def check_documents(_app: Flask) -> None:
     """Refuse to start with a record type that cannot be served."""
     for document in RECORDS:
         indexes.check(document)
+    migrations.check()
 
 
 def use_json(app: Flask) -> None:

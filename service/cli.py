@@ -1,22 +1,29 @@
-"""Commands for the person who runs the service: `flask indexes …` and `flask accounts …`."""
+"""Commands for the person who runs the service: indexes, accounts, migrations."""
 
-from collections.abc import Callable, Sequence
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
-from flask import Flask
+from flask import Flask, current_app
 from flask.cli import AppGroup
+from pymongo.errors import BulkWriteError, PyMongoError
 
-from service import deletion, indexes, schema
+from service import database, deletion, indexes, migrations, schema, upgrade
 from service.documents import Account, Event
 from service.documents.account import ALIVE
 from service.documents.record import Raw, now
 from service.errors import Problem, ValidationFailed
 from service.resources.accounts import new_password, store
 from service.security import end_sessions, security
+from service.upgrade import UpgradeError
 
 indexes_group = AppGroup("indexes", help="Show, make and drop the indexes of the database.")
 accounts_group = AppGroup("accounts", help="Create, list, lock and delete accounts, and give them roles.")
+migrate_group = AppGroup("migrate", help="Bring stored documents to the form of this version.")
 username_argument = click.argument("username")
 
 
@@ -24,6 +31,7 @@ def init_app(app: Flask) -> None:
     """Add the commands to `app`."""
     app.cli.add_command(indexes_group)
     app.cli.add_command(accounts_group)
+    app.cli.add_command(migrate_group)
 
 
 # --- flask indexes ---------------------------------------------------------------------------------------------------
@@ -153,6 +161,79 @@ def found(username: str) -> Raw:
 def change(username: str, update: dict[str, Any], kind: str) -> Raw:
     """Change an account and record what happened to it."""
     account = found(username)
-    Account._get_collection().update_one({"_id": account["_id"]}, update)
+    Account._get_collection().update_one({"_id": account["_id"]}, Account.written(update))
     Event.record(account["_id"], kind)
     return account
+
+
+# --- flask migrate --------------------------------------------------------------------------------------------------
+
+
+@migrate_group.command("list")
+def list_migrations() -> None:
+    """List all migrations and say which are open."""
+    with plainly():
+        for migration in migrations.every_step():
+            name = migration.document._meta["collection"]
+            state = "done" if upgrade.is_done(migration) else state_of(upgrade.walk_of(migration.document))
+            click.echo(f"{name:<12} {migration.to_version:>3}  {migration.description:<48} {state}")
+
+
+def state_of(walk: Raw | None) -> str:
+    """Return the state of a migration that is open, by the last walk through the collection."""
+    return "open" if walk is None or "finished_at" in walk else f"open, begun: {walk['looked_at']} looked at"
+
+
+@migrate_group.command("run")
+@click.option("--rest", type=click.FloatRange(0), default=1.0, help="rest after a batch, as a multiple of its time (1)")
+@click.option("--patience", type=click.FloatRange(0), default=60.0, help="seconds without MongoDB before it ends (60)")
+def run_migrations(rest: float, patience: float) -> None:
+    """Bring all stored documents to this version, beside a running service."""
+    with plainly(". Run it again: it goes on where it was"):
+        refuse_memory()
+        for document in migrations.documents():
+            meter = Meter(document._meta["collection"])
+            for progress in upgrade.upgrade(document, rest, patience):
+                meter.show(f"{progress.looked_at} looked at, {progress.changed} changed", progress.finished)
+
+
+def refuse_memory() -> None:
+    """Refuse what mongomock cannot do."""
+    if database.is_memory(current_app.config["MONGODB_URI"]):
+        raise click.ClickException("this needs a real MongoDB; with --memory nothing is kept")
+
+
+@contextmanager
+def plainly(hint: str = "") -> Iterator[None]:
+    """Say in one sentence, with a `hint` at its end, what went wrong in the block: the command's error."""
+    try:
+        yield
+    except UpgradeError as error:
+        raise click.ClickException(str(error)) from None
+    except PyMongoError as error:
+        what = "MongoDB does not answer" if database.is_passing(error) else "MongoDB refuses"
+        raise click.ClickException(f"{what}: {said_by(error)}{hint}") from None
+
+
+def said_by(error: PyMongoError) -> str:
+    """Return what MongoDB says, without all that PyMongo adds of what it knows of the servers."""
+    refused = error.details.get("writeErrors", ()) if isinstance(error, BulkWriteError) else ()
+    text = refused[0]["errmsg"] if refused else str(error)
+    return re.split(r", Timeout:|, full error:| \(configured timeouts", text)[0]
+
+
+class Meter:
+    """One line on stderr about how far something has come: written over on a terminal, else now and then a new one."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.terminal = sys.stderr.isatty()
+        self.next = time.monotonic() + 1
+
+    def show(self, text: str, finished: bool) -> None:
+        """Show a state, not too often; the last one always."""
+        if not finished and time.monotonic() < self.next:
+            return
+        self.next = time.monotonic() + (0.2 if self.terminal else 5)
+        end = "\n" if finished or not self.terminal else ""
+        click.echo(f"{chr(13) if self.terminal else ''}{self.name}: {text}{end}", err=True, nl=False)

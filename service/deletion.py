@@ -113,8 +113,7 @@ def batches(document: type[Record], condition: dict[str, Any], going: Going = fr
 
 def change_all(document: type[Record], ids: list[str], update: dict[str, dict[str, Any]]) -> None:
     """Apply one update to several records, with the stamps of any write."""
-    stamps = {**update, "$set": {"updated_at": now()}, "$inc": {"revision": 1}}
-    document.stored().update_many({"_id": {"$in": ids}}, stamps)
+    document.stored().update_many({"_id": {"$in": ids}}, document.written(update))
 
 
 def delete_account(account: str) -> None:

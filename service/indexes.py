@@ -12,7 +12,7 @@ from pymongo import ASCENDING, GEOSPHERE, TEXT, IndexModel
 from pymongo.errors import OperationFailure
 
 from service import paging, query, schema
-from service.documents import RECORDS, Account, Event, KeptAnswer, Session
+from service.documents import RECORDS, Account, Event, KeptAnswer, Session, Walk
 from service.documents.record import Record
 from service.fields import meaning
 from service.query import InvalidDocument
@@ -95,7 +95,7 @@ def declared(document: Any) -> list[IndexModel]:
 
 def documents() -> list[Any]:
     """Return every document class of the service that has a collection."""
-    return [Account, Session, Event, KeptAnswer, *RECORDS]
+    return [Account, Session, Event, KeptAnswer, Walk, *RECORDS]
 
 
 def changes() -> list[Change]:
@@ -139,16 +139,25 @@ def existing(document: Any) -> Mapping[str, Any]:
     return found
 
 
-def make() -> list[Change]:
-    """Make the missing indexes and those that differ, and return them. MongoDB builds beside reads and writes."""
-    missing = [change for change in changes() if change.kind != "superfluous"]
-    for change in missing:
+def notes() -> list[str]:
+    """Return what the person who starts the service should know about indexes, a sentence each."""
+    different = ", ".join(change.name for change in changes() if change.kind == "different")
+    return [f"`flask indexes make`, when no older service runs: different are {different}"] if different else []
+
+
+def make(*kinds: str) -> list[Change]:
+    """Make the missing indexes and those that differ, or only some of these `kinds`, and return them.
+
+    MongoDB builds beside reads and writes.
+    """
+    made = [change for change in changes() if change.kind in (kinds or ("missing", "different"))]
+    for change in made:
         # 0 is no deadline at all; None would be that of the connection, and a large index takes longer.
         with pymongo.timeout(0):
             if change.kind == "different":
                 change.document._get_collection().drop_index(change.name)
             change.document._get_collection().create_indexes([change.model])
-    return missing
+    return made
 
 
 def drop() -> list[Change]:

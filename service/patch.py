@@ -51,9 +51,12 @@ class Patch:
             for name, operand in operands.items():
                 after[name] = APPLY[operator](after.get(name), operand)
         try:
-            return schema.load(self.document, {name: value for name, value in after.items() if value is not None})
+            content = schema.load(self.document, {name: value for name, value in after.items() if value is not None})
         except ValidationFailed as error:
             raise ValidationFailed(self.placed(cause) for cause in error.causes) from None
+        # What the patch does not name stays as it is stored, with all that a newer server has put inside.
+        stored = (self.document._fields[name].db_field for name in kept if name not in self.named)
+        return {**content, **{name: current[name] for name in stored if name in current}}
 
     def placed(self, cause: Cause) -> Cause:
         """Return a cause about the result with its place in the body of the patch."""

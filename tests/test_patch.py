@@ -199,7 +199,7 @@ def test_a_merge_patch_changes_what_it_names_and_null_clears(body: dict[str, Any
 def test_an_empty_patch_changes_nothing_but_counts_as_a_write() -> None:
     before = Plan.insert("ada", schema.load(Plan, FULL))
     stored = changed(Plan, {}, before)
-    assert stored == {**before, "revision": 2, "updated_at": stored["updated_at"]}
+    assert stored == {**before, "revision": 2, "updated_at": stored["updated_at"], "oldest_writer": 1}
 
 
 def test_a_patch_of_the_readers_changes_who_may_read() -> None:

@@ -7,7 +7,8 @@ from service.documents.note import Note
 from service.documents.notebook import Notebook
 from service.documents.record import Record
 from service.documents.session import Session
+from service.documents.walk import Walk
 
 RECORDS: list[type[Record]] = [Notebook, Note]
 
-__all__ = ["RECORDS", "Account", "Event", "KeptAnswer", "Note", "Notebook", "Record", "Session"]
+__all__ = ["RECORDS", "Account", "Event", "KeptAnswer", "Note", "Notebook", "Record", "Session", "Walk"]

@@ -1,15 +1,16 @@
 """Accounts: who can log in."""
 
-from mongoengine import BooleanField, DateTimeField, Document, EmailField, ListField, StringField
+from mongoengine import BooleanField, DateTimeField, EmailField, ListField, StringField
 
 from service.documents.record import new_id, now
+from service.documents.versioned import Versioned
 
 ALIVE = {"deleted_at": {"$exists": False}}
 """The filter of accounts that are not being deleted."""
 USERNAME = r"^[A-Za-z0-9._-]{3,40}$"
 
 
-class Account(Document):
+class Account(Versioned):
     """A person or a program that logs in with a username and a password."""
 
     id = StringField(primary_key=True, default=new_id, read_only=True)

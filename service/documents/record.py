@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
-from mongoengine import DateTimeField, Document, IntField, ListField, StringField
+from mongoengine import DateTimeField, IntField, ListField, StringField
 from mongoengine.base import BaseField
 from pymongo import ReturnDocument
 from pymongo.collection import Collection
+
+from service.documents.versioned import STAMPS, Versioned
 
 Raw = dict[str, Any]
 """A document as MongoDB has it."""
@@ -33,7 +35,7 @@ def access(owner: str, readers: Iterable[str], writers: Iterable[str]) -> list[s
     return [f"o:{owner}", *(f"r:{principal}" for principal in sorted({*readers, *writers}))]
 
 
-class Record(Document):
+class Record(Versioned):
     """App data of one account, at `/v1/<collection>`.
 
     A record type inherits this and says in its `meta`: `collection`; `sorts`, each a field name or several with
@@ -98,7 +100,7 @@ class Record(Document):
     def stamped(cls, owner: str, content: Mapping[str, Any]) -> Raw:
         """Return `content` as a whole new record."""
         moment = now()
-        return {
+        record = {
             "_id": content.get("_id") or new_id(),
             **content,
             "owner": owner,
@@ -107,6 +109,7 @@ class Record(Document):
             "revision": 1,
             "access": access(owner, content.get("readers", ()), content.get("writers", ())),
         }
+        return cls.new(record)
 
     @classmethod
     def change(
@@ -116,15 +119,20 @@ class Record(Document):
 
         Returns None, and changes nothing, when there is none. Every write of a record that is there goes through here.
         """
-        stamps = {
+        record: Raw | None = cls.stored().find_one_and_update(
+            condition, cls.written(update), upsert=upsert, return_document=ReturnDocument.AFTER
+        )
+        return record
+
+    @classmethod
+    def written(cls, update: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+        """Return the MongoDB `update` of a record that is there, with the stamps of any write."""
+        stamped = {
             **update,
             "$set": {**update.get("$set", {}), "updated_at": now()},
             "$inc": {**update.get("$inc", {}), "revision": 1},
         }
-        record: Raw | None = cls.stored().find_one_and_update(
-            condition, stamps, upsert=upsert, return_document=ReturnDocument.AFTER
-        )
-        return record
+        return super().written(stamped)
 
     @classmethod
     def rewrite(cls, condition: Mapping[str, Any], content: Mapping[str, Any], owner: str) -> Raw | None:
@@ -145,7 +153,7 @@ class Record(Document):
         update = cls.replacement({name: value for name, value in content.items() if name not in sharing}, sharing)
         update["$set"].pop("access", None)
         first = {"owner": owner, "created_at": now(), "readers": [], "writers": [], "access": access(owner, (), ())}
-        record = cls.change(condition, {**update, "$setOnInsert": first}, upsert=True)
+        record = cls.change(condition, {**update, "$setOnInsert": cls.new(first)}, upsert=True)
         assert record is not None  # noqa: S101  an upsert always has a document to return
         return record
 
@@ -164,7 +172,14 @@ class Record(Document):
         stays = {*SERVER_FIELDS, "purge_at"}
         gone = [field.db_field for field in cls._fields.values() if field.db_field not in stays]
         update: dict[str, dict[str, Any]] = {"$unset": dict.fromkeys(gone, ""), "$set": {"purge_at": now() + keep}}
-        return cls.change(condition, update) is not None
+        tombstone = cls.change(condition, update)
+        if tombstone is None:
+            return False
+        if unknown := tombstone.keys() - stays:
+            # What a newer server has stored, running beside this one: it goes as well.
+            buried = {"_id": tombstone["_id"], "purge_at": {"$exists": True}}
+            cls.stored().update_one(buried, {"$unset": dict.fromkeys(unknown, "")})
+        return True
 
 
 def is_clients(field: BaseField) -> bool:
@@ -172,4 +187,4 @@ def is_clients(field: BaseField) -> bool:
     return not getattr(field, "hidden", False) and not getattr(field, "read_only", False)
 
 
-SERVER_FIELDS = frozenset({"_id", "owner", "created_at", "updated_at", "revision"})
+SERVER_FIELDS = frozenset({"_id", "owner", "created_at", "updated_at", "revision"}) | STAMPS

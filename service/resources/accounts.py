@@ -97,7 +97,7 @@ class AccountList(Resource):
 def store(content: dict[str, Any], password_hash: str) -> Raw:
     """Store a new account and return it. Raises `AlreadyExists` when the username is taken."""
     key = content["username"].lower()
-    account = {"_id": new_id(), **content, "username_key": key, "password_hash": password_hash}
+    account = Account.new({"_id": new_id(), **content, "username_key": key, "password_hash": password_hash})
     try:
         Account._get_collection().insert_one(account)
     except DuplicateKeyError:
@@ -137,7 +137,7 @@ class OwnAccount(Resource):
             update.setdefault("$set", {})["email_verified"] = False
         update.setdefault("$set", {})["updated_at"] = now()
         account = Account._get_collection().find_one_and_update(
-            {"_id": str(current_identity), **ALIVE}, update, return_document=ReturnDocument.AFTER
+            {"_id": str(current_identity), **ALIVE}, Account.written(update), return_document=ReturnDocument.AFTER
         )
         return schema.dump(Account, there(account))
 
@@ -177,7 +177,7 @@ class Password(Resource):
         password = new_password({"new_password": sent.new_password}, "new_password", account["username"])
         same = {"_id": account["_id"], "password_hash": account["password_hash"]}
         change = {"password_hash": security().hashing.hash(password), "updated_at": now()}
-        if not Account._get_collection().update_one(same, {"$set": change}).matched_count:
+        if not Account._get_collection().update_one(same, Account.written({"$set": change})).matched_count:
             raise BadCredentials("the password was changed at the same time")
         # First the account, then the sessions: a login that runs at the same time looks at the account last.
         end_sessions(account["_id"], but=current_identity.session)

@@ -1,0 +1,293 @@
+"""Stored documents come to the form of this version once, whatever clients and other runners do meanwhile."""
+
+from typing import Any
+
+import mongoengine as me
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from service import migrations, patch, schema, upgrade
+from service.documents import RECORDS, Account, Note, Record
+from service.documents.record import Raw
+from service.documents.versioned import STAMPS
+from service.migrations import Migration
+from tests.client import PASSWORD, Person
+from tests.conftest import ROOT
+from tests.test_cli import run
+from tests.trees import flask
+
+LOUD = Migration(Note, 2, "titles are loud", [{"$set": {"title": {"$toUpper": "$title"}}}])
+
+
+def stored(id: str) -> Raw:
+    found = Note.stored().find_one({"_id": id})
+    assert found is not None
+    return found
+
+
+def migrate(app: Flask) -> str:
+    """What the command says when it ends well."""
+    result = run(app, "migrate", "run", "--rest", "0")
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def second(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that makes notes a document of further versions."""
+
+    def declare(*steps: Migration) -> None:
+        monkeypatch.setitem(Note._meta, "version", steps[-1].to_version)
+        monkeypatch.setattr(migrations, "MIGRATIONS", list(steps))
+
+    return declare
+
+
+# The version, in what is stored and in no answer
+
+
+def test_what_is_stored_anew_has_the_version_of_its_form(ada: Person) -> None:
+    ada.make_note(id="x")
+    ada.put("/v1/notes/y", {"title": "y"})
+    assert [stored(name)["schema_version"] for name in ("x", "y")] == [1, 1]
+    assert Account._get_collection().find_one()["schema_version"] == 1
+
+
+def test_a_change_says_which_version_wrote_and_leaves_the_version_of_the_form(ada: Person) -> None:
+    ada.make_note(id="x")
+    Note.stored().update_one({"_id": "x"}, {"$set": {"schema_version": 7}})
+    for method, body in (("PATCH", {"title": "b"}), ("PUT", {"title": "c"})):
+        ada.send(method, "/v1/notes/x", body)
+        assert (stored("x")["schema_version"], stored("x")["oldest_writer"]) == (7, 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PATCH", "/v1/accounts/me", {"display_name": "Ada"}),
+        ("PUT", "/v1/accounts/me/password", {"current_password": PASSWORD, "new_password": "seven paper lamps"}),
+    ],
+)
+def test_a_change_of_an_account_says_which_version_wrote(ada: Person, method: str, path: str, body: Raw) -> None:
+    assert ada.send(method, path, body).status_code < 300
+    assert Account._get_collection().find_one()["oldest_writer"] == 1
+
+
+@pytest.mark.parametrize("name", sorted(STAMPS))
+def test_no_client_sees_or_names_the_version(ada: Person, client: FlaskClient, name: str) -> None:
+    ada.make_note(id="x")
+    ada.patch("/v1/notes/x", {"title": "b"})
+    for path in ("/v1/notes/x", "/v1/notes", "/v1/accounts/me", "/v1/accounts/me/export", "/openapi.json"):
+        assert name not in ada.get(path).text
+    assert ada.find(where={name: 1}).status_code == 400
+    assert ada.find(sort=name).status_code == 400
+    assert ada.find(fields=name).status_code == 400
+    for method, path in (("POST", "/v1/notes"), ("PATCH", "/v1/notes/x"), ("PUT", "/v1/notes/x")):
+        assert ada.send(method, path, {"title": "a", name: 9}).status_code == 422
+    assert ada.patch("/v1/notes/x", {"$inc": {name: 1}}).status_code == 422
+    assert ada.patch("/v1/accounts/me", {name: 9}).status_code == 422
+
+
+class Line(me.EmbeddedDocument):
+    text = me.StringField()
+
+
+class Ruled(Record):
+    title = me.StringField()
+    lines = me.EmbeddedDocumentListField(Line)
+
+    meta = {"collection": "ruled"}
+
+    def clean(self) -> None:
+        """A rule makes a patch read the stored record as an object."""
+
+
+@pytest.mark.parametrize("newer", [{"mood": "calm"}, {"lines": [{"text": "a", "mood": "calm"}]}])
+def test_a_patch_that_is_computed_keeps_what_a_newer_version_has_stored(app: Flask, newer: Raw) -> None:
+    Ruled.stored().delete_many({})
+    made = Ruled.insert("ada", schema.load(Ruled, {"id": "x", "title": "a"}))
+    Ruled.stored().update_one({"_id": "x"}, {"$set": newer})
+    content = patch.parse(Ruled, {"title": "b"}).apply({**made, **newer})
+    record = Ruled.rewrite({"_id": "x"}, content, "ada")
+    assert record is not None
+    assert {**newer, "title": "b"}.items() <= record.items()
+
+
+def test_mongoengine_reads_what_a_newer_version_has_stored(ada: Person) -> None:
+    ada.make_note(id="x", title="a")
+    Note.stored().update_one({"_id": "x"}, {"$set": {"mood": "calm"}})
+    assert Note.objects.get().title == "a"
+
+
+# The table
+
+
+@pytest.mark.parametrize(
+    ("version", "steps"), [(1, [2]), (2, []), (3, [3, 2]), (3, [3]), (2, [2, 2])], ids=lambda value: str(value)
+)
+def test_a_table_that_does_not_lead_to_the_declared_version_refuses_to_start(
+    monkeypatch: pytest.MonkeyPatch, make_app: Any, version: int, steps: list[int]
+) -> None:
+    monkeypatch.setitem(Note._meta, "version", version)
+    monkeypatch.setattr(migrations, "MIGRATIONS", [Migration(Note, step, "a step") for step in steps])
+    with pytest.raises(ValueError, match="Note has"):
+        make_app()
+
+
+def test_a_record_type_that_was_just_added_needs_no_migration_of_its_own() -> None:
+    assert [step.to_version for document in RECORDS for step in migrations.steps(document)] == [1] * len(RECORDS)
+
+
+# What a migration does to a document
+
+
+@pytest.mark.real
+def test_a_document_without_a_version_gets_one_and_nothing_else(app: Flask, ada: Person) -> None:
+    ada.make_note(id="x")
+    Note.stored().update_one({"_id": "x"}, {"$unset": dict.fromkeys(STAMPS, "")})
+    before = stored("x")
+    assert "notes: 1 looked at, 1 changed" in migrate(app)
+    assert stored("x") == {**before, "schema_version": 1}
+
+
+@pytest.mark.real
+def test_a_change_that_no_client_sees_leaves_revision_and_time(app: Flask, ada: Person, second: Any) -> None:
+    before = ada.make_note(id="x", title="a")
+    second(LOUD)
+    migrate(app)
+    assert (stored("x")["title"], stored("x")["schema_version"]) == ("A", 2)
+    assert ada.get("/v1/notes/x").json == {**before, "title": "A"}
+
+
+@pytest.mark.real
+def test_a_change_that_clients_see_is_a_new_revision_of_what_changed(app: Flask, ada: Person, second: Any) -> None:
+    ada.make_note(id="x", title="a")
+    before = ada.make_note(id="y", title="A")
+    last = stored("y")["updated_at"]
+    second(Migration(Note, 2, "titles are loud", LOUD.stages, seen=True))
+    migrate(app)
+    changed = ada.get("/v1/notes/x", headers={"If-None-Match": '"1"'})
+    assert (changed.status_code, changed.json["title"], changed.headers["ETag"]) == (200, "A", '"2"')
+    assert stored("x")["updated_at"] > last
+    assert stored("x").keys() == stored("y").keys()
+    assert ada.get("/v1/notes/y").json == before
+    assert ada.patch("/v1/notes/x", {"title": "b"}, headers={"If-Match": '"1"'}).status_code == 412
+
+
+@pytest.mark.real
+def test_the_account_that_a_migration_changes_has_a_new_time(
+    app: Flask, ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada.patch("/v1/accounts/me", {"display_name": "ada"})
+    before = Account._get_collection().find_one()
+    step = Migration(Account, 2, "loud", [{"$set": {"display_name": {"$toUpper": "$display_name"}}}], seen=True)
+    monkeypatch.setitem(Account._meta, "version", 2)
+    monkeypatch.setattr(migrations, "MIGRATIONS", [step])
+    migrate(app)
+    after = Account._get_collection().find_one()
+    assert after["updated_at"] > before["updated_at"]
+    before.pop("oldest_writer")
+    assert after == {**before, "display_name": "ADA", "schema_version": 2, "updated_at": after["updated_at"]}
+
+
+@pytest.mark.real
+def test_a_document_goes_through_all_steps_that_it_lacks_in_their_order(app: Flask, ada: Person, second: Any) -> None:
+    for number in (0, 1, 2, 3, 4):
+        ada.make_note(id=f"v{number}", title="a")
+        Note.stored().update_one({"_id": f"v{number}"}, {"$set": {"schema_version": number}})
+    Note.stored().update_one({"_id": "v0"}, {"$unset": {"schema_version": ""}})
+    second(
+        *(
+            Migration(Note, number, "a step", [{"$set": {"title": {"$concat": ["$title", str(number)]}}}])
+            for number in (2, 3)
+        )
+    )
+    migrate(app)
+    assert {row["_id"]: (row["title"], row["schema_version"]) for row in Note.stored().find()} == {
+        "v0": ("a23", 3),
+        "v1": ("a23", 3),
+        "v2": ("a3", 3),
+        "v3": ("a", 3),
+        "v4": ("a", 4),
+    }
+
+
+@pytest.mark.real
+def test_what_was_deleted_is_left_alone(app: Flask, ada: Person, bob: Person, second: Any) -> None:
+    ada.make_note(id="x")
+    ada.delete("/v1/notes/x")
+    tombstone = stored("x")
+    Account._get_collection().update_one({"_id": bob.id}, {"$set": {"deleted_at": tombstone["purge_at"]}})
+    Account._get_collection().update_many({}, {"$unset": dict.fromkeys(STAMPS, "")})
+    second(LOUD)
+    migrate(app)
+    assert stored("x") == tombstone
+    assert [account.get("schema_version") for account in Account._get_collection().find(sort=[("_id", 1)])] == [1, None]
+
+
+@pytest.mark.real
+def test_a_step_that_mongodb_refuses_is_told_with_its_place(app: Flask, ada: Person, second: Any) -> None:
+    ada.make_note(id="x", title="no number")
+    second(Migration(Note, 2, "a number", [{"$set": {"priority": {"$toInt": "$title"}}}]))
+    result = run(app, "migrate", "run")
+    assert result.exit_code == 1
+    last = result.output.splitlines()[-1]
+    assert last.startswith("Error: notes to version 2, between the ids x and x: ")
+    assert stored("x")["schema_version"] == 1
+    second(LOUD)
+    migrate(app)
+    assert stored("x")["title"] == "NO NUMBER"
+
+
+# What is known of it
+
+
+@pytest.mark.real
+def test_the_list_says_what_is_open_begun_and_done(
+    app: Flask, ada: Person, second: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upgrade, "BATCH", 2)
+    for number in range(5):
+        ada.make_note(id=f"n{number}")
+    second(LOUD)
+
+    def state() -> str:
+        listed = run(app, "migrate", "list").output.splitlines()
+        return next(line for line in listed if "titles are loud" in line).split("loud")[1].strip()
+
+    assert state() == "open"
+    with app.app_context():
+        next(upgrade.upgrade(Note))
+    assert state() == "open, begun: 2 looked at"
+    assert "notes: 5 looked at, 5 changed" in migrate(app)
+    assert state() == "done"
+
+
+@pytest.mark.real
+def test_a_walk_that_is_begun_anew_is_not_moved_by_one_that_still_goes_on(
+    app: Flask, ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upgrade, "BATCH", 1)
+    for number in range(3):
+        ada.make_note(id=f"n{number}")
+    with app.app_context():
+        slow = upgrade.upgrade(Note, 0)
+        next(slow)
+        list(upgrade.upgrade(Note, 0))  # joins it and comes to the end
+        next(upgrade.upgrade(Note, 0))  # begins anew
+        list(slow)
+        walk = upgrade.walk_of(Note)
+    assert walk is not None
+    assert (walk["position"], "finished_at" in walk) == ("n0", False)
+
+
+def test_on_an_empty_database_nothing_is_open(app: Flask, ada: Person) -> None:
+    with app.app_context():
+        upgrade.begin()
+        assert {step.document for step in upgrade.open_migrations()} == {Account}
+
+
+def test_memory_is_refused_with_a_sentence() -> None:
+    said = flask(ROOT, "memory://", "migrate", "run", code=1)
+    assert said == "Error: this needs a real MongoDB; with --memory nothing is kept\n"
