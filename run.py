@@ -24,7 +24,7 @@ from pymongo.errors import ConfigurationError, PyMongoError
 
 import settings
 from service import app as application
-from service import database, deletion, indexes, mongod, replica_set, upgrade
+from service import backup, database, deletion, indexes, mongod, replica_set, upgrade
 from service.serving import Draining, DrainingServer, Farewell
 
 DESCRIPTION = "Start Madang. Settings come from SERVICE_* environment variables: see docs/settings.md."
@@ -170,12 +170,14 @@ def shared_metrics(workers: int, loaded: Mapping[str, Any]) -> Iterator[None]:
 def prepare_database() -> list[str]:
     """Make the missing indexes, or refuse to start without them where a person makes them; say what is left to do.
 
-    Raises `SettingsError` with the names of those that are missing, or where MongoDB would acknowledge a write that can
-    get lost.
+    Raises `SettingsError` with the names of those that are missing, where MongoDB would acknowledge a write that can
+    get lost, or where a restore did not come to its end.
     """
     app = made_app()
     with app.app_context():
         refuse_weak_writes()
+        if backup.is_unfinished():
+            raise settings.SettingsError("a restore was cut short: run `flask restore FILE` again")
         upgrade.begin()
         if app.config["CREATE_INDEXES"]:
             # One that is there but different serves the servers of the old version, which may still run.

@@ -1,18 +1,20 @@
-"""Commands for the person who runs the service: indexes, accounts, migrations."""
+"""Commands for the person who runs the service: indexes, accounts, migrations, backup and restore."""
 
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 from flask import Flask, current_app
-from flask.cli import AppGroup
+from flask.cli import AppGroup, with_appcontext
 from pymongo.errors import BulkWriteError, PyMongoError
 
-from service import database, deletion, indexes, migrations, schema, upgrade
+from service import backup, database, deletion, indexes, migrations, schema, upgrade
+from service.archive import BackupError
 from service.documents import Account, Event
 from service.documents.account import ALIVE
 from service.documents.record import Raw, now
@@ -32,6 +34,8 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(indexes_group)
     app.cli.add_command(accounts_group)
     app.cli.add_command(migrate_group)
+    app.cli.add_command(make_backup)
+    app.cli.add_command(restore_backup)
 
 
 # --- flask indexes ---------------------------------------------------------------------------------------------------
@@ -166,7 +170,7 @@ def change(username: str, update: dict[str, Any], kind: str) -> Raw:
     return account
 
 
-# --- flask migrate --------------------------------------------------------------------------------------------------
+# --- flask migrate, backup and restore -------------------------------------------------------------------------------
 
 
 @migrate_group.command("list")
@@ -197,6 +201,30 @@ def run_migrations(rest: float, patience: float) -> None:
                 meter.show(f"{progress.looked_at} looked at, {progress.changed} changed", progress.finished)
 
 
+@click.command("backup")
+@click.argument("file", type=click.Path(readable=False, path_type=Path))
+@with_appcontext
+def make_backup(file: Path) -> None:
+    """Write all that is stored, as it is at one moment, into FILE; the service may go on."""
+    with plainly():
+        refuse_memory()
+        counts = backup.backup(file, reporter())
+        click.echo(f"{file}: {sum(counts.values())} documents, {file.stat().st_size / 1e6:.1f} MB")
+
+
+@click.command("restore")
+@click.argument("file", type=click.Path(readable=False, path_type=Path))
+@with_appcontext
+def restore_backup(file: Path) -> None:
+    """Bring the backup in FILE into an empty database; no server may run on it."""
+    with plainly():
+        refuse_memory()
+        counts = backup.restore(file, reporter())
+        click.echo(f"{sum(counts.values())} documents restored; everybody has to log in again")
+        for note in upgrade.notes():
+            click.echo(note)
+
+
 def refuse_memory() -> None:
     """Refuse what mongomock cannot do."""
     if database.is_memory(current_app.config["MONGODB_URI"]):
@@ -208,8 +236,10 @@ def plainly(hint: str = "") -> Iterator[None]:
     """Say in one sentence, with a `hint` at its end, what went wrong in the block: the command's error."""
     try:
         yield
-    except UpgradeError as error:
+    except (UpgradeError, BackupError) as error:
         raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or 'the file'}: {error.strerror}") from None
     except PyMongoError as error:
         what = "MongoDB does not answer" if database.is_passing(error) else "MongoDB refuses"
         raise click.ClickException(f"{what}: {said_by(error)}{hint}") from None
@@ -220,6 +250,16 @@ def said_by(error: PyMongoError) -> str:
     refused = error.details.get("writeErrors", ()) if isinstance(error, BulkWriteError) else ()
     text = refused[0]["errmsg"] if refused else str(error)
     return re.split(r", Timeout:|, full error:| \(configured timeouts", text)[0]
+
+
+def reporter() -> backup.Report:
+    """Return what shows how far each collection of a backup has come."""
+    meters: dict[str, Meter] = {}
+
+    def report(name: str, documents: int, size: int, finished: bool) -> None:
+        meters.setdefault(name, Meter(name)).show(f"{documents} documents, {size / 1e6:.1f} MB", finished)
+
+    return report
 
 
 class Meter:

@@ -288,6 +288,7 @@ def test_on_an_empty_database_nothing_is_open(app: Flask, ada: Person) -> None:
         assert {step.document for step in upgrade.open_migrations()} == {Account}
 
 
-def test_memory_is_refused_with_a_sentence() -> None:
-    said = flask(ROOT, "memory://", "migrate", "run", code=1)
+@pytest.mark.parametrize("words", [("migrate", "run"), ("backup", "file"), ("restore", "file")], ids=lambda it: it[0])
+def test_memory_is_refused_with_a_sentence(words: tuple[str, ...]) -> None:
+    said = flask(ROOT, "memory://", *words, code=1)
     assert said == "Error: this needs a real MongoDB; with --memory nothing is kept\n"
