@@ -38,6 +38,9 @@ bench: $(STAMP) .venv-bench/installed  ## measure the service beside others and 
 	@command -v wrk >/dev/null || sh tools/apt-install wrk
 	$(BIN)/python -m bench $(ARGS)
 
+chaos: $(STAMP)  ## kill databases, workers and servers while people write; takes a quarter of an hour
+	$(BIN)/python -m chaos $(ARGS)
+
 .venv-bench/installed: bench/requirements.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install -q --disable-pip-version-check -r bench/requirements.txt
@@ -54,5 +57,5 @@ format:  ## format the code
 clean:  ## remove the virtual environment and caches; data in var/ stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 
-.PHONY: help serve test install browser bench lock format clean
+.PHONY: help serve test install browser bench chaos lock format clean
 .DEFAULT_GOAL := help
