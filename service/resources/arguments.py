@@ -84,7 +84,7 @@ def has_body() -> bool:
 def json_body() -> Any:
     """Return the decoded JSON of the body.
 
-    Raises `UnsupportedMediaType` when it is not sent as JSON, `MalformedJson` when it cannot be read, and
+    Raises `UnsupportedMediaType` when it is not sent as plain JSON, `MalformedJson` when it cannot be read, and
     `ValidationFailed` where a string holds NUL, which other software would take for its end.
     """
     sent = current_request()
@@ -94,4 +94,6 @@ def json_body() -> Any:
         raise TooLarge(f"the body has more than {limit} bytes")
     if data and sent.content_type not in JSON_TYPES and sent.mimetype not in JSON_TYPES:
         raise UnsupportedMediaType("send JSON with `Content-Type: application/json`")
+    if data and request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("send the body as it is, without `Content-Encoding`")
     return schema.decoded(data)
