@@ -240,7 +240,9 @@ def test_a_restore_that_is_killed_at_the_worst_moment_is_taken_back(
 
 @pytest.mark.real
 def test_a_restore_that_is_interrupted_clears_up(backup: Path, target: str, database: Any) -> None:
-    process = start(ROOT, target, "restore", str(backup))
+    # A shell lets what it runs in the background ignore the signal, and that is inherited.
+    hears = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    process = start(ROOT, target, "restore", str(backup), preexec_fn=hears)
     assert until(lambda: any(name.startswith(PREFIX) for name in database.list_collection_names()), 20)
     process.send_signal(signal.SIGINT)
     output = "".join(process.communicate(timeout=60))
