@@ -1,6 +1,8 @@
 """The connection to MongoDB: how it is opened, how long it may take, and what its errors mean to a client."""
 
 import re
+import threading
+import time
 from collections.abc import Callable, Mapping
 from contextvars import Context, ContextVar
 from typing import Any, TypeVar, cast
@@ -22,8 +24,8 @@ from pymongo.errors import (
 from pymongo.synchronous.client_session import ClientSession
 from pymongo.uri_parser import parse_uri
 
+from service import metrics
 from service.errors import AlreadyExists, DatabaseUnavailable, NotSupported, Problem, TooLarge
-from service.metrics import LISTENERS
 
 MEMORY = "memory://"
 """Scheme of a `MONGODB_URI` that means mongomock: nothing is kept."""
@@ -60,7 +62,7 @@ def connection_settings(config: dict[str, Any]) -> dict[str, Any]:
         "retryReads": True,
         "readPreference": "primary",
         "appname": "madang",
-        "event_listeners": LISTENERS,
+        "event_listeners": metrics.LISTENERS,
     }
 
 
@@ -124,6 +126,28 @@ def is_writable() -> bool:
         return bool(client.admin.command("hello")["isWritablePrimary"])
     except PyMongoError:
         return False
+
+
+def count_connections() -> None:
+    """Set the gauges of this process's connections to MongoDB: a look now and then costs less than to count each use."""
+    client = get_connection()
+    if isinstance(client, mongomock.MongoClient):
+        return
+    pools = [server.pool for server in list(client._topology._servers.values())]
+    in_use = sum(pool.active_sockets for pool in pools)
+    metrics.OPEN.set(in_use + sum(len(pool.conns) for pool in pools))
+    metrics.IN_USE.set(in_use)
+
+
+def keep_counting(pause: float = 1.0) -> None:
+    """Start a thread that counts the connections every `pause` seconds."""
+
+    def work() -> None:
+        while True:
+            time.sleep(pause)
+            count_connections()
+
+    threading.Thread(target=work, name="connections", daemon=True).start()
 
 
 Result = TypeVar("Result")

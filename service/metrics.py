@@ -2,7 +2,6 @@
 
 import os
 from functools import cache
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
 from prometheus_client.registry import REGISTRY
@@ -23,7 +22,7 @@ CONNECTIONS = Gauge(
 requests_of = cache(REQUESTS.labels)
 latency_of = cache(LATENCY.labels)
 database_of = cache(DATABASE.labels)
-connections_of = cache(CONNECTIONS.labels)
+OPEN, IN_USE = CONNECTIONS.labels("open"), CONNECTIONS.labels("in_use")
 
 
 def observe(method: str, route: str, status: int, seconds: float) -> None:
@@ -43,7 +42,7 @@ def exposition() -> bytes:
 
 
 class CommandTimes(monitoring.CommandListener):
-    """Counts the time of MongoDB commands, as the driver measures it."""
+    """Counts the time of those MongoDB commands that PyMongo itself runs, as it measures it."""
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
         """Do nothing: the driver reports the duration at the end."""
@@ -57,46 +56,5 @@ class CommandTimes(monitoring.CommandListener):
         database_of(event.command_name).observe(event.duration_micros / 1e6)
 
 
-class PoolGauge(monitoring.ConnectionPoolListener):
-    """Counts the open connections to MongoDB and those in use."""
-
-    def connection_created(self, event: Any) -> None:
-        """Count a connection that was opened."""
-        connections_of("open").inc()
-
-    def connection_closed(self, event: Any) -> None:
-        """Count a connection that was closed."""
-        connections_of("open").dec()
-
-    def connection_checked_out(self, event: Any) -> None:
-        """Count a connection that an operation took."""
-        connections_of("in_use").inc()
-
-    def connection_checked_in(self, event: Any) -> None:
-        """Count a connection that an operation gave back."""
-        connections_of("in_use").dec()
-
-    def pool_created(self, event: Any) -> None:
-        """Do nothing."""
-
-    def pool_ready(self, event: Any) -> None:
-        """Do nothing."""
-
-    def pool_cleared(self, event: Any) -> None:
-        """Do nothing."""
-
-    def pool_closed(self, event: Any) -> None:
-        """Do nothing."""
-
-    def connection_ready(self, event: Any) -> None:
-        """Do nothing."""
-
-    def connection_check_out_started(self, event: Any) -> None:
-        """Do nothing."""
-
-    def connection_check_out_failed(self, event: Any) -> None:
-        """Do nothing."""
-
-
 # The same for every app of a process: two with one database share its connections.
-LISTENERS = [CommandTimes(), PoolGauge()]
+LISTENERS = [CommandTimes()]

@@ -15,9 +15,9 @@ from datetime import UTC, timedelta
 from typing import Any, Literal, cast
 
 from flask import Flask, current_app
-from pymongo import ReturnDocument
 from werkzeug.local import LocalProxy
 
+from service import wire
 from service.context import Identity, g
 from service.documents import Account, Event, Record, Session
 from service.documents.account import ALIVE
@@ -103,11 +103,10 @@ def identity(payload: Mapping[str, Any]) -> Identity:
 
 def live_account(account: str, session: str) -> Raw | None:
     """Return the account of a session that has not ended, with its roles; None when one of the two is gone."""
-    alive = Session._get_collection().find_one({"_id": session, "account": account}, {"expires_at": 1})
+    alive = wire.find_one(Session._get_collection(), {"_id": session, "account": account}, {"expires_at": 1})
     if alive is None or alive["expires_at"] <= now():
         return None
-    found: Raw | None = Account._get_collection().find_one({"_id": account, **ALIVE}, {"roles": 1})
-    return found
+    return wire.find_one(Account._get_collection(), {"_id": account, **ALIVE}, {"roles": 1})
 
 
 def authenticate(username: str, password: str) -> Raw:
@@ -192,9 +191,8 @@ def refresh(token: str) -> dict[str, Any]:
         "last_used_at": moment,
         "expires_at": moment + security().session_life,
     }
-    sessions = Session._get_collection()
     good = {"_id": session, "refresh_hash": hashed(secret), "expires_at": {"$gt": moment}}
-    found = sessions.find_one_and_update(good, {"$set": rotation}, return_document=ReturnDocument.AFTER)
+    found = wire.change(Session._get_collection(), good, {"$set": rotation})
     if found is None:
         found = repeated(session, secret, following)
     return token_answer(found, following)

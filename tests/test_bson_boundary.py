@@ -10,7 +10,7 @@ from bson.errors import InvalidDocument
 from flask import Flask
 from werkzeug.local import LocalProxy
 
-from service import indexes
+from service import indexes, wire
 from service.context import Identity, g
 from service.documents import Note
 from service.documents.record import now
@@ -118,21 +118,23 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             "delete_one",
             "delete_many",
         ):
-            spy(monkeypatch, collection, name, handed)
+            spy(monkeypatch, type(collection), name, handed)
+    for name in ("insert", "change"):
+        spy(monkeypatch, wire, name, handed)
     return handed
 
 
-def spy(monkeypatch: pytest.MonkeyPatch, collection: Any, name: str, handed: list[Any]) -> None:
-    """Let a method of a collection note its arguments before it does what it does."""
-    real = getattr(type(collection), name)
+def spy(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, handed: list[Any]) -> None:
+    """Let a function, or a method of a collection, note its arguments before it does what it does."""
+    real = getattr(owner, name)
 
-    def noting(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def noting(*args: Any, **kwargs: Any) -> Any:
         handed.extend(arg for arg in args if isinstance(arg, dict | list))
-        return real(self, *args, **kwargs)
+        return real(*args, **kwargs)
 
     if not hasattr(real, "noting"):
         noting.noting = True  # type: ignore[attr-defined]
-        monkeypatch.setattr(type(collection), name, noting)
+        monkeypatch.setattr(owner, name, noting)
 
 
 @pytest.mark.parametrize("route", BODIES, ids=" ".join)

@@ -7,13 +7,11 @@ from typing import Any
 from bson import ObjectId
 from mongoengine import DateTimeField, IntField, ListField, StringField
 from mongoengine.base import BaseField
-from pymongo import ReturnDocument
 from pymongo.collection import Collection
 
+from service import wire
 from service.documents.versioned import STAMPS, Versioned
-
-Raw = dict[str, Any]
-"""A document as MongoDB has it."""
+from service.wire import Raw as Raw
 
 PRINCIPAL = r"^(\*|role:[A-Za-z0-9._-]{1,40}|[A-Za-z0-9._-]{1,64})$"
 ID = r"^[A-Za-z0-9_.-]{1,64}$"
@@ -93,7 +91,7 @@ class Record(Versioned):
         Raises `pymongo.errors.DuplicateKeyError` when its `_id` is taken.
         """
         record = cls.stamped(owner, content)
-        cls.stored().insert_one(record)
+        wire.insert(cls.stored(), record)
         return record
 
     @classmethod
@@ -119,10 +117,7 @@ class Record(Versioned):
 
         Returns None, and changes nothing, when there is none. Every write of a record that is there goes through here.
         """
-        record: Raw | None = cls.stored().find_one_and_update(
-            condition, cls.written(update), upsert=upsert, return_document=ReturnDocument.AFTER
-        )
-        return record
+        return wire.change(cls.stored(), condition, cls.written(update), upsert)
 
     @classmethod
     def written(cls, update: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from flask import current_app, request
 from pymongo.errors import DuplicateKeyError
 
-from service import database, paging, query, schema
+from service import database, paging, query, schema, wire
 from service.deletion import referrers, refuse_if_referenced, release
 from service.documents import Record
 from service.documents.record import Raw
@@ -173,7 +173,7 @@ class RecordItem(RecordResource):
     def refuse_taken(self, id: str) -> None:
         """Raise why no record can be made under this id; return where it can be replaced, for it was just made."""
         # In a transaction a duplicate has undone it already, and nothing more can be read in it.
-        look = partial(database.outside, self.document.stored().find_one)
+        look = partial(database.outside, wire.find_one, self.document.stored())
         if look({"_id": id, **scope("write", self.document)}):
             if database.active.get():
                 raise DatabaseUnavailable("somebody else made the record at the same moment")
@@ -224,7 +224,7 @@ class RecordItem(RecordResource):
 
 def find(document: type[Record], action: Action, id: str) -> Raw | None:
     """Return the record with this id if the identity may do `action` with it."""
-    return document.stored().find_one({"_id": id, **scope(action, document)})
+    return wire.find_one(document.stored(), {"_id": id, **scope(action, document)})
 
 
 def read_page(asked: Query, condition: Filter) -> list[Raw]:
@@ -235,9 +235,9 @@ def read_page(asked: Query, condition: Filter) -> list[Raw]:
     if asked.search is not None:
         return list(collection.aggregate(search_stages(asked)))
     bounded = {"$and": [condition, asked.after]} if asked.after else condition
-    found = collection.find(bounded, asked.projection, sort=list(asked.sort), limit=asked.limit + 1)
     # Left to itself MongoDB may take the index of a filter, and then sorts in memory.
-    return list(found.hint(paging.index_keys(asked.sort)))
+    hint = paging.index_keys(asked.sort)
+    return wire.find(collection, bounded, asked.projection, asked.sort, asked.limit + 1, hint)
 
 
 def readable_and_asked(asked: Query) -> Filter:
@@ -289,7 +289,7 @@ def dump_all(document: type[Record], rows: Iterable[Raw], view: View) -> list[di
 def readable(target: type[Record], ids: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return those of the records named that the identity may read, in JSON form by id: one query."""
     wanted = list(ids)
-    rows = target.stored().find({"_id": {"$in": wanted}, **scope("read", target)}) if wanted else ()
+    rows = wire.find(target.stored(), {"_id": {"$in": wanted}, **scope("read", target)}) if wanted else ()
     return {row["_id"]: schema.dump(target, row) for row in rows}
 
 
@@ -379,7 +379,7 @@ def check_references(document: type[Record], content: Mapping[str, Any]) -> None
     missing = []
     for name, field, target in schema.references(document):
         if ids := as_list(content.get(field.db_field)):
-            rows = target.stored().find({"_id": {"$in": ids}, **scope("read", target)}, {"_id": 1})
+            rows = wire.find(target.stored(), {"_id": {"$in": ids}, **scope("read", target)}, {"_id": 1})
             there = {row["_id"] for row in rows}
             many = isinstance(content[field.db_field], list)
             missing += [

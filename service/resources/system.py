@@ -44,6 +44,7 @@ def ready() -> Response:
 @operation("Get the metrics", public=True, answer={200: {"type": "string"}}, media_type="text/plain")
 def metrics() -> Response:
     """Return the metrics in Prometheus' text format."""
+    database.count_connections()
     return Answer(counted.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
