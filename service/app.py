@@ -4,16 +4,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
-from flask import Flask, Response, request
+from flask import Flask, Response
 from flask_cors import CORS
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from service import cli, database, errors, indexes, migrations, observability, resources, security
-from service.context import Globals, g
+from service.context import Globals, current_request, g
 from service.documents import RECORDS
 from service.errors import Problem
-from service.web import Answer, Json, NoSessions
+from service.web import Answer, Json, NoSessions, Service
 
 EXPOSED_HEADERS = ["ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotent-Replayed"]
 
@@ -32,7 +32,7 @@ def create_app(settings: Mapping[str, Any]) -> Flask:
     Raises `UnsupportedField` or `InvalidDocument` for a document that cannot be served, `ValueError` for a setting
     that is not safe.
     """
-    app = Flask("service", static_folder=None)
+    app = Service("service", static_folder=None)
     app.config.from_mapping(settings)
     app.app_ctx_globals_class = Globals
     app.response_class = Answer
@@ -76,7 +76,7 @@ def allow_origins(app: Flask) -> None:
     )
     # Apps send no Origin: only a page's request is worth the search for its rule.
     answer = app.after_request_funcs[None].pop()
-    app.after_request(lambda response: answer(response) if "HTTP_ORIGIN" in request.environ else response)
+    app.after_request(lambda response: answer(response) if "HTTP_ORIGIN" in current_request().environ else response)
 
 
 def handle_errors(app: Flask) -> None:
@@ -95,7 +95,7 @@ def problem_response(error: Exception) -> Response:
     elif problem.status == 503:
         observability.log.warning("unavailable", request_id=g.request_id, reason=f"{type(error).__name__}: {error}")
     headers = [*problem.headers.items(), ("Content-Type", "application/problem+json")]
-    return Answer(orjson.dumps(problem.as_dict(g.request_id)), problem.status, headers)
+    return Answer.of(orjson.dumps(problem.as_dict(g.request_id)), problem.status, headers)
 
 
 def as_problem(error: Exception) -> Problem:

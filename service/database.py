@@ -129,7 +129,7 @@ def is_writable() -> bool:
 
 
 def count_connections() -> None:
-    """Set the gauges of this process's connections to MongoDB: a look now and then costs less than to count each use."""
+    """Set the gauges of this process's connections to MongoDB; a look now and then costs less than to count uses."""
     client = get_connection()
     if isinstance(client, mongomock.MongoClient):
         return

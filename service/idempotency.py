@@ -17,7 +17,7 @@ from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
 from service import database
-from service.context import g
+from service.context import current_request, g
 from service.documents import KeptAnswer
 from service.documents.record import Raw, now
 from service.errors import BadRequest, IdempotencyMismatch, ReauthenticationRequired, RequestInProgress
@@ -53,11 +53,11 @@ def once(view: View, is_bounded: Callable[[], bool]) -> View:
 
     @wraps(view)
     def answer(*args: Any, **kwargs: Any) -> Response:
-        sent = request.environ
+        sent = current_request().environ
         key = sent.get(DERIVED_KEY) or sent.get("HTTP_IDEMPOTENCY_KEY")
         if key is None or sent["REQUEST_METHOD"] not in METHODS:
             return view(*args, **kwargs)
-        if DERIVED_KEY not in request.environ and not KEY.fullmatch(key):
+        if DERIVED_KEY not in sent and not KEY.fullmatch(key):
             raise BadRequest("Idempotency-Key takes 1 to 255 printable ASCII characters")
         transactional = is_bounded() and not database.is_memory(current_app.config["MONGODB_URI"])
         return Attempt(key, transactional, lambda: safely(view, *args, **kwargs)).answer()

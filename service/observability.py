@@ -15,7 +15,7 @@ from flask import Flask
 from structlog.typing import EventDict, WrappedLogger
 
 from service import metrics
-from service.context import current_request, g
+from service.context import current_globals, current_request
 from service.web import Answer
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -47,11 +47,11 @@ def init_app(app: Flask) -> None:
 
 def begin() -> None:
     """Start the clock and name the request: the client's own name for it, or a new one."""
-    sent = current_request()
-    named = sent.environ.get("HTTP_X_REQUEST_ID", "")
+    environ, g = current_request().environ, current_globals()
+    named = environ.get("HTTP_X_REQUEST_ID", "")
     g.started = time.perf_counter()
     g.request_id = named if REQUEST_ID.fullmatch(named) else secrets.token_hex(16)
-    g.address = sent.remote_addr or "unknown"
+    g.address = environ.get("REMOTE_ADDR") or "unknown"
     metrics.IN_FLIGHT.inc()
 
 
@@ -62,8 +62,8 @@ def end(_error: BaseException | None) -> None:
 
 def finish(bound_log: Any, response: Answer) -> Answer:
     """Add the headers of every answer, count it, and write its one log line."""
-    sent, request_id, status = current_request(), g.request_id, response.status_code
-    response.headers["X-Request-ID"] = request_id
+    sent, g, status = current_request(), current_globals(), response.status_code
+    response.headers["X-Request-ID"] = g.request_id
     response.standing = standing({name for name, _ in response.headers})
     # The pattern that the path matched: never what a client made up.
     rule = sent.url_rule.rule if sent.url_rule is not None else "unmatched"
@@ -75,8 +75,8 @@ def finish(bound_log: Any, response: Answer) -> Answer:
         route=rule,
         status=status,
         ms=round(seconds * 1000, 2),
-        request_id=request_id,
-        account=str(g.identity) if "identity" in g else None,
+        request_id=g.request_id,
+        account=g.identity.account if "identity" in g else None,
     )
     return response
 
@@ -113,7 +113,8 @@ class Sinks:
         """Return the finished line."""
         if self.file is None and not self.as_json:
             return str(self.render(logger, name, event))
-        line = orjson.dumps(with_traceback(logger, name, dict(event)), default=str).decode()
+        told = with_traceback(logger, name, dict(event)) if "exc_info" in event else event
+        line = orjson.dumps(told, default=str).decode()
         if self.file is not None:
             self.file.handle(self.file_record(line))
         return line if self.as_json else str(self.render(logger, name, event))

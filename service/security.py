@@ -18,7 +18,7 @@ from flask import Flask, current_app
 from werkzeug.local import LocalProxy
 
 from service import wire
-from service.context import Identity, g
+from service.context import Identity, current_globals, g
 from service.documents import Account, Event, Record, Session
 from service.documents.account import ALIVE
 from service.documents.record import Raw, new_id, now
@@ -280,7 +280,7 @@ def scope(action: Action, document: type[Record], within: Within = ANY) -> Filte
     This is the only place where access is decided. `within` narrows reading to what is `mine`, `shared` with me by id
     or role, or `public`.
     """
-    who = g.identity
+    who = current_globals().identity
     account, principals = who.account, who.principals
     if action == "own":
         return {"owner": account, **NOT_BURIED}

@@ -2,7 +2,8 @@
 
 import re
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from hashlib import sha256
 from typing import Any, cast
 
@@ -10,7 +11,7 @@ import flask_restful
 from flask import Blueprint, Flask, Response, current_app, request
 from flask_swagger_ui import get_swaggerui_blueprint
 
-from service.context import current_request, g
+from service.context import current_globals, current_request
 from service.documents import RECORDS
 from service.errors import BadParameter, Cause
 from service.idempotency import once
@@ -96,15 +97,24 @@ def init_app(app: Flask) -> None:
         app.add_url_rule(path, view_func=view)
     app.register_blueprint(swagger_ui())
     page = operation("Read and try this API", public=True, answer={200: {"type": "string"}}, media_type="text/html")
-    page(app.view_functions["swagger_ui.show"])
+    app.view_functions["swagger_ui.show"] = page(with_own_files(app.view_functions["swagger_ui.show"]))
 
 
 def swagger_ui() -> Blueprint:
     """Return the pages of Swagger UI: without its top bar, and with nothing of the request in them."""
     config = {"app_name": "Madang", "layout": "BaseLayout", "oauth2RedirectUrl": ""}
     blueprint: Blueprint = get_swaggerui_blueprint("/docs", "/openapi.json", config)
-    blueprint.after_request(allow_own_files)
     return blueprint
+
+
+def with_own_files(show: Callable[..., Any]) -> Callable[..., Response]:
+    """Wrap the view of Swagger UI so that its page may load its files, and run its script, from here alone."""
+
+    @wraps(show)
+    def shown(*args: Any, **kwargs: Any) -> Response:
+        return allow_own_files(current_app.make_response(show(*args, **kwargs)))
+
+    return shown
 
 
 def allow_own_files(response: Response) -> Response:
@@ -123,18 +133,18 @@ def admit() -> None:
         return
     asked = operation_of(current_app, sent.url_rule.endpoint, sent.method)
     if asked is None or not asked.public:
-        g.identity = identify(sent.environ.get("HTTP_AUTHORIZATION"))
-    if sent.query_string:
-        refuse_unknown(asked.known if asked is not None else frozenset())
+        current_globals().identity = identify(sent.environ.get("HTTP_AUTHORIZATION"))
+    if sent.environ["QUERY_STRING"]:
+        refuse_unknown(sent.args, asked.known if asked is not None else frozenset())
 
 
-def refuse_unknown(known: frozenset[str]) -> None:
+def refuse_unknown(sent: Iterable[str], known: frozenset[str]) -> None:
     """Raise `BadParameter` for parameters of the query string that the operation does not take."""
     causes = [
         Cause(
             "unknown_parameter", f"one of {', '.join(sorted(known))}" if known else "none is taken here", parameter=name
         )
-        for name in request.args
+        for name in sent
         if name not in known
     ]
     if causes:

@@ -55,7 +55,10 @@ MEMBERS: Mapping[Source, str] = {"query": "args", "form": "form", "files": "file
 
 def texts(source: Source) -> dict[str, Any]:
     """Return the members of the query string, a form or its files; raises `BadParameter` for one that stands twice."""
-    members: Any = getattr(request, MEMBERS[source])
+    sent = current_request()
+    if source == "query" and not sent.environ["QUERY_STRING"]:
+        return {}
+    members: Any = getattr(sent, MEMBERS[source])
     for name, values in members.lists():
         if len(values) > 1 and source == "query":
             raise BadParameter(f"`{name}` stands twice", [Cause("twice", "once", parameter=name)])
@@ -94,6 +97,6 @@ def json_body() -> Any:
         raise TooLarge(f"the body has more than {limit} bytes")
     if data and sent.content_type not in JSON_TYPES and sent.mimetype not in JSON_TYPES:
         raise UnsupportedMediaType("send JSON with `Content-Type: application/json`")
-    if data and request.headers.get("Content-Encoding", "identity").lower() != "identity":
+    if data and sent.environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise UnsupportedMediaType("send the body as it is, without `Content-Encoding`")
     return schema.decoded(data)

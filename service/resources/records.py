@@ -11,6 +11,7 @@ from flask import current_app, request
 from pymongo.errors import DuplicateKeyError
 
 from service import database, paging, query, schema, wire
+from service.context import current_request
 from service.deletion import referrers, refuse_if_referenced, release
 from service.documents import Record
 from service.documents.record import Raw
@@ -344,7 +345,7 @@ def tags(header: str, weak: bool = False) -> list[int] | None:
 
     A tag that is none of ours names no revision. Only a `weak` comparison takes weak tags (RFC 9110, section 8.8.3.2).
     """
-    text = request.environ.get(header)
+    text = current_request().environ.get(header)
     if text is None:
         return None
     if text.strip() == "*":

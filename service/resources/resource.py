@@ -3,7 +3,8 @@
 from typing import Any
 
 import flask_restful
-from flask import request
+
+from service.context import current_request
 
 
 class Resource(flask_restful.Resource):
@@ -14,6 +15,6 @@ class Resource(flask_restful.Resource):
 
         Flask-RESTful would look for the representation that `Accept` prefers; there is one, and looking costs 15 µs.
         """
-        name = request.method.lower()
+        name = current_request().method.lower()
         method = getattr(self, "get" if name == "head" else name)
         return method(*args, **kwargs)
