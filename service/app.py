@@ -13,7 +13,7 @@ from service import cli, database, errors, indexes, migrations, observability, r
 from service.context import Globals, current_request, g
 from service.documents import RECORDS
 from service.errors import Problem
-from service.web import Answer, Json, NoSessions, Service
+from service.web import Answer, Json, NoSessions, Sent, Service
 
 EXPOSED_HEADERS = ["ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotent-Replayed"]
 
@@ -35,6 +35,7 @@ def create_app(settings: Mapping[str, Any]) -> Flask:
     app = Service("service", static_folder=None)
     app.config.from_mapping(settings)
     app.app_ctx_globals_class = Globals
+    app.request_class = Sent
     app.response_class = Answer
     app.session_interface = NoSessions()
     app.url_map.strict_slashes = False

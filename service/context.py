@@ -6,6 +6,8 @@ from typing import Any, cast
 import flask
 from flask.ctx import _AppCtxGlobals
 
+from service.web import Sent
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -51,6 +53,6 @@ def current_globals() -> Globals:
     return cast(Globals, flask.g._get_current_object())
 
 
-def current_request() -> flask.Request:
+def current_request() -> Sent:
     """Return the request itself, for the same reason."""
-    return cast(flask.Request, flask.request._get_current_object())  # type: ignore[attr-defined]
+    return cast(Sent, flask.request._get_current_object())  # type: ignore[attr-defined]

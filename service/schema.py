@@ -352,27 +352,51 @@ def shaper(document: Document) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     is what a list spends its time on.
     """
     names: dict[str, Any] = {}
-    members = [
-        f"{name!r}: {expression(field, f'd.get({field.db_field!r})', names)}"
-        for name, field in public_fields(document).items()
-    ]
-    source = "lambda d: {" + ", ".join(members) + "}"
+    source = f"lambda d: {display(document, 'd', names)}"
     return cast("Callable[[Mapping[str, Any]], dict[str, Any]]", eval(source, names))  # noqa: S307  only our own names
 
 
+def display(document: Document, stored: str, names: dict[str, Any]) -> str:
+    """Return the dict display that shapes the `document` that the Python variable `stored` holds.
+
+    Functions and values that it needs go to `names`.
+    """
+    fields = public_fields(document).items()
+    members = (f"{name!r}: {expression(field, f'{stored}.get({field.db_field!r})', names)}" for name, field in fields)
+    return "{" + ", ".join(members) + "}"
+
+
 def expression(field: BaseField, value: str, names: dict[str, Any]) -> str:
-    """Return the Python expression that shapes `value`, a stored value of `field` or None; functions go to `names`."""
-    shape = shape_of(field)
-    default = default_of(field)
-    if shape is None and default is None:
+    """Return the Python expression that shapes what the expression `value` gives: a stored value of `field` or None."""
+    local = f"v{len(names)}"
+    names[local] = None  # so that the next one gets another name
+    shaped, default = shape_expression(field, local, names), default_of(field)
+    if shaped == local and default is None:
         return value
-    local = f"f{len(names)}"
-    names[local], names[f"{local}_absent"] = shape, lambda: json_default(field)
     always_same = not callable(field.default) or field.default in (list, dict)
+    names[f"{local}_absent"] = lambda: json_default(field)
     # What JSON holds is written in Python the same way, and a display is quicker than a call.
     absent = repr(json_default(field)) if always_same else f"{local}_absent()"
-    shaped = "v" if shape is None else f"{local}(v)"
-    return f"({absent} if (v := {value}) is None else {shaped})"
+    return f"({absent} if ({local} := {value}) is None else {shaped})"
+
+
+def shape_expression(field: BaseField, local: str, names: dict[str, Any]) -> str:
+    """Return the expression that shapes the stored value of `field` that is in the variable `local`."""
+    inner = getattr(field, "field", None)
+    if isinstance(field, me.EmbeddedDocumentField):
+        return display(field.document_type, local, names)
+    if inner is not None:
+        entry = f"{local}e"
+        shaped = shape_expression(inner, entry, names)
+        if shaped == entry:
+            return local
+        if isinstance(field, me.ListField):
+            return f"[{shaped} for {entry} in {local}]"
+        return f"{{{local}k: {shaped} for {local}k, {entry} in {local}.items()}}"
+    if (shape := meaning(field).shape(field)) is None:
+        return local
+    names[f"{local}_shape"] = shape
+    return f"{local}_shape({local})"
 
 
 def json_default(field: BaseField) -> Any:
@@ -381,16 +405,14 @@ def json_default(field: BaseField) -> Any:
     return default if shape is None or default is None else shape(default)
 
 
+@once
 def shape_of(field: BaseField) -> Callable[[Any], Any] | None:
     """Return the function from BSON to JSON of a value of `field`; None where the two are the same."""
-    if isinstance(field, me.EmbeddedDocumentField):
-        return shaper(field.document_type)
-    inner = None if getattr(field, "field", None) is None else shape_of(field.field)
-    if inner is None:
-        return meaning(field).shape(field)
-    if isinstance(field, me.ListField):
-        return lambda values: [inner(value) for value in values]
-    return lambda values: {key: inner(value) for key, value in values.items()}
+    names: dict[str, Any] = {}
+    shaped = shape_expression(field, "v", names)
+    if shaped == "v":
+        return None
+    return cast("Callable[[Any], Any]", eval(f"lambda v: {shaped}", names))  # noqa: S307  only our own names
 
 
 def dump(document: Document, stored: Mapping[str, Any], only: Iterable[str] | None = None) -> dict[str, Any]:

@@ -134,8 +134,8 @@ def admit() -> None:
     asked = operation_of(current_app, sent.url_rule.endpoint, sent.method)
     if asked is None or not asked.public:
         current_globals().identity = identify(sent.environ.get("HTTP_AUTHORIZATION"))
-    if sent.environ["QUERY_STRING"]:
-        refuse_unknown(sent.args, asked.known if asked is not None else frozenset())
+    if sent.parameters:
+        refuse_unknown((name for name, _ in sent.parameters), asked.known if asked is not None else frozenset())
 
 
 def refuse_unknown(sent: Iterable[str], known: frozenset[str]) -> None:

@@ -1,6 +1,6 @@
 """What a request brings, taken in one way: from the query string, JSON, a form or files, with types and defaults."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, Literal, TypeVar
 
@@ -50,21 +50,26 @@ def take(declared: type[Declared], source: Source = "json") -> Declared:
     return found
 
 
-MEMBERS: Mapping[Source, str] = {"query": "args", "form": "form", "files": "files"}
-
-
 def texts(source: Source) -> dict[str, Any]:
-    """Return the members of the query string, a form or its files; raises `BadParameter` for one that stands twice."""
-    sent = current_request()
-    if source == "query" and not sent.environ["QUERY_STRING"]:
-        return {}
-    members: Any = getattr(sent, MEMBERS[source])
+    """Return the members of the query string, a form or its files; raises a problem for one that stands twice."""
+    if source == "query":
+        return parameters()
+    members = request.form if source == "form" else request.files
     for name, values in members.lists():
-        if len(values) > 1 and source == "query":
-            raise BadParameter(f"`{name}` stands twice", [Cause("twice", "once", parameter=name)])
         if len(values) > 1:
             raise ValidationFailed([Cause("twice", "once", pointer=pointer(name))])
     found: dict[str, Any] = members.to_dict()
+    return found
+
+
+def parameters() -> dict[str, str]:
+    """Return the parameters of the query string; raises `BadParameter` for one that stands twice."""
+    sent = current_request().parameters
+    found = dict(sent)
+    if len(found) < len(sent):
+        names = [name for name, _ in sent]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadParameter(f"`{twice}` stands twice", [Cause("twice", "once", parameter=twice)])
     return found
 
 

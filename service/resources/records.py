@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, unquote_plus
 
 from flask import current_app, request
 from pymongo.errors import DuplicateKeyError
@@ -32,7 +32,7 @@ from service.paging import Filter
 from service.patch import Patch
 from service.patch import parse as parse_patch
 from service.query import Query, View
-from service.resources.arguments import json_body, json_object, texts
+from service.resources.arguments import json_body, json_object, parameters
 from service.resources.resource import Resource
 from service.security import Action, current_identity, scope, security
 
@@ -52,7 +52,7 @@ class RecordList(RecordResource):
     @operation("List records", parameters=query.PARAMETERS, answer={200: "page"}, headers={200: ["Link"]})
     def get(self) -> Answer:
         """Return one page of the records that the query asks for."""
-        sent = texts("query")
+        sent = parameters()
         asked = query.parse(self.document, sent, str(current_identity), security().cursor_key)
         condition = readable_and_asked(asked)
         rows = read_page(asked, condition)
@@ -61,7 +61,7 @@ class RecordList(RecordResource):
         answer: dict[str, Any] = {"items": dump_all(self.document, page, asked.view), "next": following}
         if asked.count:
             answer["total"] = count(asked, condition)
-        return answer, 200, {"Link": next_link(sent, following)} if following else {}
+        return answer, 200, {"Link": next_link(following)} if following else {}
 
     @operation("Create a record", body="create", answer={201: "read"}, headers={201: ["Location", "ETag"]})
     def post(self) -> Answer:
@@ -82,7 +82,7 @@ class RecordItem(RecordResource):
     )
     def get(self, id: str) -> Answer:
         """Return the record, or 304 when the client has it already."""
-        view = query.parse_view(self.document, texts("query"))
+        view = query.parse_view(self.document, parameters())
         record = find(self.document, "read", id)
         if record is None:
             raise NotFound("there is no such record")
@@ -299,10 +299,17 @@ def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def next_link(sent: Mapping[str, str], cursor: str) -> str:
-    """Return the `Link` to the next page of the request that `sent` these parameters (RFC 8288)."""
-    parameters = {**sent, "cursor": cursor}
-    return f'<{request.path}?{urlencode(parameters)}>; rel="next"'
+def next_link(cursor: str) -> str:
+    """Return the `Link` to the next page of the request at hand (RFC 8288)."""
+    sent = current_request()
+    # What the client has encoded stays as it is; only what must not stand in a header is quoted.
+    parts = quote(sent.query_string, safe=QUERY).split("&")
+    kept = [part for part in parts if part and unquote_plus(part.partition("=")[0]) != "cursor"]
+    return f'<{quote(sent.path)}?{"&".join([*kept, "cursor=" + cursor])}>; rel="next"'
+
+
+QUERY = "!$%&'()*+,/:;=?@~"
+"""The characters that stand for themselves in a query string (RFC 3986, section 3.4), and the percent sign."""
 
 
 def attempts() -> Iterator[int]:
