@@ -5,6 +5,7 @@ import re
 import secrets
 import sys
 import time
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -38,10 +39,9 @@ log = structlog.get_logger()
 
 def init_app(app: Flask) -> None:
     """Give every request of `app` an id, a log line and its place in the metrics, and every answer its headers."""
-    configure_log(app.config)
+    lines = configure_log(app.config)
     app.before_request(begin)
-    # Bound once: to look up how to log on every line would cost as much as the line.
-    app.after_request(partial(finish, log.bind()))
+    app.after_request(partial(finish, lines))
     app.teardown_request(end)
 
 
@@ -60,7 +60,7 @@ def end(_error: BaseException | None) -> None:
     metrics.IN_FLIGHT.dec()
 
 
-def finish(bound_log: Any, response: Answer) -> Answer:
+def finish(lines: "Lines", response: Answer) -> Answer:
     """Add the headers of every answer, count it, and write its one log line."""
     sent, g, status = current_request(), current_globals(), response.status_code
     response.headers["X-Request-ID"] = g.request_id
@@ -69,15 +69,19 @@ def finish(bound_log: Any, response: Answer) -> Answer:
     rule = sent.url_rule.rule if sent.url_rule is not None else "unmatched"
     seconds = time.perf_counter() - g.started
     metrics.observe(sent.method, rule, status, seconds)
-    bound_log.info(
-        "request",
-        method=sent.method,
-        route=rule,
-        status=status,
-        ms=round(seconds * 1000, 2),
-        request_id=g.request_id,
-        account=g.identity.account if "identity" in g else None,
-    )
+    if lines.tell_requests:
+        lines.write(
+            {
+                "method": sent.method,
+                "route": rule,
+                "status": status,
+                "ms": round(seconds * 1000, 2),
+                "request_id": g.request_id,
+                "account": g.identity.account if "identity" in g else None,
+                "event": "request",
+                "level": "info",
+            }
+        )
     return response
 
 
@@ -93,10 +97,11 @@ def standing(names: set[str]) -> tuple[tuple[str, str], ...]:
 with_traceback = structlog.processors.format_exc_info
 
 
-class Sinks:
-    """The last step of a log line: text for the terminal as returned, and JSON for the log file if there is one."""
+class Lines:
+    """Where log lines end: text for the terminal, or JSON, and JSON for the log file if there is one."""
 
     def __init__(self, config: dict[str, Any]) -> None:
+        self.tell_requests = logging.getLevelNamesMapping()[config["LOG_LEVEL"].upper()] <= logging.INFO
         self.render = structlog.dev.ConsoleRenderer(
             colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
@@ -109,31 +114,29 @@ class Sinks:
             else None
         )
 
-    def __call__(self, logger: WrappedLogger, name: str, event: EventDict) -> str:
-        """Return the finished line."""
-        if self.file is None and not self.as_json:
-            return str(self.render(logger, name, event))
-        told = with_traceback(logger, name, dict(event)) if "exc_info" in event else event
-        line = orjson.dumps(told, default=str).decode()
+    def __call__(self, _logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+        """Write an event of structlog, as the last of its processors."""
+        self.write(event)
+        raise structlog.DropEvent
+
+    def write(self, event: EventDict) -> None:
+        """Write the line of an event. A request's comes straight here: structlog's way takes three times as long."""
+        event["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        if self.as_json or self.file is not None:
+            told = with_traceback(None, "", dict(event)) if "exc_info" in event else event
+            line = orjson.dumps(told, default=str).decode()
         if self.file is not None:
-            self.file.handle(self.file_record(line))
-        return line if self.as_json else str(self.render(logger, name, event))
-
-    @staticmethod
-    def file_record(line: str) -> Any:
-        """Return a record of the standard library that holds a finished line."""
-        return logging.LogRecord("madang", logging.INFO, "", 0, line, None, None)
+            self.file.handle(logging.LogRecord("madang", logging.INFO, "", 0, line, None, None))
+        sys.stdout.write((line if self.as_json else str(self.render(None, "", event))) + "\n")
+        sys.stdout.flush()
 
 
-def configure_log(config: dict[str, Any]) -> None:
-    """Set up structlog as the settings say: level, form and file."""
+def configure_log(config: dict[str, Any]) -> Lines:
+    """Set up structlog as the settings say, with level, form and file, and return where its lines end."""
+    lines = Lines(config)
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            Sinks(config),
-        ],
+        processors=[structlog.processors.add_log_level, lines],
         wrapper_class=structlog.make_filtering_bound_logger(config["LOG_LEVEL"].lower()),
-        logger_factory=structlog.PrintLoggerFactory(),
         cache_logger_on_first_use=False,
     )
+    return lines

@@ -4,7 +4,8 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -17,16 +18,17 @@ from service import schema
 from service.documents.record import Raw, Record
 from service.errors import BadQuery, MalformedJson, ValidationFailed
 from service.fields import LIST, meaning, once
+from service.near import NOT_PAGED, parse_near
 from service.paging import SCORE, Filter, Sort, bad, parse_cursor, sealed, shaped, value_at
 
 Type = type[Record]
 
 LEVELS = 8
 TERMS = 100
+KNOWN_QUERIES, LONGEST_KNOWN = 512, 500  # of so many characters
 LONGEST_PREFIX = 1000  # MongoDB takes no pattern over 32 KB
 LIMIT = 100
 DEFAULT_LIMIT = 20
-EARTH_METRES = 6_378_100
 
 PARAMETERS = frozenset({"where", "sort", "limit", "cursor", "fields", "expand", "count", "search", "scope"})
 ITEM_PARAMETERS = frozenset({"fields", "expand"})
@@ -77,6 +79,12 @@ class Query:
         sorting = {name.partition(".")[0]: 1 for name, _ in self.sort}
         return {fields[name].db_field: 1 for name in self.view.fields} | sorting
 
+    def following(self, cursor: str) -> Filter:
+        """Return the filter of what follows the page that ended with `cursor`; raises `BadParameter`."""
+        if self.near is not None:
+            raise bad("cursor", NOT_PAGED)
+        return parse_cursor(self.sort_fields, self.sort, cursor, self.seal, self.search is not None)
+
     def cursor(self, last: Raw) -> str:
         """Return the cursor of the page that follows the record `last`."""
         if self.search is not None:
@@ -85,43 +93,50 @@ class Query:
         return sealed([shaped(field, value) for field, value in zip(self.sort_fields, values, strict=True)], self.seal)
 
 
-def parse(document: Type, args: Mapping[str, str], account: str, key: bytes) -> Query:
+def parse(document: Any, args: Mapping[str, str], account: str, key: bytes) -> Query:
     """Return the query that the parameters `args` ask of `document`, for an `account`; `key` authenticates cursors.
 
     Raises `BadParameter` for the query string and `BadQuery` for what is inside `where`.
     """
+    said = tuple((name, text) for name, text in args.items() if name != "cursor")
+    short = sum(len(text) for _, text in said) <= LONGEST_KNOWN
+    plan, terms = (planned if short else planned.__wrapped__)(document, said)
+    seal = hmac.digest(key, account.encode() + b"\0" + terms, hashlib.sha256)
+    asked = Query(**plan, after={}, seal=seal)
+    return replace(asked, after=asked.following(args["cursor"])) if "cursor" in args else asked
+
+
+@lru_cache(KNOWN_QUERIES)
+def planned(document: Any, said: tuple[tuple[str, str], ...]) -> tuple[dict[str, Any], bytes]:
+    """Return what a query is, whoever asks it and from where on, and the bytes that tell it from all others.
+
+    An app sends a handful of query strings all day long, for all who use it, so the last ones are remembered: at most
+    5 MB, for long ones are not.
+    """
+    args = dict(said)
     search = args.get("search")
     if search is not None:
         check_search(document, args)
     scopes = parse_scopes(args.get("scope", "mine" if search is not None else "mine,shared"))
-    text = args.get("where", "{}")
-    where = decoded(text)
+    where = decoded(args.get("where", "{}"))
     nearby = [name for name, condition in where.items() if isinstance(condition, dict) and "$near" in condition]
     if len(nearby) > 1:
         raise BadQuery("$near stands once in `where`")
-    near = parse_near(document, nearby[0], where[nearby[0]], args) if nearby else None
-    plain = {name: condition for name, condition in where.items() if name not in nearby}
+    near = near_of(document, nearby[0], where[nearby[0]], args) if nearby else None
     sort = parse_sort(document, args.get("sort"))
-    fields = tuple(field_stored_at(document, name) for name, _ in sort)
-    query_filter = Compiler(document).compile(plain)
-    seal = hmac.digest(
-        key, orjson.dumps([account, document._meta["collection"], where, sort, scopes, search]), hashlib.sha256
-    )
-    after = parse_cursor(fields, sort, args["cursor"], seal, search is not None) if "cursor" in args else {}
-    return Query(
-        document=document,
-        where=query_filter,
-        sort=sort,
-        sort_fields=fields,
-        after=after,
-        limit=parse_limit(args.get("limit")),
-        view=parse_view(document, args),
-        count=parse_count(args.get("count", "false")),
-        scopes=scopes,
-        search=search,
-        near=near,
-        seal=seal,
-    )
+    plan = {
+        "document": document,
+        "where": Compiler(document).compile({name: where[name] for name in where if name not in nearby}),
+        "sort": sort,
+        "sort_fields": tuple(field_stored_at(document, name) for name, _ in sort),
+        "limit": parse_limit(args.get("limit")),
+        "view": parse_view(document, args),
+        "count": parse_count(args.get("count", "false")),
+        "scopes": scopes,
+        "search": search,
+        "near": near,
+    }
+    return plan, orjson.dumps([document._meta["collection"], where, sort, scopes, search])
 
 
 def listed(names: Sequence[str] | frozenset[str]) -> str:
@@ -391,48 +406,7 @@ def field_stored_at(document: Any, path: str) -> BaseField:
     return field_stored_at(entry_field(field).document_type, rest) if rest else field
 
 
-# --- $near -----------------------------------------------------------------------------------------------------------
-
-
-def parse_near(document: Type, name: str, condition: dict[str, Any], args: Mapping[str, str]) -> Filter:
+def near_of(document: Type, name: str, condition: dict[str, Any], args: Mapping[str, str]) -> Filter:
     """Return MongoDB's `$near` on the field `name`."""
     field = filter_field(document, name)
-    if "$near" not in meaning(field).compare:
-        raise BadQuery(f"`{name}`: $near works on a point")
-    for parameter in ("sort", "cursor", "search"):
-        if parameter in args:
-            raise bad(parameter, "$near sorts by distance and is not paged")
-    operand = condition["$near"]
-    if len(condition) > 1 or not isinstance(operand, dict) or not {"point"} <= set(operand) <= {"point", "max_metres"}:
-        raise BadQuery(
-            f'`{name}`: $near takes {{"point": [longitude, latitude], "max_metres": number}}, alone on its field'
-        )
-    near: Filter = {"$geometry": {"type": "Point", "coordinates": position(name, operand["point"])}}
-    if "max_metres" in operand:
-        near["$maxDistance"] = metres(name, operand["max_metres"])
-    return {stored_path(document, name): {"$near": near}}
-
-
-def position(name: str, value: Any) -> list[float]:
-    """Return a longitude and a latitude in degrees."""
-    try:
-        found: list[float] = schema.value_of(me.GeoPointField()).validate_python(value)
-    except ValidationError as error:
-        raise BadQuery(f"`{name}`: the point of $near is {schema.causes(error)[0].detail}") from None
-    return found
-
-
-def metres(name: str, value: Any) -> float:
-    """Return a distance in metres."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 3e7:
-        raise BadQuery(f"`{name}`: max_metres is a number from 0 to 30000000")
-    return float(value)
-
-
-def within(near: Filter) -> Filter:
-    """Return the filter that matches what `$near` does without sorting: what a count can use."""
-    ((name, condition),) = near.items()
-    if "$maxDistance" not in condition["$near"]:
-        return {name: {"$ne": None}}
-    point = condition["$near"]["$geometry"]["coordinates"]
-    return {name: {"$geoWithin": {"$centerSphere": [point, condition["$near"]["$maxDistance"] / EARTH_METRES]}}}
+    return {stored_path(document, name): parse_near(field, name, condition, args)}

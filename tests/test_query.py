@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from service import paging, query
 from service.documents import Note, Notebook, Record
 from service.errors import BadParameter, BadQuery
+from service.near import within
 from service.query import InvalidDocument, Query, View
 
 KEY = b"k" * 32
@@ -438,7 +439,7 @@ def test_near_becomes_a_query_of_its_own() -> None:
     ],
 )
 def test_what_is_near_can_be_counted(near: Any, counted: Any) -> None:
-    assert query.within(parse(where={"place": {"$near": near}}).near or {}) == {"place": counted}
+    assert within(parse(where={"place": {"$near": near}}).near or {}) == {"place": counted}
 
 
 @pytest.mark.parametrize(

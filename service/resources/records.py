@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote_plus
 from flask import current_app, request
 from pymongo.errors import DuplicateKeyError
 
-from service import database, paging, query, schema, wire
+from service import database, near, paging, query, schema, wire
 from service.context import current_request
 from service.deletion import referrers, refuse_if_referenced, release
 from service.documents import Record
@@ -268,7 +268,7 @@ def count(asked: Query, condition: Filter) -> int:
     if asked.search is not None:
         condition = searched(asked)
     elif asked.near is not None:
-        condition = {"$and": [condition, query.within(asked.near)]}
+        condition = {"$and": [condition, near.within(asked.near)]}
     return asked.document.stored().count_documents(condition)
 
 
