@@ -3,17 +3,18 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
 from mongoengine.connection import get_connection
 
 import settings
 from service import app as application
-from service import database, indexes, mongod
-from tests.client import Person, Phone
+from service import database, indexes, mongod, passwords
+from tests.client import PASSWORD, Person, Phone
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,6 +56,31 @@ def shared_app(test_settings: dict[str, Any]) -> Iterator[Flask]:
         indexes.make()
     yield app
     database.disconnect()
+
+
+class Remembering(PasswordHasher):
+    """Hashes the password of all people of the tests once, as the service does, and then gives that hash again."""
+
+    kept: str | None = None
+
+    def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
+        if password != PASSWORD or salt is not None:
+            return super().hash(password, salt=salt)
+        self.kept = self.kept or super().hash(PASSWORD)
+        return self.kept
+
+    def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:
+        return True if (hash, password) == (self.kept, PASSWORD) else super().verify(hash, password)
+
+
+REAL = passwords.HASHER
+REMEMBERING = Remembering(time_cost=REAL.time_cost, memory_cost=REAL.memory_cost, parallelism=REAL.parallelism)
+
+
+@pytest.fixture(autouse=True)
+def remembering_hasher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hashes for each person of each test were half of the run. A module on hashing itself overrides this."""
+    monkeypatch.setattr(passwords, "HASHER", REMEMBERING)
 
 
 @pytest.fixture

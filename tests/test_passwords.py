@@ -28,6 +28,11 @@ NEW = "another long pass phrase"
 OLD_HASHER = PasswordHasher(time_cost=1, memory_cost=8 * 1024, parallelism=1)
 
 
+@pytest.fixture(autouse=True)
+def remembering_hasher() -> None:
+    """Here every password is hashed."""
+
+
 def log_in(app: Flask, password: str = PASSWORD, username: str = "ada") -> TestResponse:
     return Phone(app.test_client()).post("/auth", {"username": username, "password": password})
 
