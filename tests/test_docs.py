@@ -206,7 +206,7 @@ def own_files() -> Iterator[tuple[str, str]]:
     ignored = [line.rstrip("/").replace("*", "") for line in (ROOT / ".gitignore").read_text().split()]
     for folder, folders, names in os.walk(ROOT):
         folders[:] = [name for name in folders if name != ".git" and not any(part in name for part in ignored)]
-        for path in (Path(folder, name) for name in names):
+        for path in (Path(folder, name) for name in names if name != ".git"):
             try:
                 yield str(path.relative_to(ROOT)), path.read_text()
             except UnicodeDecodeError:
