@@ -1,7 +1,8 @@
 """A backup of all that the service stores, as it was at one moment, and its way back into an empty database."""
 
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -165,11 +166,24 @@ def load(blocks: Iterator[Block], run: str, report: Report) -> dict[str, int]:
             return counts
         name, found = block["collection"], list(archive.documents(block["documents"]))
         size = size + len(block["documents"]) if name in loaded else len(block["documents"])
-        with pymongo.timeout(BLOCK_SECONDS):
+        with pymongo.timeout(BLOCK_SECONDS), uninterrupted():
             stored()[f"{PREFIX}{run}.{name}"].insert_many(found, ordered=False)
         loaded[name] = loaded.get(name, 0) + len(found)
         report(name, loaded[name], size, False)
     raise BackupError("the backup is damaged: it has no end")
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C off until the end: MongoDB goes on with a write, and makes the collection anew that is taken back."""
+    put_off: list[int] = []
+    former = signal.signal(signal.SIGINT, lambda number, frame: put_off.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+        if put_off:
+            signal.raise_signal(signal.SIGINT)
 
 
 def index(run: str, counts: dict[str, int]) -> None:

@@ -239,15 +239,22 @@ def test_a_restore_that_is_killed_at_the_worst_moment_is_taken_back(
 
 
 @pytest.mark.real
-def test_a_restore_that_is_interrupted_clears_up(backup: Path, target: str, database: Any) -> None:
+def test_a_restore_that_is_interrupted_clears_up(backup: Path, tmp_path: Path) -> None:
     # A shell lets what it runs in the background ignore the signal, and that is inherited.
     hears = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
-    process = start(ROOT, target, "restore", str(backup), preexec_fn=hears)
-    assert until(lambda: any(name.startswith(PREFIX) for name in database.list_collection_names()), 20)
-    process.send_signal(signal.SIGINT)
-    output = "".join(process.communicate(timeout=60))
-    assert (process.returncode, "Traceback" in output) == (1, False)
-    assert database.list_collection_names() == []
+    with (
+        mongod.LocalServer.start(tmp_path / "mongodb") as server,
+        MongoClient(server.uri, serverSelectionTimeoutMS=2000) as client,
+    ):
+        database = client.get_default_database()
+        # It takes the documents of a write one by one, and goes on with them whoever still waits for the answer.
+        client.admin.command({"setParameter": 1, "internalInsertMaxBatchSize": 1})
+        process = start(ROOT, server.uri, "restore", str(backup), preexec_fn=hears)
+        assert until(lambda: any(name.startswith(PREFIX) for name in database.list_collection_names()), 20)
+        process.send_signal(signal.SIGINT)
+        output = "".join(process.communicate(timeout=60))
+        assert (process.returncode, "Traceback" in output) == (1, False)
+        assert database.list_collection_names() == []
 
 
 @pytest.mark.real
