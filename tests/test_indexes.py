@@ -219,14 +219,16 @@ def many_notes() -> Iterator[Raw]:
 def crowd(shared_app: Flask) -> Iterator[Collection[Raw]]:
     """100,000 notes of 100 owners, in a database that keeps a profile of what it is asked."""
     notes = Note.stored()
-    with pymongo.timeout(120):
+    with pymongo.timeout(300):
         notes.drop()
         rows = many_notes()
         while batch := list(itertools.islice(rows, 10_000)):
             notes.insert_many(batch, ordered=False)
         indexes.make()
         notes.database.command("profile", 2, filter={"ns": notes.full_name})
-        yield notes
+    # Not within: the time would go on for all the tests of this module.
+    yield notes
+    with pymongo.timeout(60):
         notes.database.command("profile", 0)
         notes.database["system.profile"].drop()
         notes.drop()
