@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pymongo
 import pytest
 import requests
 from flask import Flask
@@ -26,7 +27,8 @@ def export(person: Person) -> dict[str, Any]:
 
 
 def fill(account: str, count: int, length: int = 500) -> None:
-    Note.stored().insert_many(Note.stamped(account, {"title": "x", "body": "y" * length}) for _ in range(count))
+    with pymongo.timeout(60):  # longer than a request may take: these are up to 80 MB
+        Note.stored().insert_many(Note.stamped(account, {"title": "x", "body": "y" * length}) for _ in range(count))
 
 
 def growth(person: Person) -> int:
