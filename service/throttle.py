@@ -1,6 +1,7 @@
 """How often somebody may try: counted in MongoDB, so that all processes count together."""
 
 import ipaddress
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -106,10 +107,15 @@ class Throttle:
         return TooManyRequests("too many tries; wait before the next", max(1, int(wait) + 1))
 
 
+WITH_PORT = re.compile(r"\[([^]]+)\](?::\d+)?|([\d.]+):\d+", re.ASCII)
+"""An address as some proxies write it into `X-Forwarded-For`: each connection has another port."""
+
+
 def network_of(address: str) -> str:
     """Return what counts as one address: an IPv4 address, or the /64 that one subscriber has in IPv6."""
+    found = WITH_PORT.fullmatch(address)
     try:
-        parsed = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(found[1] or found[2] if found else address)
     except ValueError:
         return address
     if parsed.version == 6 and parsed.ipv4_mapped is not None:

@@ -228,10 +228,10 @@ def test_what_a_client_puts_in_front_of_the_proxys_word_does_not_count(limited: 
     ("address", "network"),
     [
         *(("203.0.113.5", "203.0.113.5"), ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"), ("unknown", "unknown")),
-        pytest.param(
-            "::ffff:203.0.113.5",
-            "203.0.113.5",
-        ),
+        ("::ffff:203.0.113.5", "203.0.113.5"),
+        # As some proxies write it: another port for each connection.
+        *(("203.0.113.5:4711", "203.0.113.5"), ("[2001:db8:1:2::6]:4711", "2001:db8:1:2::/64")),
+        *(("[2001:db8:1:2::6]", "2001:db8:1:2::/64"), ("203.0.113.5:x", "203.0.113.5:x"), ("[x]:1", "[x]:1")),
     ],
 )
 def test_one_subscriber_is_one_address(address: str, network: str) -> None:
