@@ -19,7 +19,10 @@ from service.values import wrong
 
 MOST = 50
 MOST_BYTES = 8 * 1024 * 1024
-"""Once the answers come to more, what follows is not tried: 50 long lists would not fit into the memory of a worker."""
+"""Most that the answers come to; what follows is not tried.
+
+50 long lists would fit neither into the memory of a worker nor, kept for a retry, into a document of MongoDB.
+"""
 ALONE = ("/v1/batch", "/v1/accounts/me/export")
 """Paths that stand for themselves: no batch in a batch, and an export is streamed."""
 HEADERS = ("If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID")
@@ -185,6 +188,9 @@ def answer(part: BatchRequest, index: int, size: int) -> tuple[dict[str, Any], i
             body = response.get_data()
     finally:
         g.request_id, g.started = request_id, started
+    if part.method == "GET" and size + len(body) > MOST_BYTES:
+        # What was read can be read again; what was written has to be told.
+        return not_tried(TooLarge("this answer is too large for the batch; send the request by itself")), len(body)
     headers = {name: response.headers[name] for name in SENT_HEADERS if name in response.headers}
     return {"status": response.status_code, "headers": headers, "body": decoded(response, body)}, len(body)
 
