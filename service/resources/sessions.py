@@ -11,6 +11,8 @@ from service.openapi import operation
 from service.resources.resource import Resource
 from service.security import current_identity, device_of, end_sessions
 
+MOST_SESSIONS = 200
+"""Each login makes one, and a script may log in all day: the list has an end."""
 MOST_EVENTS = 200
 
 
@@ -37,9 +39,9 @@ class SessionList(Resource):
 
     @operation("List the own sessions", answer={200: session_list})
     def get(self) -> dict[str, Any]:
-        """Return the sessions that have not ended, the last used first."""
+        """Return the newest of the sessions that have not ended, the last used first."""
         own = {"account": str(current_identity), "expires_at": {"$gt": now()}}
-        rows = Session._get_collection().find(own, sort=[("last_used_at", -1)])
+        rows = Session._get_collection().find(own, sort=[("last_used_at", -1)], limit=MOST_SESSIONS)
         return {
             "items": [{**schema.dump(Session, row), "current": row["_id"] == current_identity.session} for row in rows]
         }
