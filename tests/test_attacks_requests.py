@@ -1,13 +1,17 @@
 """Attacks on HTTP itself: smuggling, paths, methods and headers, at the real server (OWASP API8:2023, API9:2023)."""
 
+import ast
 import json
 import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
+import jwt
 import pytest
 from flask import Flask
 
+import service as service_package
 from tests.client import Person, Phone
 from tests.test_run import ADA, Running, running
 
@@ -284,6 +288,44 @@ def test_no_answer_leads_to_another_site(app: Flask, ada: Person) -> None:
         answer = ada.get(path)
         assert answer.status_code >= 400
         assert "Location" not in answer.headers
+
+
+# Requests of our own: there are none
+
+ABROAD = {"urllib.request", "http.client", "requests", "httpx", "aiohttp", "urllib3", "smtplib", "ftplib", "dns"}
+
+
+def test_no_module_can_ask_another_server() -> None:
+    imported = {
+        name
+        for path in Path(service_package.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+    }
+    assert "flask" in imported
+    assert imported & ABROAD == set()
+
+
+def test_no_address_that_a_client_sends_is_asked(ada: Person, phone: Phone) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.5)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
+        for name in ("Referer", "Origin", "Host", "X-Forwarded-Host", "X-Original-URL", "X-Rewrite-URL", "Destination"):
+            ada.get("/v1/notes", headers={name: url})
+        for name in ("jku", "x5u"):
+            token = jwt.encode({"sub": ada.id}, "k" * 32, headers={name: url, "kid": url})
+            assert phone.get("/v1/notes", headers={"Authorization": f"Bearer {token}"}).status_code == 401
+        note = ada.make_note(title=url, body=f"![]({url}) <img src={url}>", tags=[url[:40]], checklist=[{"text": url}])
+        ada.patch(f"/v1/notes/{note['id']}", {"notebook": {"$ref": url}})
+        ada.patch("/v1/accounts/me", {"display_name": url, "email": f"a@{url[7:-2]}"})
+        ada.log_in(device=url)
+        ada.find(where={"$ref": url}, expand=url)
+        part = {"method": "GET", "path": url}
+        assert ada.post("/v1/batch", {"requests": [part]}).status_code == 422
+        ada.get(f"/docs?url={url}&configUrl={url}")
+        with pytest.raises(TimeoutError):
+            listener.accept()
 
 
 # What a log line takes from a client
