@@ -146,6 +146,25 @@ def test_an_email_address_of_a_megabyte_costs_little(phone: Phone, address: str)
     assert pointers(answer) == {"/email": "email"}
 
 
+LONG = 60_000  # what Granian takes
+READ = [
+    *("If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID", "Authorization", "Content-Type", "Range"),
+    *("Origin", "Access-Control-Request-Headers", "Access-Control-Request-Method", "Accept", "Cookie", "Host"),
+]
+
+
+def test_a_header_of_any_form_costs_little(ada: Person, phone: Phone) -> None:
+    ada.make_note(id="x")
+    for header in READ:
+        began = time.thread_time()
+        for piece in ("a", '"', 'W/"', "W/", ",", " ", "a,", ";a=", '"1",', "bytes=0-1,"):
+            sent = {header: (piece * LONG)[:LONG]}
+            asked = phone.send("OPTIONS", "/v1/notes", headers={"Origin": "https://evil.example", **sent})
+            for answer in (asked, ada.patch("/v1/notes/x", {"title": "y"}, headers=sent)):
+                assert answer.status_code < 500, (header, piece)
+        assert time.thread_time() - began < 3, header
+
+
 # Through many at once
 
 

@@ -176,6 +176,44 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
     assert list(broken_links(page)) == ["#two", "other.md"]
 
 
+# docs/attacks.md names the test of each attack
+
+ATTACKS = ROOT / "docs" / "attacks.md"
+
+
+def written_tests(pattern: str) -> set[str]:
+    files = (ROOT / "tests").glob(pattern)
+    return {
+        f"{file.name}::{name}"
+        for file in files
+        for name in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE)
+    }
+
+
+def named_tests(text: str) -> set[str]:
+    return set(re.findall(r"`(test_\w+\.py::\w+)`", text))
+
+
+def test_every_test_that_the_attacks_name_exists() -> None:
+    assert named_tests(ATTACKS.read_text()) - written_tests("test_*.py") == set()
+
+
+def test_every_test_of_an_attack_is_named_among_them() -> None:
+    there = written_tests("test_attacks_*.py")
+    assert there
+    assert there - named_tests(ATTACKS.read_text()) == set()
+
+
+def test_every_attack_has_its_test() -> None:
+    rows = re.findall(r"^\| (?!attack |advisory )(.*) \|$", ATTACKS.read_text(), re.MULTILINE)
+    assert len(rows) > 80
+    assert [row for row in rows if len(row.split(" | ")) != 4 or not named_tests(row.split(" | ")[3])] == []
+
+
+def test_the_ten_of_owasp_are_all_there() -> None:
+    assert re.findall(r"^## API(\d+): ", ATTACKS.read_text(), re.MULTILINE) == [str(number) for number in range(1, 11)]
+
+
 # Problem codes
 
 
