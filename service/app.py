@@ -1,5 +1,6 @@
 """The application factory: an ordered list of small steps, and the one handler of all errors."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from service.errors import Problem
 from service.web import Answer, Json, NoSessions, Sent, Service
 
 EXPOSED_HEADERS = ["ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotent-Replayed"]
+
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+(:[0-9]+)?")
 
 BY_STATUS: Mapping[int, type[Problem]] = {
     404: errors.NotFound,
@@ -68,7 +71,7 @@ def allow_origins(app: Flask) -> None:
     CORS(
         app,
         resources=[r"/v1/.*", rf"{app.config['JWT_AUTH_URL_RULE']}(/.*)?", "/openapi.json"],
-        origins=app.config["CORS_ORIGINS"],
+        origins=whole_origins(app.config["CORS_ORIGINS"]),
         expose_headers=EXPOSED_HEADERS,
         supports_credentials=False,
         send_wildcard=True,
@@ -78,6 +81,20 @@ def allow_origins(app: Flask) -> None:
     # Apps send no Origin: only a page's request is worth the search for its rule.
     answer = app.after_request_funcs[None].pop()
     app.after_request(lambda response: answer(response) if "HTTP_ORIGIN" in current_request().environ else response)
+
+
+def whole_origins(setting: str | list[str]) -> list[str]:
+    """Return the origins of a setting.
+
+    Raises `ValueError` for a part of one: Flask-CORS takes `https://*.example.com` for a pattern of the beginning of an
+    origin, which `https://xexample.com.evil.example` has as well.
+    """
+    origins = [setting] if isinstance(setting, str) else setting
+    if wrong := [origin for origin in origins if origin != "*" and not ORIGIN.fullmatch(origin)]:
+        raise ValueError(
+            f"CORS_ORIGINS takes `*` or whole origins such as https://app.example.com, not {', '.join(wrong)}"
+        )
+    return origins
 
 
 def handle_errors(app: Flask) -> None:

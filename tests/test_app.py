@@ -130,6 +130,25 @@ def test_without_origins_no_page_may_call(make_app: Any) -> None:
     assert crossed(make_app(CORS_ORIGINS=[]), "/v1/notes") == {}
 
 
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("https://*.example.com", r"https://app\.example\.com", "https://app.example.com/", "null", "app.example.com"),
+        *("https://app.example.com$", "https://[a-z]+.example.com", ".*", ""),
+    ],
+)
+def test_what_is_no_whole_origin_refuses_to_start(make_app: Any, origin: str) -> None:
+    """Flask-CORS would take most of these for patterns, and match only the beginning of an origin."""
+    for origins in (origin, [ORIGIN, origin]):
+        with pytest.raises(ValueError, match="CORS_ORIGINS"):
+            make_app(CORS_ORIGINS=origins)
+
+
+@pytest.mark.parametrize("origin", ["capacitor://localhost", "http://localhost:8100", "https://a-b.example"])
+def test_an_app_in_a_web_view_has_an_origin_too(make_app: Any, origin: str) -> None:
+    assert crossed(make_app(CORS_ORIGINS=[origin]), "/v1/notes", origin)["Access-Control-Allow-Origin"] == origin
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 def test_a_preflight_allows_methods_and_headers(app: Flask, method: str) -> None:
     wanted = "authorization, content-type, idempotency-key, if-match, if-none-match, x-request-id"
