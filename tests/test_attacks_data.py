@@ -7,7 +7,7 @@ import pytest
 
 from service.documents import Account, Note, Notebook, Session
 from service.documents.record import new_id
-from tests.client import Person
+from tests.client import Person, pointers
 
 GUESSES = ["$", ".*", "(a+)+$", "[", "\\", "\\Qa", "#", " ", "\n", "(?i)SECRET", "\u200b", "\U0010ffff", "é" * 200]
 
@@ -222,3 +222,11 @@ def test_ids_are_in_the_order_of_their_making() -> None:
     made = [new_id() for _ in range(5000)]
     assert made == sorted(set(made))
     assert {len(name) for name in made} == {24}
+
+
+@pytest.mark.parametrize("name", [".", "..", "..."])
+def test_an_id_of_dots_leads_nowhere_else(ada: Person, name: str) -> None:
+    """`/v1/notes/..` is `/v1/` to most clients (RFC 3986, section 5.2.4)."""
+    assert pointers(ada.post("/v1/notes", {"id": name, "title": "x"})) == {"/id": "pattern"}
+    assert ada.put(f"/v1/notes/{name.replace('.', '%2e')}", {"title": "x"}).status_code in (404, 405, 422)
+    assert ada.post("/v1/notes", {"id": f"{name}a", "title": "x"}).status_code == 201

@@ -15,7 +15,8 @@ from service.documents.versioned import STAMPS, Versioned
 from service.wire import Raw as Raw
 
 PRINCIPAL = r"^(\*|role:[A-Za-z0-9._-]{1,40}|[A-Za-z0-9._-]{1,64})$"
-ID = r"^[A-Za-z0-9_.-]{1,64}$"
+# In a path, dots alone are no name: a client that resolves `/v1/notes/..` would ask for something else.
+ID = r"^(?!\.+$)[A-Za-z0-9_.-]{1,64}$"
 
 
 def now() -> datetime:
