@@ -25,6 +25,7 @@ MOST_BYTES = 8 * 1024 * 1024
 """
 ALONE = ("/v1/batch", "/v1/accounts/me/export")
 """Paths that stand for themselves: no batch in a batch, and an export is streamed."""
+ENDS_ACCOUNT = ("DELETE", "/v1/accounts/me")
 HEADERS = ("If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID")
 """Headers that a request in a batch may have; who sends it is who sends the batch."""
 SENT_HEADERS = (
@@ -34,6 +35,11 @@ SENT_HEADERS = (
 KEPT_ENVIRONMENT = frozenset(
     {"HTTP_AUTHORIZATION", "HTTP_HOST", "REMOTE_ADDR", "SCRIPT_NAME", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL"}
 )
+
+
+def routed(path: str) -> str:
+    """Return what a path is routed by: without its query string, decoded, without a slash at its end."""
+    return unquote(path.partition("?")[0]).rstrip("/")
 
 
 class BatchRequest(Arguments):
@@ -48,8 +54,7 @@ class BatchRequest(Arguments):
     @classmethod
     def is_in_api(cls, path: str) -> str:
         """Refuse a path that leads elsewhere, or to a batch in a batch."""
-        plain = unquote(path.partition("?")[0])
-        if not plain.startswith("/v1/") or plain.rstrip("/") in ALONE or not path.isascii():
+        if not unquote(path).startswith("/v1/") or routed(path) in ALONE or not path.isascii():
             raise wrong("not_allowed", f"a path under /v1 in ASCII, but not {' or '.join(ALONE)}")
         return path
 
@@ -75,6 +80,13 @@ class BatchArguments(Arguments):
         """Refuse a key inside of what is done or undone as a whole."""
         if self.atomic and any("Idempotency-Key" in part.headers for part in self.requests):
             raise wrong("not_allowed", "the idempotency key of an atomic batch stands on the batch itself")
+        return self
+
+    @model_validator(mode="after")
+    def can_be_undone(self) -> Self:
+        """Refuse what is more than one transaction holds, and what the log says of it would stay said."""
+        if self.atomic and any((part.method, routed(part.path)) == ENDS_ACCOUNT for part in self.requests):
+            raise wrong("not_allowed", "an account is deleted by a request of its own, not in an atomic batch")
         return self
 
 
