@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from itertools import permutations
 from typing import Any, TypeVar
 
 from apispec import APISpec
@@ -89,26 +90,39 @@ HEADERS: Mapping[str, str] = {
     "WWW-Authenticate": "the scheme that is asked for",
     "Idempotent-Replayed": "`true` when this is the kept answer to an earlier request",
 }
+REQUEST_ID = "your own id of this request, of 1 to 64 letters, digits and `._-`; any other is replaced by a new one"
 KEY = {"type": "string", "pattern": "^[\\x20-\\x7e]{1,255}$"}
-PROBLEM_HEADERS = {
-    401: ["WWW-Authenticate"],
-    405: ["Allow"],
-    409: ["Retry-After"],
-    429: ["Retry-After"],
-    503: ["Retry-After"],
-}
+PROBLEM_HEADERS = {401: ["WWW-Authenticate"], 405: ["Allow"], **{status: ["Retry-After"] for status in (409, 429, 503)}}
 
 PARAMETERS: Mapping[str, Json] = {
-    "where": {"type": "string", "examples": ['{"pinned": true}']},
+    "where": {"type": "string"},
     "sort": {"type": "string"},
     "limit": {"type": "integer", "minimum": 1, "maximum": query.LIMIT, "default": query.DEFAULT_LIMIT},
     "cursor": {"type": "string"},
-    "fields": {"type": "string", "examples": ["title,updated_at"]},
+    "fields": {"type": "string", "examples": ["id,updated_at"]},
     "expand": {"type": "string"},
     "count": {"type": "boolean", "default": False},
-    "search": {"type": "string", "minLength": 1, "maxLength": 500},
-    "scope": {"type": "string", "examples": ["mine", "mine,shared,public"]},
+    "search": {"type": "string", "pattern": r"\S", "maxLength": 500},
+    "scope": {"type": "string", "enum": [",".join(some) for n in (1, 2, 3) for some in permutations(query.SCOPES, n)]},
 }
+NARROWED: Mapping[str, Callable[[type[Record]], Json | None]] = {
+    "where": lambda record: {
+        "examples": [f'{{"{name}": {{"$exists": true}}}}' for name in record._meta["filters"][-1:]]
+    },
+    "sort": lambda record: {"enum": record._meta["sorts"]},
+    "fields": lambda record: several(schema.public_fields(record)),
+    "expand": lambda record: several(name for name, _, _ in schema.references(record)),
+    "search": lambda record: {} if record._meta["search"] else None,
+}
+"""What the record type says of the values of a query parameter; None where it has nothing for it."""
+
+
+def several(names: Iterable[str]) -> Json | None:
+    """Return the JSON Schema of one or several of some names, with commas; None where there are none."""
+    some = "|".join(names)
+    return {"pattern": f"^({some})(,({some}))*$"} if some else None
+
+
 PARAMETER_TEXTS: Mapping[str, str] = {
     "where": "Which records, as JSON.",
     "sort": "The order; null is lowest, ties end on the id.",
@@ -164,7 +178,7 @@ def document(app: Flask) -> Json:
             continue  # files of Swagger UI: nobody's API
         described = dict(operations(app, spec, rule))
         if described:
-            spec.path(path_of(rule), operations=described, parameters=path_parameters(rule))
+            spec.path(path_of(rule), operations=described, parameters=path_parameters(app, rule))
     made: Json = spec.to_dict()
     return made
 
@@ -182,11 +196,11 @@ def path_of(rule: Rule) -> str:
     return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule).rstrip("/")
 
 
-def path_parameters(rule: Rule) -> list[Json]:
+def path_parameters(app: Flask, rule: Rule) -> list[Json]:
     """Return the parameters in the path of a route."""
-    return [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in sorted(rule.arguments)
-    ]
+    record = record_type(app, rule.endpoint)
+    made = {"type": "string"} if record is None else schema.value_schema(record._fields["id"], "create")
+    return [{"name": name, "in": "path", "required": True, "schema": made} for name in sorted(rule.arguments)]
 
 
 def operations(app: Flask, spec: APISpec, rule: Rule) -> Iterator[tuple[str, Json]]:
@@ -230,11 +244,10 @@ class Describer:
     def parameters(self) -> Iterator[Json]:
         """Yield the parameters in the query string and the headers."""
         for name in sorted(self.operation.known):
-            text = PARAMETER_TEXTS.get(name, "")
-            yield {"name": name, "in": "query", "description": text, "schema": self.parameter(name)}
-        yield header(
-            "X-Request-ID", {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}, "your own id of this request"
-        )
+            if (made := self.parameter(name)) is not None:
+                text = PARAMETER_TEXTS.get(name, "")
+                yield {"name": name, "in": "query", "description": text, "schema": made}
+        yield header("X-Request-ID", {"type": "string"}, REQUEST_ID)
         if self.is_retried():
             yield header("Idempotency-Key", KEY, "the same for every try of one write, so that it is done once")
         if self.operation.conditional:
@@ -252,11 +265,12 @@ class Describer:
         """Return the headers of an answer: those named, and those that follow from the operation."""
         return headers([*names, *(["Idempotent-Replayed"] if self.is_retried() else [])])
 
-    def parameter(self, name: str) -> Json:
-        """Return the JSON Schema of a query parameter, narrowed to what the record type has."""
+    def parameter(self, name: str) -> Json | None:
+        """Return the JSON Schema of a query parameter, narrowed to what the record type has; None if it has nothing."""
         record = record_type(self.app, self.rule.endpoint)
-        if name == "sort" and record is not None:
-            return {"type": "string", "enum": record._meta["sorts"]}
+        if record is not None and name in NARROWED:
+            narrowed = NARROWED[name](record)
+            return None if narrowed is None else PARAMETERS[name] | narrowed
         named = self.operation.parameters
         if not isinstance(named, frozenset):
             return dict(named.model_json_schema()["properties"][name])

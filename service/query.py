@@ -182,8 +182,10 @@ def parse_view(document: Type, args: Mapping[str, str]) -> View:
         raise bad("fields", f"one or several of {listed(tuple(public))}, with commas", "unknown_field")
     expand = tuple(dict.fromkeys(args["expand"].split(","))) if "expand" in args else ()
     able = [name for name, _, _ in schema.references(document)]
+    if expand and not able:
+        raise bad("expand", "this type has no reference", "unknown_parameter")
     if not set(expand) <= set(able):
-        raise bad("expand", f"one or several of {listed(able) or 'none: this type has no reference'}", "unknown_field")
+        raise bad("expand", f"one or several of {listed(able)}", "unknown_field")
     if names is not None and not set(expand) <= set(names):
         raise bad("expand", "a field that `fields` leaves out cannot be expanded")
     return View(names, expand)
@@ -209,7 +211,7 @@ def sort_keys(document: Type, text: str) -> Sort:
 def check_search(document: Type, args: Mapping[str, str]) -> None:
     """Refuse a search that no text index can serve."""
     if not document._meta["search"]:
-        raise bad("search", "this type declares no text fields to search")
+        raise bad("search", "this type declares no text fields to search", "unknown_parameter")
     if args.get("scope", "mine") != "mine":
         raise bad("search", "only with scope=mine: the text index is led by the owner")
     if "sort" in args:

@@ -214,7 +214,15 @@ def check_key(key: str) -> str:
     return key
 
 
-POSITION = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+POSITION = {
+    "type": "array",
+    "prefixItems": [
+        {"type": "number", "minimum": -180, "maximum": 180},
+        {"type": "number", "minimum": -90, "maximum": 90},
+    ],
+    "minItems": 2,
+    "maxItems": 2,
+}
 
 
 def parse_position(value: Any) -> list[float]:

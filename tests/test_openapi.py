@@ -94,6 +94,13 @@ def test_every_parameter_of_a_path_is_described(document: Json) -> None:
         assert named == set(re.findall(r"{(\w+)}", path))
 
 
+@pytest.mark.parametrize(("id", "good"), [("my.own-id_1", True), ("x" * 64, True), ("x" * 65, False), ("¿", False)])
+def test_schema_and_service_agree_on_an_id_in_a_path(ada: Person, document: Json, id: str, good: bool) -> None:
+    (parameter,) = document["paths"]["/v1/notes/{id}"]["parameters"]
+    assert Draft202012Validator(parameter["schema"]).is_valid(id) is good
+    assert ada.put(f"/v1/notes/{id}", {"title": "a"}).status_code == (201 if good else 422)
+
+
 def test_all_but_public_operations_ask_for_a_token(app: Flask, document: Json) -> None:
     public = {(method, openapi.path_of(rule)) for method, rule in routes(app) if (method, rule.rule) in PUBLIC}
     for method, path, about in operations(document):
@@ -142,6 +149,10 @@ BAD_NOTES: list[Json] = [
     {"title": "a", "place": [127.0, 37.5]},
     {"title": "a", "place": {"type": "Point"}},
     {"title": "a", "place": {**POINT, "crs": None}},
+    {"title": "a", "place": {**POINT, "coordinates": [181, 0]}},
+    {"title": "a", "place": {**POINT, "coordinates": [0, -90.5]}},
+    {"title": "a", "place": {**POINT, "coordinates": [0]}},
+    {"title": "a", "place": {**POINT, "coordinates": [0, 0, 0]}},
     {"title": "a", "checklist": [{"done": True}]},
     {"title": "a", "checklist": [{"text": "b", "more": 1}]},
     {"title": "a", "notebook": ""},
@@ -228,6 +239,28 @@ def test_what_the_server_sets_is_marked_and_cannot_be_sent(document: Json, recor
     assert set(read) - marked == set(components[f"{record.__name__}Create"]["properties"])
 
 
+@pytest.mark.parametrize(
+    ("part", "good"),
+    [
+        ({"path": "/v1/notes?limit=1"}, True),
+        ({"path": "/v1/batches"}, True),
+        ({"path": "/v1/notes", "headers": {"If-None-Match": "*"}}, True),
+        ({"path": "/auth"}, False),
+        ({"path": "/v1/batch"}, False),
+        ({"path": "/v1/batch/?x"}, False),
+        ({"path": "/v1/accounts/me/export"}, False),
+        ({"path": "/v1/é"}, False),
+        ({"path": "/v1/notes", "headers": {"Authorization": "x"}}, False),
+        ({"path": "/v1/notes", "headers": {"If-Match": 1}}, False),
+        ({"path": "/v1/notes", "headers": {"If-Match": "é"}}, False),
+    ],
+)
+def test_schema_and_service_agree_on_a_batch(ada: Person, document: Json, part: Json, good: bool) -> None:
+    body = {"requests": [{"method": "GET", **part}]}
+    assert schema(document, "BatchArguments").is_valid(body) is good
+    assert (ada.post("/v1/batch", body).status_code == 200) is good
+
+
 # Parameters
 
 
@@ -248,9 +281,9 @@ def unknown(answer: Any) -> list[str]:
 
 def test_a_parameter_that_is_not_listed_is_refused(ada: Person, document: Json) -> None:
     for method, path, about in operations(document):
-        others = sorted({"nonsense", *query.PARAMETERS} - parameters(about, "query"))
-        sent = ada.send(method, filled(path), query_string=dict.fromkeys(others, "1"))
-        assert sorted(unknown(sent)) == others, (method, path)
+        for name in {"nonsense", *query.PARAMETERS} - parameters(about, "query"):
+            sent = ada.send(method, filled(path), query_string={name: "1"})
+            assert unknown(sent) == [name], (method, path)
 
 
 def test_a_parameter_that_is_listed_is_known(ada: Person, document: Json) -> None:
@@ -263,8 +296,9 @@ def test_a_parameter_that_is_listed_is_known(ada: Person, document: Json) -> Non
 def test_lists_and_items_have_their_parameters(document: Json) -> None:
     for record in RECORDS:
         path = f"/v1/{record._meta['collection']}"
-        assert parameters(document["paths"][path]["get"], "query") == query.PARAMETERS
-        assert parameters(document["paths"][path + "/{id}"]["get"], "query") == query.ITEM_PARAMETERS
+        useless = {"notes": set(), "notebooks": {"expand", "search"}}[record._meta["collection"]]
+        assert parameters(document["paths"][path]["get"], "query") == query.PARAMETERS - useless
+        assert parameters(document["paths"][path + "/{id}"]["get"], "query") == query.ITEM_PARAMETERS - useless
 
 
 @pytest.mark.parametrize("record", RECORDS)
@@ -274,6 +308,48 @@ def test_the_sorts_that_are_listed_are_those_that_work(ada: Person, document: Js
     assert all(ada.find(path, sort=name).status_code == 200 for name in sort["schema"]["enum"])
     assert ada.find(path, sort="owner").status_code == 400
     assert "owner" not in sort["schema"]["enum"]
+
+
+def of_parameter(document: Json, path: str, name: str) -> Json:
+    (found,) = (one["schema"] for one in document["paths"][path]["get"]["parameters"] if one["name"] == name)
+    return found
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_an_example_of_a_parameter_works(ada: Person, document: Json, record: Any) -> None:
+    path = f"/v1/{record._meta['collection']}"
+    listed = parameters(document["paths"][path]["get"], "query")
+    examples = {name: of_parameter(document, path, name).get("examples", []) for name in listed}
+    assert {name for name, some in examples.items() if some} == {"where", "fields"}
+    for name, some in examples.items():
+        assert [ada.get(path, query_string={name: text}).status_code for text in some] == [200] * len(some)
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "text", "good"),
+    [
+        ("/v1/notes", "fields", "title,tags,title", True),
+        ("/v1/notes", "fields", "title,access", False),
+        ("/v1/notes", "fields", "", False),
+        ("/v1/notes", "expand", "notebook", True),
+        ("/v1/notes", "expand", "title", False),
+        ("/v1/notes", "search", " ", False),
+        ("/v1/notes", "scope", "public,mine", True),
+        ("/v1/notes", "scope", "mine,mine", False),
+        ("/v1/notes", "scope", "", False),
+    ],
+)
+def test_schema_and_service_agree_on_a_parameter(
+    ada: Person, document: Json, path: str, name: str, text: str, good: bool
+) -> None:
+    assert Draft202012Validator(of_parameter(document, path, name)).is_valid(text) is good
+    assert (ada.get(path, query_string={name: text}).status_code == 200) is good
+
+
+def test_an_id_of_a_request_may_be_any_text_but_is_not_always_kept(phone: Phone, document: Json) -> None:
+    for text in ("mine", "not mine!", "x" * 65):
+        assert Draft202012Validator(of_parameter(document, "/health/live", "X-Request-ID")).is_valid(text)
+        assert phone.get("/health/live", headers={"X-Request-ID": text}).status_code == 200
 
 
 def test_conditions_are_listed_where_they_work(document: Json) -> None:

@@ -26,8 +26,14 @@ MOST_BYTES = 8 * 1024 * 1024
 ALONE = ("/v1/batch", "/v1/accounts/me/export")
 """Paths that stand for themselves: no batch in a batch, and an export is streamed."""
 ENDS_ACCOUNT = ("DELETE", "/v1/accounts/me")
+PATH = r"^/v1/(?!(batch|accounts/me/export)/*(\?|$))[\x01-\x7f]*$"
+"""What the document says of a path; a percent sign does not change what is refused."""
 HEADERS = ("If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID")
 """Headers that a request in a batch may have; who sends it is who sends the batch."""
+KNOWN_HEADERS: dict[str, Any] = {
+    "propertyNames": {"enum": [*HEADERS]},
+    "additionalProperties": {"type": "string", "pattern": "^[ -~]*$"},
+}
 SENT_HEADERS = (
     *("Content-Type", "ETag", "Location", "Link", "Allow", "Retry-After", "WWW-Authenticate"),
     *("X-Request-ID", "Idempotent-Replayed"),
@@ -46,9 +52,11 @@ class BatchRequest(Arguments):
     """One request of a batch."""
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-    path: str = Field(max_length=8000, description="under /v1, with its query string")
+    path: str = Field(
+        max_length=8000, description="under /v1, with its query string", json_schema_extra={"pattern": PATH}
+    )
     body: Any = None
-    headers: dict[str, str] = Field(default_factory=dict)
+    headers: dict[str, str] = Field(default_factory=dict, json_schema_extra=KNOWN_HEADERS)
 
     @field_validator("path")
     @classmethod
@@ -63,9 +71,9 @@ class BatchRequest(Arguments):
     def are_known(cls, headers: dict[str, str]) -> dict[str, str]:
         """Refuse a header that would not have the effect that it has in a request of its own."""
         known = {name.lower(): name for name in HEADERS}
-        printable = all(value.isprintable() for value in headers.values())
+        printable = all(value.isascii() and value.isprintable() for value in headers.values())
         if not printable or not {name.lower() for name in headers} <= set(known):
-            raise wrong("not_allowed", f"printable headers out of {', '.join(HEADERS)}")
+            raise wrong("not_allowed", f"headers of printable ASCII out of {', '.join(HEADERS)}")
         return {known[name.lower()]: value for name, value in headers.items()}
 
 
