@@ -4,13 +4,14 @@ from typing import Any
 
 import mongoengine as me
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service import patch, schema
 from service.documents import Note, Notebook, Record
 from service.documents.record import Raw
 from service.errors import MalformedJson, ValidationFailed
+from tests.properties import examples
 
 pytestmark = pytest.mark.usefixtures("app")
 
@@ -497,7 +498,7 @@ def is_valid(stored: Raw) -> bool:
 
 
 @given(content=RECORDS, body=PATCHES)
-@settings(max_examples=200, deadline=None, derandomize=True)
+@examples(200)
 def test_mongodbs_way_and_our_own_give_the_same_valid_record(content: dict[str, Any], body: dict[str, Any]) -> None:
     one, two = (Plan.insert("ada", schema.load(Plan, content)) for _ in range(2))
     try:

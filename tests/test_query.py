@@ -7,7 +7,7 @@ from typing import Any
 import bson
 import mongoengine as me
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service import paging, query
@@ -15,6 +15,7 @@ from service.documents import Note, Notebook, Record
 from service.errors import BadParameter, BadQuery
 from service.near import within
 from service.query import InvalidDocument, Query, View
+from tests.properties import examples
 
 KEY = b"k" * 32
 TIME = "2026-11-22T10:00:00.000Z"
@@ -564,7 +565,7 @@ def test_a_cursor_has_one_spelling() -> None:
 
 
 @given(st.text() | st.text(st.characters(codec="ascii")) | st.binary().map(lambda data: data.hex()))
-@settings(max_examples=100, deadline=None, derandomize=True)
+@examples(100)
 def test_garbage_for_a_cursor_is_refused(text: str) -> None:
     assert "earlier answer" in refused(cursor=text)
 

@@ -9,17 +9,18 @@ import mongoengine as me
 import pytest
 from bson import Decimal128, ObjectId
 from flask import Flask
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service import query, schema
 from service.documents import Note, Record
 from service.documents.record import Raw
-from service.errors import BadQuery
+from service.errors import BadParameter, BadQuery
+from tests.properties import examples
 
 KEY = b"k" * 32
 OWN = {"access": {"$in": ["o:ada", "r:ada"]}}
-CI = settings(max_examples=80, deadline=None, derandomize=True)
+CI = examples(80)
 
 
 class Rank(Record):
@@ -188,7 +189,7 @@ def found_by(bodies: list[dict[str, Any]], where: dict[str, Any]) -> tuple[set[s
 
 
 @given(bodies=st.lists(NOTES, min_size=1, max_size=6), where=wheres([name for name in FIELDS if "." not in name]))
-@settings(CI, max_examples=150)
+@examples(150)
 def test_where_finds_the_records_that_python_finds(bodies: list[dict[str, Any]], where: dict[str, Any]) -> None:
     found, wanted = found_by(bodies, where)
     assert found == wanted
@@ -197,7 +198,7 @@ def test_where_finds_the_records_that_python_finds(bodies: list[dict[str, Any]],
 # mongomock finds nothing for `$not` on a path into an empty list.
 @pytest.mark.real
 @given(bodies=st.lists(NOTES, min_size=1, max_size=6), where=wheres(list(FIELDS)))
-@settings(CI, max_examples=200)
+@examples(200)
 def test_where_finds_the_records_that_python_finds_by_paths_too(
     bodies: list[dict[str, Any]], where: dict[str, Any]
 ) -> None:
@@ -228,7 +229,7 @@ ANYTHING = st.recursive(
 
 
 @given(st.dictionaries(KEYS, ANYTHING, max_size=2))
-@settings(CI, max_examples=300)
+@examples(300)
 def test_any_where_is_either_refused_or_understood_by_the_database(where: dict[str, Any]) -> None:
     try:
         asked = query.parse(Note, {"where": json.dumps(where)}, "ada", KEY)
@@ -338,3 +339,57 @@ def test_walking_pages_meets_each_record_once_while_others_come_and_go(
     assert len(seen) == len(set(seen))
     staying = {row["_id"] for row in steady}
     assert [key for key in seen if key in staying] == in_order(steady, sort)
+
+
+# --- Cursors ---------------------------------------------------------------------------------------------------------
+
+ASKED = st.fixed_dictionaries(
+    {"account": st.sampled_from(["ada", "bob"]), "sort": st.sampled_from(["-updated_at", "title", "-title"])},
+    optional={
+        "where": st.sampled_from([{}, {"title": "a"}, {"title": "b"}, {"title": {"$eq": "a"}}, {"tags": "a"}]),
+        "scope": st.sampled_from(["mine", "mine,shared", "shared", "public,mine"]),
+        "limit": st.sampled_from(["1", "100"]),
+        "count": st.just("true"),
+        "fields": st.just("title"),
+    },
+)
+ROWS = st.fixed_dictionaries({"_id": WORDS, "title": WORDS, "updated_at": INSTANTS})
+
+
+def asked_for(said: dict[str, Any], **more: str) -> query.Query:
+    """The query for notes that an account asks."""
+    args = {name: value for name, value in said.items() if name not in ("account", "where")}
+    if "where" in said:
+        args["where"] = json.dumps(said["where"])
+    return query.parse(Note, {**args, **more}, said["account"], KEY)
+
+
+def meant(said: dict[str, Any]) -> tuple[Any, ...]:
+    """What makes a query the one that it is: how much of a page is sent does not."""
+    return said["account"], said["sort"], said.get("where", {}), said.get("scope", "mine,shared")
+
+
+@given(first=ASKED, second=ASKED, row=ROWS)
+@CI
+def test_a_cursor_continues_its_own_query_and_no_other(first: Any, second: Any, row: Raw) -> None:
+    cursor = asked_for(first).cursor(row)
+    if meant(first) == meant(second):
+        assert asked_for(second, cursor=cursor).after
+    else:
+        with pytest.raises(BadParameter, match="very same query"):
+            asked_for(second, cursor=cursor)
+
+
+LETTERS = st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_=+/ ")
+
+
+@given(said=ASKED, row=ROWS, data=st.data())
+@examples(200)
+def test_a_cursor_that_was_tampered_with_is_refused(said: Any, row: Raw, data: st.DataObject) -> None:
+    cursor = asked_for(said).cursor(row)
+    start = data.draw(st.integers(0, len(cursor)))
+    end = data.draw(st.integers(start, len(cursor)))
+    changed = cursor[:start] + data.draw(st.text(LETTERS, max_size=4)) + cursor[end:]
+    if changed != cursor:
+        with pytest.raises(BadParameter, match="very same query"):
+            asked_for(said, cursor=changed)
