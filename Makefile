@@ -60,14 +60,22 @@ bench: $(STAMP) .venv-bench/installed  ## measure the service beside others and 
 chaos: $(STAMP)  ## kill databases, workers and servers while people write; takes a quarter of an hour
 	$(BIN)/python -m chaos $(ARGS)
 
+fuzz: $(STAMP) .venv/fuzz-installed  ## send whatever a machine makes up to the API and the parsers; takes a quarter of an hour
+	$(BIN)/python -m fuzz $(ARGS)
+
+.venv/fuzz-installed: requirements-fuzz.lock $(STAMP)
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-fuzz.lock
+	@touch $@
+
 .venv-bench/installed: bench/requirements.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install -q --disable-pip-version-check -r bench/requirements.txt
 	@touch $@
 
-lock:  ## write the locks anew from pyproject.toml: all packages, and those of the image alone
+lock:  ## write the locks anew from pyproject.toml: all packages, those of the image alone, those of `make fuzz`
 	$(COMPILE) --extra mongod --extra dev -o requirements.lock pyproject.toml
 	$(COMPILE) -c requirements.lock -o requirements-runtime.lock pyproject.toml
+	$(COMPILE) -c requirements.lock --extra fuzz -o requirements-fuzz.lock pyproject.toml
 
 format:  ## format the code
 	$(BIN)/ruff check --fix .
@@ -76,5 +84,5 @@ format:  ## format the code
 clean:  ## remove the virtual environment and caches; data in var/ stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 
-.PHONY: help serve test lint mongomock mongodb-a-to-d mongodb-e-to-z install browser bench chaos lock format clean
+.PHONY: help serve test lint mongomock mongodb-a-to-d mongodb-e-to-z install browser bench chaos fuzz lock format clean
 .DEFAULT_GOAL := help
