@@ -29,7 +29,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def over_http(examples: int, seed: int) -> Iterator[Outcome]:
-    """Yield what came of the API, as an account and as nobody."""
+    """Yield what came of the API: as an account, as nobody, and as two accounts whose records are their own."""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         folder = Path(name)
         database = mongod.LocalServer.start(folder / "mongodb")
@@ -38,6 +38,7 @@ def over_http(examples: int, seed: int) -> Iterator[Outcome]:
             server.start()
             yield api.run(server.base, folder, "account", examples, seed)
             yield api.run(server.base, folder, "nobody", examples, seed)
+            yield api.run(server.base, folder, "peers", examples, seed, "--phases=fuzzing,stateful")
         finally:
             server.stop()
             database.stop()
