@@ -21,7 +21,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return what the command line says."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("part", nargs="?", default="all", choices=["all", *PARTS])
-    parser.add_argument("--examples", type=int, default=200, help="generated requests per operation (%(default)s)")
+    parser.add_argument("--examples", type=int, default=100, help="generated requests per operation (%(default)s)")
     parser.add_argument("--times", type=int, default=10, help="the examples of the tests, so often (%(default)s)")
     parser.add_argument("--seconds", type=int, default=30, help="time for each parser (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="the same one tries the same (%(default)s)")

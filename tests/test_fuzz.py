@@ -48,7 +48,7 @@ JSON = st.recursive(
 
 @pytest.mark.parametrize("name", targets.TARGETS)
 @given(data=st.data())
-@examples(100)
+@examples(60)
 def test_a_parser_takes_anything_or_refuses_it_with_a_problem(name: str, data: st.DataObject) -> None:
     begun = st.sampled_from(targets.TARGETS[name][1])
     broken = st.tuples(begun, st.integers(0, 700), st.binary(max_size=4)).map(

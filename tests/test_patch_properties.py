@@ -124,7 +124,7 @@ def is_good(said: dict[str, tuple[str, Any]]) -> bool:
 
 
 @given(content=NOTES, said=PATCHES)
-@examples(75)
+@examples(50)
 @pytest.mark.parametrize("conditional", [False, True])
 def test_a_patch_does_what_the_model_does_or_nothing(
     ada: Person, conditional: bool, content: Json, said: dict[str, tuple[str, Any]]
