@@ -51,7 +51,7 @@ class Security:
         self.throttle = Throttle(config)
         self.session_life = timedelta(seconds=seconds(config["JWT_REFRESH_EXPIRATION_DELTA"]))
         self.grace = timedelta(seconds=seconds(config["JWT_REFRESH_GRACE"]))
-        self.identities: Recent[tuple[float, Identity]] = Recent(KNOWN_SESSIONS)
+        self.identities: Recent[tuple[float, Identity]] = Recent(KNOWN_SESSIONS, is_stale)
         self.secrets: list[str] = [config["SECRET_KEY"]] if config["SECRET_KEY"] else self.tokens.secrets
         self.cursor_key = self.derived_key("cursor")
 
@@ -99,6 +99,11 @@ def identity(payload: Mapping[str, Any]) -> Identity:
     found = Identity(payload["sub"], payload["sid"], int(payload["auth_time"]), tuple(account.get("roles", ())))
     recent.put(payload["sid"], (moment, found))
     return found
+
+
+def is_stale(seen: tuple[float, Identity]) -> bool:
+    """Tell whether a session was looked up too long ago to be taken to be alive."""
+    return time.monotonic() - seen[0] >= SESSION_CHECK_SECONDS
 
 
 def live_account(account: str, session: str) -> Raw | None:

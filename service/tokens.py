@@ -26,10 +26,16 @@ Entry = TypeVar("Entry")
 
 
 class Recent(Generic[Entry]):
-    """A map that forgets its oldest entries beyond `size`. A single step of it is atomic under the GIL."""
+    """A map that forgets its oldest entries: those beyond `size`, and those that are of no use any more.
 
-    def __init__(self, size: int) -> None:
+    Without the latter each map of a worker would grow to its `size` however few people use the service. A single step
+    of it is atomic under the GIL.
+    """
+
+    def __init__(self, size: int, is_over: Callable[[Entry], bool]) -> None:
+        """Take the most entries, and what tells that one is of no use; entries come in the order in which they end."""
         self.size = size
+        self.is_over = is_over
         self.entries: dict[str, Entry] = {}
 
     def get(self, key: str) -> Entry | None:
@@ -37,13 +43,15 @@ class Recent(Generic[Entry]):
         return self.entries.get(key)
 
     def put(self, key: str, entry: Entry) -> None:
-        """Keep `entry`, and let the oldest go when there are too many."""
-        self.entries[key] = entry
-        while len(self.entries) > self.size:
-            try:
-                self.entries.pop(next(iter(self.entries)), None)
-            except (RuntimeError, StopIteration):  # another thread changed the map meanwhile, and made room
-                break
+        """Keep `entry` as the newest, and let the oldest go."""
+        entries = self.entries
+        entries.pop(key, None)
+        entries[key] = entry
+        try:
+            while len(entries) > self.size or self.is_over(entries[next(iter(entries))]):
+                entries.pop(next(iter(entries)), None)
+        except (KeyError, RuntimeError, StopIteration):  # nothing is left, or another thread made room meanwhile
+            pass
 
     def drop(self, matches: Callable[[Entry], bool]) -> None:
         """Forget every entry that `matches`."""
@@ -115,7 +123,7 @@ class Tokens:
         self.life = seconds(config["JWT_EXPIRATION_DELTA"])
         self.not_before = seconds(config["JWT_NOT_BEFORE_DELTA"])
         self.schemes = frozenset({"bearer", config["JWT_AUTH_HEADER_PREFIX"].lower()})
-        self.verified: Recent[dict[str, Any]] = Recent(VERIFIED_TOKENS)
+        self.verified: Recent[dict[str, Any]] = Recent(VERIFIED_TOKENS, is_over)
 
     def issue(self, account: str, session: str, auth_time: int) -> str:
         """Return a signed access token; `auth_time` is when the password was given, in seconds since the epoch."""
@@ -131,13 +139,13 @@ class Tokens:
         return jwt.encode(claims, self.first.signing, self.algorithm, headers={"kid": self.first.kid})
 
     def verify(self, token: str) -> dict[str, Any]:
-        """Return the claims of an access token.
+        """Return what an access token says of who sends it, `OWN_CLAIMS`, and `until` when, in seconds since the epoch.
 
         Raises `TokenExpired` when it is past its `exp`, `NotAuthenticated` for anything else that is wrong with it.
         """
         known = self.verified.get(token)
         if known is not None:
-            if self.options["verify_exp"] and "exp" in known and time.time() >= known["exp"] + self.leeway:
+            if is_over(known):
                 raise TokenExpired("the access token has expired; refresh it")
             return known
         if len(token) > LONGEST_TOKEN:
@@ -151,8 +159,11 @@ class Tokens:
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
             raise NotAuthenticated(f"the access token is not valid: {type(error).__name__}") from None
         check_types(claims)
-        self.verified.put(token, claims)
-        return claims
+        # Not all the claims: whoever shares the key may send any number, and they would stay here.
+        until = claims["exp"] + self.leeway if self.options["verify_exp"] and "exp" in claims else math.inf
+        kept = {"sub": claims["sub"], "sid": claims["sid"], "auth_time": claims["auth_time"], "until": until}
+        self.verified.put(token, kept)
+        return kept
 
     def key_of(self, token: str) -> Any:
         """Return the key that a token names in its header; the first where it names none."""
@@ -167,6 +178,11 @@ class Tokens:
     def public_keys(self) -> list[Mapping[str, Any]]:
         """Return the public keys for other services, as a JWK set holds them (RFC 7517); none of a shared secret."""
         return [key.public for key in self.keys.values() if key.public is not None]
+
+
+def is_over(kept: Mapping[str, Any]) -> bool:
+    """Tell whether a verified token has expired."""
+    return time.time() >= kept["until"]  # type: ignore[no-any-return]
 
 
 def as_list(keys: str | list[str]) -> list[str]:

@@ -234,6 +234,32 @@ def test_what_is_remembered_is_bounded(make_app: MakeApp, claims: dict[str, Any]
     assert len(verified.entries) == 3
 
 
+def test_a_token_is_forgotten_when_it_has_expired(app: Flask, claims: dict[str, Any], key: str) -> None:
+    verified = app.extensions["madang.security"].tokens.verified
+    first, second = (jwt.encode({**claims, "n": number}, key) for number in range(2))
+    assert code(app, first) == "ok"
+    verified.get(first)["until"] = time.time()
+    assert code(app, second) == "ok"
+    assert list(verified.entries) == [second]
+
+
+def test_a_session_is_forgotten_when_it_has_to_be_looked_up_again(app: Flask, ada: Person) -> None:
+    known = app.extensions["madang.security"].identities
+    ada.get(ME)
+    (first,) = known.entries
+    moment, identity = known.entries[first]
+    known.entries[first] = (moment - 1, identity)
+    other = Person.sign_up(app.test_client(), "bob")
+    other.get(ME)
+    assert list(known.entries) == [other.tokens["session_id"]]
+
+
+def test_of_a_token_is_kept_what_says_who_sends_it(app: Flask, claims: dict[str, Any], key: str) -> None:
+    token = jwt.encode({**claims, "n": "x" * 1000}, key)
+    assert code(app, token) == "ok"
+    assert set(app.extensions["madang.security"].tokens.verified.get(token)) == {"sub", "sid", "auth_time", "until"}
+
+
 # The settings
 
 
