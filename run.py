@@ -24,7 +24,7 @@ from pymongo.errors import ConfigurationError, PyMongoError
 
 import settings
 from service import app as application
-from service import backup, database, deletion, indexes, mongod, replica_set, upgrade
+from service import backup, database, deletion, heap, indexes, mongod, replica_set, upgrade
 from service.serving import Draining, DrainingServer, Farewell
 
 DESCRIPTION = "Start Madang. Settings come from SERVICE_* environment variables: see docs/settings.md."
@@ -248,6 +248,7 @@ def serve(options: argparse.Namespace, workers: int, drain_delay: float) -> None
 def main(argv: Sequence[str] | None = None) -> int:
     """Start the service; return the exit code."""
     options = arguments(argv)
+    heap.limit()
     # What was begun is ended in order when a signal comes before Granian listens to it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
