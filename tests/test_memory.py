@@ -1,0 +1,79 @@
+"""A worker stays as large as it is, however many requests come."""
+
+import gc
+import sys
+import urllib.parse
+from collections.abc import Callable
+
+import pytest
+
+from tests.client import Person
+
+NOTES = "/v1/notes"
+REQUESTS = 60
+
+
+def note(ada: Person) -> str:
+    """The path of a new note."""
+    return f"{NOTES}/{ada.post(NOTES, {'title': 'tea'}).json['id']}"
+
+
+def reading(ada: Person) -> Callable[[int], object]:
+    path = note(ada)
+    return lambda _: ada.get(path)
+
+
+def listing(ada: Person) -> Callable[[int], object]:
+    note(ada)
+    return lambda number: ada.get(f"{NOTES}?limit={number % 20 + 1}&sort=-updated_at")
+
+
+def patching(ada: Person) -> Callable[[int], object]:
+    path = note(ada)
+    return lambda number: ada.patch(path, {"title": f"changed {number} times"})
+
+
+def replacing(ada: Person) -> Callable[[int], object]:
+    path = note(ada)
+    return lambda number: ada.put(path, {"title": f"replaced {number} times"})
+
+
+def refreshing(ada: Person) -> Callable[[int], object]:
+    return lambda _: ada.post("/auth/refresh", {"refresh_token": ada.tokens["refresh_token"]})
+
+
+def missing(ada: Person) -> Callable[[int], object]:
+    return lambda number: ada.get(f"{NOTES}/{number:024x}")
+
+
+def wrong(ada: Person) -> Callable[[int], object]:
+    return lambda number: ada.post(NOTES, {"title": number})
+
+
+def unknown(ada: Person) -> Callable[[int], object]:
+    return lambda number: ada.get(f"/v1/{number}?x{number}={number}", headers={"X-Request-ID": f"request-{number}"})
+
+
+def unsigned(ada: Person) -> Callable[[int], object]:
+    return lambda number: ada.get(NOTES, headers={"Authorization": f"Bearer {number}.{number}.{number}"})
+
+
+def blocks_after(ask: Callable[[int], object], numbers: range) -> int:
+    """Blocks of memory that Python has taken once these requests were made."""
+    for number in numbers:
+        ask(number)
+    gc.collect()
+    # Two maps of a bounded size: attributes by their names, such as that of a method put together, and parsed URLs.
+    sys._clear_type_cache()
+    urllib.parse.clear_cache()
+    return sys.getallocatedblocks()
+
+
+@pytest.mark.parametrize(
+    "prepare", [reading, listing, patching, replacing, refreshing, missing, wrong, unknown, unsigned]
+)
+def test_a_request_leaves_nothing_behind(ada: Person, prepare: Callable[[Person], Callable[[int], object]]) -> None:
+    ask = prepare(ada)
+    before = blocks_after(ask, range(100))
+    # A few come and go with the threads beside this one; what leaks does so with every request.
+    assert blocks_after(ask, range(100, 100 + REQUESTS)) - before < REQUESTS // 2
