@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench import check, compare, contenders
+from bench import check, compare, contenders, growth
 from bench.contenders import BARE, MADANG, Contender
 from bench.data import Dataset
 from bench.processes import Process
@@ -36,3 +36,17 @@ def test_a_list_of_other_notes_is_noticed(running: tuple[Contender, Process]) ->
 
     with pytest.raises(check.WrongAnswer, match="a list"):
         check.listing(narrowed, process, DATASET)
+
+
+@pytest.mark.parametrize("running", [MADANG], ids=["madang"], indirect=True)
+def test_a_list_of_large_records_leaves_a_worker_small(
+    running: tuple[Contender, Process], mongodb_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, process = running
+    monkeypatch.setattr(growth, "EXPORTED", 0)
+    growth.make_large(mongodb_uri)
+
+    added = growth.growth_of(process)
+
+    assert max(added.values()) < 30
+    assert process.memory() < 100
