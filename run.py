@@ -3,6 +3,7 @@
 import argparse
 import gc
 import os
+import resource
 import secrets
 import shutil
 import signal
@@ -18,18 +19,24 @@ from typing import Any
 
 import click
 from flask import Flask
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from pymongo.errors import ConfigurationError, PyMongoError
 
 import settings
 from service import app as application
 from service import backup, database, deletion, heap, indexes, mongod, replica_set, upgrade
+from service.admission import Admission, threads
 from service.serving import Draining, DrainingServer, Farewell
 
 DESCRIPTION = "Start Madang. Settings come from SERVICE_* environment variables: see docs/settings.md."
 DRAIN_SECONDS = 10
 """How long a worker may take to end the requests that it has begun."""
+HEADERS_BYTES = 64 * 1024
+"""Most bytes of a request line with its headers, and of the buffers of a connection."""
+FILES = 512
+"""Open files that are no connections of clients: those to MongoDB, logs, metrics."""
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 MEMORY_WARNING = "!! --memory: everything is kept in memory by mongomock and LOST when the service stops"
 
@@ -86,14 +93,16 @@ def made_app() -> Flask:
     return application.create_app(loaded)
 
 
-def load_worker(draining: Draining) -> Flask:
-    """Return the application for a worker that has just been started."""
+def load_worker(draining: Draining, slots: int, port: int) -> Flask:
+    """Return the application for a worker that has just been started: so many requests at once, on a port."""
     # Until Granian listens to signals, this process has its parent's way with them, and would not end.
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, signal.SIG_DFL)
     app = create_serving_app()
     app.extensions["madang.draining"] = draining
-    app.wsgi_app = Farewell(app.wsgi_app, draining)  # type: ignore[method-assign]
+    admitted = Admission(app.wsgi_app, slots, app.config)
+    admitted.watch.start(port)
+    app.wsgi_app = Farewell(admitted, draining)  # type: ignore[method-assign]
     return app
 
 
@@ -224,8 +233,15 @@ def announce(options: argparse.Namespace, environment: str, data: str, workers: 
     )
 
 
-def serve(options: argparse.Namespace, workers: int, drain_delay: float) -> None:
-    """Serve until a signal comes, and `drain_delay` seconds longer."""
+def raise_file_limit() -> int:
+    """Let this process and its workers open as many files as the system allows, and return how many that is."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def serve(options: argparse.Namespace, workers: int, loaded: Mapping[str, Any]) -> None:
+    """Serve until a signal comes, and `DRAIN_DELAY` seconds longer."""
     draining = Draining()
     DrainingServer(
         "run",
@@ -233,7 +249,13 @@ def serve(options: argparse.Namespace, workers: int, drain_delay: float) -> None
         address=options.host,
         port=options.port,
         workers=workers,
-        blocking_threads=options.threads,
+        blocking_threads=threads(options.threads),
+        backpressure=min(loaded["MAX_CONNECTIONS"], max(1, raise_file_limit() - FILES)),
+        # A connection that may turn out to be HTTP/2 is waited for without a limit, and has many requests at once.
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(
+            header_read_timeout=int(loaded["IDLE_TIMEOUT"] * 1000), max_buffer_size=HEADERS_BYTES
+        ),
         respawn_failed_workers=not options.reload,
         workers_kill_timeout=DRAIN_SECONDS,
         log_level=LogLevels.error,
@@ -241,8 +263,8 @@ def serve(options: argparse.Namespace, workers: int, drain_delay: float) -> None
         reload_ignore_dirs=["var", ".venv", "tests", "docs"] if options.reload else None,
         websockets=False,
         draining=draining,
-        drain_delay=drain_delay,
-    ).serve(target_loader=partial(load_worker, draining), wrap_loader=False)
+        drain_delay=loaded["DRAIN_DELAY"],
+    ).serve(target_loader=partial(load_worker, draining, options.threads, options.port), wrap_loader=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -260,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             announce(options, loaded["ENVIRONMENT"], data, workers)
             for note in notes:
                 print(f"  !!    {note}", flush=True)
-            serve(options, workers, loaded["DRAIN_DELAY"])
+            serve(options, workers, loaded)
     except (settings.SettingsError, replica_set.MongodError, TypeError, ValueError) as error:
         print(f"Madang does not start: {error}", file=sys.stderr)
         return 2

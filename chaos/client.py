@@ -16,7 +16,7 @@ TRIES = 8
 TIMEOUT = 15.0
 HURRY = 1.0
 """The longest pause between two tries, in seconds, when the run has ended and all is up again."""
-PASSING = frozenset({429, 502, 503, 504})
+PASSING = frozenset({408, 429, 502, 503, 504})
 STALE = frozenset({"token_expired", "not_authenticated"})
 PUBLIC = frozenset({"/auth", "/auth/refresh", "/v1/accounts"})
 

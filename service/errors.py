@@ -167,6 +167,17 @@ class MethodNotAllowed(Problem):
     meaning = "The path exists but not with this method. `Allow` lists those that it has."
 
 
+class RequestTimeout(Problem):
+    """The body did not come in time."""
+
+    status, code, title = 408, "request_timeout", "Request timeout"
+    meaning = "The body took too long, or the connection broke before its end. Send the request again."
+
+    def __init__(self) -> None:
+        """Ask for a retry on another connection."""
+        super().__init__(headers={"Retry-After": "1", "Connection": "close"})
+
+
 class AlreadyExists(Problem):
     """An id or a username is taken."""
 
@@ -266,6 +277,19 @@ class DatabaseUnavailable(Problem):
     def __init__(self, detail: str | None = None) -> None:
         """Ask for a retry in a second."""
         super().__init__(detail, headers={"Retry-After": "1"})
+
+
+class Overloaded(Problem):
+    """There are more requests than this server can work on."""
+
+    status, code, title = 503, "overloaded", "Overloaded"
+    meaning = (
+        "The server has more requests than it can work on; this one was not begun. Retry after `Retry-After` seconds."
+    )
+
+    def __init__(self) -> None:
+        """Ask for a retry in a second."""
+        super().__init__(headers={"Retry-After": "1"})
 
 
 class ShuttingDown(Problem):

@@ -305,11 +305,12 @@ class Describer:
 
     def codes(self) -> set[str]:
         """Return the problem codes that the operation may answer."""
-        found = {"internal_error", "bad_parameter", "bad_request", "database_unavailable", *self.operation.problems}
+        found = {"internal_error", "bad_parameter", "bad_request", "database_unavailable", "overloaded"}
+        found.update(self.operation.problems)
         if not self.operation.public:
             found |= {"not_authenticated", "token_expired"}
         if self.operation.body is not None:
-            found |= {"malformed_json", "unsupported_media_type", "validation_failed", "too_large"}
+            found |= {"malformed_json", "unsupported_media_type", "validation_failed", "too_large", "request_timeout"}
         if self.is_retried():
             found |= {"idempotency_mismatch", "request_in_progress"}
         if "where" in self.operation.known:

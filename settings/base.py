@@ -30,6 +30,14 @@ class Base:
     """Most connections to MongoDB that one worker process opens."""
     CREATE_INDEXES: bool = True
     """Make missing indexes at start; off where a person runs `flask indexes make` at a quiet hour."""
+    ADMISSION_WAIT: float = 1.0
+    """Seconds that a request may wait until one of those at work has ended, before the answer is 503 `overloaded`."""
+    CLIENT_TIMEOUT: float = 20.0
+    """Seconds that a client may take to send a body, or to take the next piece of a streamed answer; Linux only."""
+    IDLE_TIMEOUT: float = 75.0
+    """Seconds that a connection may be idle or take to send headers; longer than the proxy in front keeps it."""
+    MAX_CONNECTIONS: int = 16384
+    """Most open connections of one worker process, within the limit of open files; others wait in the kernel."""
     DRAIN_DELAY: float = 0.0
     """Seconds between the signal to end, from when `/health/ready` is 503, and the end of listening."""
     VAR: str = "var"

@@ -1,0 +1,105 @@
+"""The open connections of this process as the kernel sees them: those that keep us waiting are cut off."""
+
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+SLOWEST = 1024
+"""Bytes a second below which a client does not take its answer."""
+
+Peer = tuple[str, int]
+
+
+class State(NamedTuple):
+    """What the kernel knows of a connection."""
+
+    silent: float
+    """Seconds since we sent anything; since it was opened, if we never did."""
+    owing: bool
+    """Whether something was received since: a request has begun, and its rest or our answer is due."""
+    acknowledged: int
+    """Bytes that the client has taken."""
+    pending: bool
+    """Whether there are others that it has not."""
+
+
+class Watch:
+    """Cuts off clients that take too long to send a body or to take a streamed answer.
+
+    Granian reads and writes without a time limit, and does not tell which connection a request came by. But a client
+    on whose connection nothing moves can be told from the kernel's figures: twice in a row, half the time apart.
+    """
+
+    def __init__(self, patience: float, idle: float) -> None:
+        """Take the seconds that a client may take, and those after which an idle connection is closed anyway."""
+        self.patience = patience
+        self.idle = idle
+        self.waits: dict[object, tuple[float, str]] = {}
+
+    def begin(self, address: str) -> object:
+        """Note that a client of an address is waited for."""
+        key = object()
+        self.waits[key] = time.monotonic(), address
+        return key
+
+    def end(self, key: object) -> None:
+        """Note that it no longer is."""
+        del self.waits[key]
+
+    def start(self, port: int) -> None:
+        """Watch the clients that are connected to a port, as long as the process lives."""
+        if sys.platform == "linux":
+            threading.Thread(target=self.run, args=[port], name="watch", daemon=True).start()
+
+    def run(self, port: int) -> None:
+        """Look at the connections twice within the patience, if anybody is waited for longer than that."""
+        interval = self.patience / 2
+        before: dict[Peer, State] = {}
+        while True:
+            time.sleep(interval)
+            late = self.late()
+            now: dict[Peer, State] = {}
+            for peer, connection in connections(port) if late else ():
+                if peer[0] in late:
+                    now[peer] = state(connection)
+                    if peer in before:
+                        self.look(connection, before[peer], now[peer], interval)
+            before = now
+
+    def late(self) -> set[str]:
+        """Return the addresses of the clients that are waited for too long."""
+        latest = time.monotonic() - self.patience
+        return {address for begun, address in list(self.waits.values()) if begun < latest}
+
+    def look(self, connection: socket.socket, before: State, now: State, seconds: float) -> None:
+        """Cut a connection on which too little moved in `seconds`."""
+        with suppress(OSError):  # it may have ended by itself
+            silent = now.silent > self.patience and before.owing and now.owing
+            # Of two requests in one piece only the first was answered: it looks idle, but outlives those that are.
+            if silent or now.silent > self.idle + self.patience:
+                # It ends the body; what the request is answered still goes out.
+                connection.shutdown(socket.SHUT_RD)
+            elif before.pending and now.pending and now.acknowledged - before.acknowledged < SLOWEST * seconds:
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+def connections(port: int) -> Iterator[tuple[Peer, socket.socket]]:
+    """Yield the connections of others to a port of ours, and who is at their end. They are closed with the next."""
+    for path in list(Path("/proc/self/fd").iterdir()):
+        with suppress(OSError), socket.socket(fileno=os.dup(int(path.name))) as connection:
+            if connection.family in (socket.AF_INET, socket.AF_INET6) and connection.getsockname()[1] == port:
+                yield connection.getpeername()[:2], connection
+
+
+def state(connection: socket.socket) -> State:
+    """Return what the kernel knows of a connection (`struct tcp_info` of Linux)."""
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
+    unacknowledged, sent, received, acknowledged, unsent, answers = struct.unpack("=24xI16xI4xI64xQ16xI8xI32x", info)
+    return State(sent / 1000, received < sent or not answers, acknowledged, bool(unacknowledged or unsent))

@@ -1,0 +1,220 @@
+"""Clients that are slow, silent, or send without end: they keep nobody else waiting, and memory does not grow."""
+
+import re
+import resource
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from tests.test_attacks_requests import raw, request, statuses
+from tests.test_run import ADA, Running, running, until
+
+pytestmark = pytest.mark.real
+
+SLOTS = 2
+PATIENCE = 1.0
+"""`CLIENT_TIMEOUT` of the server, in seconds."""
+CUT = 15.0
+"""Seconds within which a slow client is cut off, twice its patience and what a busy machine adds."""
+HALF_A_BODY = b"POST /auth HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    limits = {"CLIENT_TIMEOUT": str(PATIENCE), "IDLE_TIMEOUT": "3", "ADMISSION_WAIT": "0.2"}
+    options = ("--memory", "--threads", str(SLOTS))
+    with running(tmp_path_factory.mktemp("var"), *options, RATELIMIT_ENABLED="false", **limits) as found:
+        assert found.send("POST", "/v1/accounts", ADA).status_code == 201
+        yield found
+
+
+@pytest.fixture
+def connect(service: Running) -> Iterator[Callable[[bytes], socket.socket]]:
+    """A function that opens a connection and sends the first bytes; all are closed in the end."""
+    with ExitStack() as stack:
+
+        def opened(first: bytes) -> socket.socket:
+            connection = socket.socket()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.settimeout(CUT)
+            connection.connect(("127.0.0.1", service.port))
+            connection.sendall(first)
+            return stack.enter_context(closing(connection))
+
+        yield opened
+
+
+def worker_memory(service: Running) -> float:
+    """The resident megabytes of the only worker."""
+    children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
+    texts = [Path(f"/proc/{pid}/status").read_text() for pid in children]
+    return max(int(re.findall(r"VmRSS:\s+(\d+)", text)[0]) / 1024 for text in texts)
+
+
+def works(service: Running) -> bool:
+    return service.send("POST", "/auth", ADA).status_code == 200
+
+
+# Bodies
+
+
+def test_a_body_that_stops_is_cut_off_and_told(connect) -> None:
+    connection = connect(HALF_A_BODY)
+    answer = connection.recv(65536)
+    assert statuses(answer) == [408]
+    assert b'"code":"request_timeout"' in answer
+    assert b"retry-after: 1" in answer
+    assert connection.recv(65536) == b""
+
+
+def test_a_body_of_a_byte_at_a_time_is_cut_off(connect) -> None:
+    connection = connect(HALF_A_BODY)
+    end = time.monotonic() + CUT
+    connection.settimeout(0.2)
+    answer = b""
+    while not answer and time.monotonic() < end:
+        connection.sendall(b" ")
+        try:
+            answer = connection.recv(65536)
+        except TimeoutError:
+            continue
+    assert statuses(answer) == [408]
+
+
+def test_slow_bodies_take_no_slot_and_not_all_places(service: Running, connect) -> None:
+    slow = [connect(HALF_A_BODY) for _ in range(SLOTS * 3)]
+
+    def refused() -> bool:
+        answer = service.send("POST", "/auth", ADA)
+        return (answer.status_code, answer.json().get("code")) == (503, "overloaded")
+
+    # Every place for a body is taken: one more is refused. What has no body is served.
+    assert until(refused, PATIENCE)
+    assert service.send("GET", "/v1/notes").status_code == 401
+    assert service.send("GET", "/health/live").status_code == 200
+    assert [statuses(connection.recv(65536)) for connection in slow] == [[408]] * len(slow)
+    assert until(lambda: works(service))
+
+
+def test_a_connection_that_is_idle_or_at_work_is_not_cut_off_with_a_slow_one(service: Running, connect) -> None:
+    idle = connect(request(b"GET /health/live"))
+    assert statuses(idle.recv(65536)) == [200]
+    slow = connect(HALF_A_BODY)
+    assert statuses(slow.recv(65536)) == [408]
+    idle.sendall(request(b"GET /health/live"))
+    assert statuses(idle.recv(65536)) == [200]
+
+
+def test_a_body_of_a_gibibyte_is_refused_unread(service: Running) -> None:
+    before = worker_memory(service)
+    head = b"POST /auth HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1073741824\r\n\r\n"
+    sent = 0
+    with socket.create_connection(("127.0.0.1", service.port), timeout=CUT) as connection:
+        connection.sendall(head)
+        connection.settimeout(0.5)
+        try:
+            while sent < 2**30:
+                sent += connection.send(bytes(65536))
+        except OSError:
+            pass
+        connection.settimeout(CUT)
+        assert statuses(connection.recv(65536)) == [413]
+    assert sent < 2**26
+    assert worker_memory(service) < before + 20
+
+
+def test_a_body_in_chunks_without_end_is_refused_at_the_limit(service: Running) -> None:
+    before = worker_memory(service)
+    head = b"POST /auth HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    piece = b"10000\r\n" + bytes(65536) + b"\r\n"
+    sent = 0
+    with socket.create_connection(("127.0.0.1", service.port), timeout=CUT) as connection:
+        connection.sendall(head)
+        connection.settimeout(0.5)
+        try:
+            while sent < 2**30:
+                sent += connection.send(piece)
+        except OSError:
+            pass
+        connection.settimeout(CUT)
+        assert statuses(connection.recv(65536)) == [413]
+    assert sent < 2**26
+    assert worker_memory(service) < before + 20
+
+
+# Answers that nobody takes
+
+
+def test_answers_that_nobody_reads_hold_no_slot_and_are_cut_off(service: Running, connect) -> None:
+    page = request(b"GET /docs/swagger-ui-bundle.js")
+    for _ in range(SLOTS * 3):
+        connect(page * 3)
+    assert service.send("GET", "/v1/notes").status_code == 401
+    assert service.send("GET", "/health/live").status_code == 200
+    assert until(lambda: works(service), CUT)
+
+
+# Headers
+
+
+def test_headers_of_a_byte_at_a_time_are_cut_off_and_hold_nothing(service: Running, connect) -> None:
+    slow = [connect(b"GET /health/live HTTP/1.1\r\nX-A: ") for _ in range(100)]
+    assert works(service)
+    end = time.monotonic() + CUT
+    ended = False
+    while not ended and time.monotonic() < end:
+        time.sleep(0.2)
+        try:
+            slow[0].send(b"a")
+            slow[0].setblocking(False)
+            ended = slow[0].recv(100) == b""
+        except BlockingIOError:
+            pass
+        except OSError:
+            ended = True
+    assert ended
+
+
+def test_a_connection_that_says_nothing_is_closed(connect) -> None:
+    assert connect(b"").recv(100) == b""
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [b"X-A: b\r\n" * 100_000, b"X-A: " + b"b" * 1_000_000 + b"\r\n", b"".join(b"X-%d: b\r\n" % n for n in range(500))],
+    ids=["many", "long", "500 names"],
+)
+def test_a_flood_of_headers_is_refused(service: Running, flood: bytes) -> None:
+    before = worker_memory(service)
+    with socket.create_connection(("127.0.0.1", service.port), timeout=CUT) as connection:
+        try:
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n" + flood + b"\r\n")
+            answer = connection.recv(65536)
+        except ConnectionResetError:
+            answer = b""
+    assert statuses(answer) in ([431], [])
+    assert worker_memory(service) < before + 20
+    assert works(service)
+
+
+# Many
+
+
+def test_pipelined_requests_are_answered_in_order(service: Running) -> None:
+    several = [request(b"GET /health/live"), request(b"GET /v1/notes"), request(b"GET /nothing")] * 20
+    assert statuses(raw(service, b"".join(several))) == [200, 401, 404] * 20
+
+
+def test_thousands_of_idle_connections_keep_nobody_out(service: Running) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    many = min(3000, hard - 1000)
+    with ExitStack() as stack:
+        for _ in range(many):
+            stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=CUT))
+        assert works(service)
+        assert service.send("GET", "/health/ready").status_code == 200
