@@ -57,7 +57,7 @@ bench: $(STAMP) .venv-bench/installed  ## measure the service beside others and 
 	@command -v wrk >/dev/null || sh tools/apt-install wrk
 	$(BIN)/python -m bench $(ARGS)
 
-chaos: $(STAMP)  ## kill databases, workers and servers while people write; takes a quarter of an hour
+chaos: $(STAMP)  ## kill databases, workers and servers, and ask for too much; takes a quarter of an hour
 	$(BIN)/python -m chaos $(ARGS)
 
 fuzz: $(STAMP) .venv/fuzz-installed  ## send whatever a machine makes up to the API and the parsers; takes a quarter of an hour

@@ -1,1 +1,1 @@
-"""The service on a three-member replica set while members, workers and whole servers are killed: `make chaos`."""
+"""The service while databases, workers and servers are killed, and with more load than it can take: `make chaos`."""

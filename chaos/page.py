@@ -1,27 +1,46 @@
 """The results as a Markdown table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.page import table
+from chaos.cluster import ELECTION_TIMEOUT
 
-HEADS = (
-    *("scenario", "faults", "writes", "acknowledged", "refused", "unknown", "lost", "doubled", "done though refused"),
-    *("other breaches", "election", "writes again after", "slowest answer"),
-)
+Columns = Mapping[str, tuple[str, str]]
+"""The heading of each column, with the name of its figure and how that is written."""
+
+LEDGER: Columns = {
+    "scenario": ("scenario", ""),
+    "faults": ("faults", ","),
+    "writes": ("tried", ","),
+    "acknowledged": ("acknowledged", ","),
+    "refused": ("refused", ","),
+    "unknown": ("unknown", ","),
+    "lost": ("losses", ","),
+    "doubled": ("duplicates", ","),
+    "done though refused": ("ghosts", ","),
+    "other breaches": ("breaches", ","),
+    f"election, at {ELECTION_TIMEOUT} s": ("election", ".1f"),
+    "writes again after": ("recovery", ".1f"),
+    "slowest answer": ("slowest", ".1f"),
+}
+LOAD: Columns = {
+    "scenario": ("scenario", ""),
+    "connections": ("connections", ","),
+    "accepted a second": ("rate", ",.0f"),
+    "`overloaded`": ("refused", ","),
+    "`database_unavailable`": ("unavailable", ","),
+    "p99 accepted": ("p99", ".2f"),
+    "p99 refused": ("p99_refused", ".2f"),
+    "slowest health, docs": ("health", ".2f"),
+    "accepted again after": ("recovery", ".2f"),
+    "MB before": ("before", ",.0f"),
+    "MB after": ("after", ",.0f"),
+    "breaches": ("breaches", ","),
+}
 
 
-def markdown(rows: Sequence[dict[str, Any]]) -> str:
+def markdown(rows: Sequence[Mapping[str, Any]], columns: Columns) -> str:
     """Return a table with a line for each scenario; times are in seconds, the worst of all faults."""
-    return table(HEADS, [cells(row) for row in rows])
-
-
-def cells(row: dict[str, Any]) -> list[str]:
-    """Return the cells of a line."""
-    counts = ("faults", "tried", "acknowledged", "refused", "unknown", "losses", "duplicates", "ghosts", "breaches")
-    times = ("election", "recovery", "slowest")
-    return [
-        row["scenario"],
-        *(f"{row[name]:,}" for name in counts),
-        *("" if row[name] is None else f"{row[name]:.1f} s" for name in times),
-    ]
+    cells = [["" if row[name] is None else format(row[name], form) for name, form in columns.values()] for row in rows]
+    return table(tuple(columns), cells)

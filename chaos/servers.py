@@ -17,12 +17,13 @@ TIMEOUT = 5.0
 class Server:
     """One `run.py` with its workers, on a port that stays its own."""
 
-    def __init__(self, folder: Path, uri: str, workers: int = 1, **settings: str) -> None:
+    def __init__(self, folder: Path, uri: str, workers: int = 1, threads: int = 16, **settings: str) -> None:
         """Prepare a start in `folder`; `settings` are further `SERVICE_*` variables without their prefix."""
         folder.mkdir(parents=True)
         self.port = free_port()
         self.log = folder / "server.log"
-        self.words = [sys.executable, "run.py", "--port", str(self.port), "--workers", str(workers)]
+        self.words = [sys.executable, "run.py", "--port", str(self.port)]
+        self.words += ["--workers", str(workers), "--threads", str(threads)]
         own = {
             "ENV": "test",
             "MONGODB_URI": uri,

@@ -9,6 +9,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 import orjson
+import pymongo
 
 from service import metrics
 from service.connections import Watch
@@ -67,6 +68,7 @@ class Admission:
         self.work, self.own = Room(slots), Room(OWN_SLOTS)
         self.aside, self.queue = Room(slots * (QUEUE - 1)), Room(slots)
         self.patience: float = settings["ADMISSION_WAIT"]
+        self.readiness: float = settings["MONGODB_CONNECT_TIMEOUT"]
         self.largest: int = settings["MAX_CONTENT_LENGTH"]
         self.watch = Watch(settings["CLIENT_TIMEOUT"], settings["IDLE_TIMEOUT"])
 
@@ -76,17 +78,24 @@ class Admission:
             refusal = self.read_body(environ)
             if refusal is not None:
                 return refuse(refusal, environ, start_response)
-        room = self.own if environ["PATH_INFO"].startswith(OWN) else self.work
+        app, room = self.app, self.work
+        if environ["PATH_INFO"].startswith(OWN):
+            app, room = self.hurry, self.own
         if not (room.enter() or self.wait(room)):
             return refuse(Overloaded(), environ, start_response)
         try:
-            answer = self.app(environ, start_response)
+            answer = app(environ, start_response)
         finally:
             room.leave()
         # A GET alone is answered in pieces; what is left of the others has no body at all.
         if type(answer) is list or environ["REQUEST_METHOD"] != "GET":
             return answer
         return self.stream(answer, environ, start_response)
+
+    def hurry(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Let the app answer what is its own; a load balancer does not wait for MongoDB as long as a person does."""
+        with pymongo.timeout(self.readiness):
+            return self.app(environ, start_response)
 
     def wait(self, room: Room) -> bool:
         """Wait for a place in a room, if not too many do."""

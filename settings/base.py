@@ -25,7 +25,7 @@ class Base:
     MONGODB_TIMEOUT: float = 5.0
     """Seconds that one database operation may take, retries included, before the answer is 503."""
     MONGODB_CONNECT_TIMEOUT: float = 2.0
-    """Seconds to wait for a connection or for a writable primary before the answer is 503."""
+    """Seconds to wait for a connection to a member of MongoDB, and for its answer to `/health/ready`."""
     MONGODB_POOL_SIZE: int = 64
     """Most connections to MongoDB that one worker process opens."""
     CREATE_INDEXES: bool = True

@@ -1,7 +1,6 @@
 """Clients that are slow, silent, or send without end: they keep nobody else waiting, and memory does not grow."""
 
 import re
-import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -201,20 +200,6 @@ def test_a_flood_of_headers_is_refused(service: Running, flood: bytes) -> None:
     assert works(service)
 
 
-# Many
-
-
 def test_pipelined_requests_are_answered_in_order(service: Running) -> None:
     several = [request(b"GET /health/live"), request(b"GET /v1/notes"), request(b"GET /nothing")] * 20
     assert statuses(raw(service, b"".join(several))) == [200, 401, 404] * 20
-
-
-def test_thousands_of_idle_connections_keep_nobody_out(service: Running) -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    many = min(3000, hard - 1000)
-    with ExitStack() as stack:
-        for _ in range(many):
-            stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=CUT))
-        assert works(service)
-        assert service.send("GET", "/health/ready").status_code == 200
