@@ -233,11 +233,13 @@ def announce(options: argparse.Namespace, environment: str, data: str, workers: 
     )
 
 
-def raise_file_limit() -> int:
-    """Let this process and its workers open as many files as the system allows, and return how many that is."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
+def allow_connections(wanted: int) -> int:
+    """Let this process and its workers open the files that so many connections need; return how many there may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = wanted + FILES if hard == resource.RLIM_INFINITY else min(wanted + FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return max(1, limit - FILES)
 
 
 def serve(options: argparse.Namespace, workers: int, loaded: Mapping[str, Any]) -> None:
@@ -250,7 +252,7 @@ def serve(options: argparse.Namespace, workers: int, loaded: Mapping[str, Any]) 
         port=options.port,
         workers=workers,
         blocking_threads=threads(options.threads),
-        backpressure=min(loaded["MAX_CONNECTIONS"], max(1, raise_file_limit() - FILES)),
+        backpressure=loaded["MAX_CONNECTIONS"],
         # A connection that may turn out to be HTTP/2 is waited for without a limit, and has many requests at once.
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(
@@ -280,6 +282,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with shared_metrics(workers, loaded), mongodb(options.memory, loaded, os.environ) as data:
             notes = prepare_database()
             announce(options, loaded["ENVIRONMENT"], data, workers)
+            wanted = loaded["MAX_CONNECTIONS"]
+            loaded["MAX_CONNECTIONS"] = allow_connections(wanted)
+            if loaded["MAX_CONNECTIONS"] < wanted:
+                notes.append(f"the limit of open files leaves {loaded['MAX_CONNECTIONS']} connections to each worker")
             for note in notes:
                 print(f"  !!    {note}", flush=True)
             serve(options, workers, loaded)

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 import struct
 import sys
 import threading
@@ -31,7 +32,7 @@ class State(NamedTuple):
 
 
 class Watch:
-    """Cuts off clients that take too long to send a body or to take a streamed answer.
+    """Cuts off clients that take too long to send a body or to take an answer.
 
     Granian reads and writes without a time limit, and does not tell which connection a request came by. But a client
     on whose connection nothing moves can be told from the kernel's figures: twice in a row, half the time apart.
@@ -59,18 +60,16 @@ class Watch:
             threading.Thread(target=self.run, args=[port], name="watch", daemon=True).start()
 
     def run(self, port: int) -> None:
-        """Look at the connections twice within the patience, if anybody is waited for longer than that."""
-        interval = self.patience / 2
+        """Look at the connections twice within the patience."""
         before: dict[Peer, State] = {}
         while True:
-            time.sleep(interval)
+            time.sleep(self.patience / 2)
             late = self.late()
             now: dict[Peer, State] = {}
-            for peer, connection in connections(port) if late else ():
-                if peer[0] in late:
-                    now[peer] = state(connection)
-                    if peer in before:
-                        self.look(connection, before[peer], now[peer], interval)
+            for peer, connection in connections(port):
+                now[peer] = state(connection)
+                if peer in before:
+                    self.look(connection, peer[0] in late, before[peer], now[peer])
             before = now
 
     def late(self) -> set[str]:
@@ -78,24 +77,31 @@ class Watch:
         latest = time.monotonic() - self.patience
         return {address for begun, address in list(self.waits.values()) if begun < latest}
 
-    def look(self, connection: socket.socket, before: State, now: State, seconds: float) -> None:
-        """Cut a connection on which too little moved in `seconds`."""
+    def look(self, connection: socket.socket, late: bool, before: State, now: State) -> None:
+        """Cut a connection on which nothing has moved, or where a client is `late`, too little."""
+        least = SLOWEST * self.patience / 2 if late else 1
+        silent = now.silent > self.patience and before.owing and now.owing
         with suppress(OSError):  # it may have ended by itself
-            silent = now.silent > self.patience and before.owing and now.owing
+            if before.pending and now.pending and now.acknowledged - before.acknowledged < least:
+                connection.shutdown(socket.SHUT_RDWR)
             # Of two requests in one piece only the first was answered: it looks idle, but outlives those that are.
-            if silent or now.silent > self.idle + self.patience:
+            elif late and (silent or now.silent > self.idle + self.patience):
                 # It ends the body; what the request is answered still goes out.
                 connection.shutdown(socket.SHUT_RD)
-            elif before.pending and now.pending and now.acknowledged - before.acknowledged < SLOWEST * seconds:
-                connection.shutdown(socket.SHUT_RDWR)
 
 
 def connections(port: int) -> Iterator[tuple[Peer, socket.socket]]:
     """Yield the connections of others to a port of ours, and who is at their end. They are closed with the next."""
     for path in list(Path("/proc/self/fd").iterdir()):
-        with suppress(OSError), socket.socket(fileno=os.dup(int(path.name))) as connection:
-            if connection.family in (socket.AF_INET, socket.AF_INET6) and connection.getsockname()[1] == port:
-                yield connection.getpeername()[:2], connection
+        with suppress(OSError):
+            # A copy: Granian may close its own at any moment, and the number be another's.
+            number = os.dup(int(path.name))
+            if not stat.S_ISSOCK(os.fstat(number).st_mode):
+                os.close(number)
+                continue
+            with socket.socket(fileno=number) as connection:
+                if connection.family in (socket.AF_INET, socket.AF_INET6) and connection.getsockname()[1] == port:
+                    yield connection.getpeername()[:2], connection
 
 
 def state(connection: socket.socket) -> State:

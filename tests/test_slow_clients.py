@@ -157,6 +157,22 @@ def test_answers_that_nobody_reads_hold_no_slot_and_are_cut_off(service: Running
     assert until(lambda: works(service), CUT)
 
 
+def test_a_large_answer_that_nobody_takes_is_thrown_away(service: Running, connect) -> None:
+    token = service.send("POST", "/auth", ADA).json()["access_token"]
+    for _ in range(60):
+        assert service.send("POST", "/v1/notes", {"title": "x", "body": "x" * 100_000}, token).status_code == 201
+    connection = connect(request(b"GET /v1/notes?limit=100", b"Authorization: Bearer " + token.encode() + b"\r\n"))
+
+    def is_cut() -> bool:
+        try:
+            connection.send(b"\r\n")
+        except OSError:
+            return True
+        return False
+
+    assert until(is_cut, CUT)
+
+
 # Headers
 
 
