@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import NamedTuple
 
 SLOWEST = 1024
@@ -92,15 +91,18 @@ class Watch:
 
 def connections(port: int) -> Iterator[tuple[Peer, socket.socket]]:
     """Yield the connections of others to a port of ours, and who is at their end. They are closed with the next."""
-    for path in list(Path("/proc/self/fd").iterdir()):
+    with os.scandir("/proc/self/fd") as entries:
+        numbers = [int(entry.name) for entry in entries]
+    for number in numbers:
         with suppress(OSError):
             # A copy: Granian may close its own at any moment, and the number be another's.
-            number = os.dup(int(path.name))
-            if not stat.S_ISSOCK(os.fstat(number).st_mode):
-                os.close(number)
+            copy = os.dup(number)
+            if not stat.S_ISSOCK(os.fstat(copy).st_mode):
+                os.close(copy)
                 continue
-            with socket.socket(fileno=number) as connection:
-                if connection.family in (socket.AF_INET, socket.AF_INET6) and connection.getsockname()[1] == port:
+            # Whatever its kind is, it is not asked for that: the kernel knows.
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, copy) as connection:
+                if connection.getsockname()[1:2] == (port,):
                     yield connection.getpeername()[:2], connection
 
 
