@@ -7,7 +7,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -60,23 +60,27 @@ class Watch:
 
     def run(self, port: int) -> None:
         """Look at the connections twice within the patience."""
-        before: dict[Peer, State] = {}
+        seen: dict[Peer, State] = {}
         while True:
             time.sleep(self.patience / 2)
-            late = self.late()
-            now: dict[Peer, State] = {}
-            for peer, connection in connections(port):
-                now[peer] = state(connection)
-                if peer in before:
-                    self.look(connection, peer[0] in late, before[peer], now[peer])
-            before = now
+            seen = self.look(port, seen)
+
+    def look(self, port: int, before: Mapping[Peer, State]) -> dict[Peer, State]:
+        """Cut connections that are as they were when they were `before`; return how all are now."""
+        late = self.late()
+        found: dict[Peer, State] = {}
+        for peer, connection in connections(port):
+            found[peer] = now = state(connection)
+            if peer in before:
+                self.compare(connection, peer[0] in late, before[peer], now)
+        return found
 
     def late(self) -> set[str]:
         """Return the addresses of the clients that are waited for too long."""
         latest = time.monotonic() - self.patience
         return {address for begun, address in list(self.waits.values()) if begun < latest}
 
-    def look(self, connection: socket.socket, late: bool, before: State, now: State) -> None:
+    def compare(self, connection: socket.socket, late: bool, before: State, now: State) -> None:
         """Cut a connection on which nothing has moved, or where a client is `late`, too little."""
         least = SLOWEST * self.patience / 2 if late else 1
         silent = now.silent > self.patience and before.owing and now.owing

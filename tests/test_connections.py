@@ -5,8 +5,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from service.connections import State, connections, state
+import pytest
+
+from service.connections import State, Watch, connections, state
 
 
 @contextmanager
@@ -58,3 +61,62 @@ def test_an_answer_that_is_not_taken_is_pending() -> None:
             while True:
                 far.send(bytes(65536))
         assert state(far).pending
+
+
+IDLE = State(silent=1, owing=False, acknowledged=5, pending=False)
+
+
+@pytest.mark.parametrize(
+    ("late", "before", "now", "cut"),
+    [
+        (True, {"owing": True, "silent": 15}, {"owing": True, "silent": 21}, "body"),
+        (False, {"owing": True, "silent": 15}, {"owing": True, "silent": 21}, None),
+        (True, {"silent": 15}, {"owing": True, "silent": 21}, None),
+        (True, {"owing": True, "silent": 5}, {"owing": True, "silent": 11}, None),
+        (True, {"silent": 60}, {"silent": 74}, None),
+        (True, {"silent": 86}, {"silent": 96}, "body"),
+        (False, {"pending": True}, {"pending": True}, "all"),
+        (False, {"pending": True}, {"pending": True, "acknowledged": 6}, None),
+        (True, {"pending": True}, {"pending": True, "acknowledged": 6}, "all"),
+        (True, {"pending": True}, {"pending": True, "acknowledged": 50_000}, None),
+        (False, {}, {"pending": True}, None),
+    ],
+)
+def test_a_connection_is_cut_that_did_not_move(
+    late: bool, before: dict[str, Any], now: dict[str, Any], cut: str | None
+) -> None:
+    watch = Watch(patience=20.0, idle=75.0)
+    with pair() as (near, far):
+        near.settimeout(0.05)
+        far.settimeout(0.05)
+        watch.compare(far, late, IDLE._replace(**before), IDLE._replace(**now))
+        assert is_ended(near) == (cut == "all")
+        assert is_ended(far) == (cut is not None)
+
+
+def is_ended(end: socket.socket) -> bool:
+    """Tell whether nothing more comes from the other end."""
+    try:
+        return end.recv(1) == b""
+    except TimeoutError:
+        return False
+
+
+def test_only_who_is_waited_for_too_long_is_cut_off() -> None:
+    watch = Watch(patience=0.1, idle=75.0)
+    with pair() as (near, far):
+        far.settimeout(0.05)
+        port = far.getsockname()[1]
+        near.sendall(b"half a request")
+        assert far.recv(100)
+        waiting = watch.begin("127.0.0.1")
+        seen = watch.look(port, {})
+        assert list(seen) == [near.getsockname()]
+        time.sleep(0.15)
+        assert watch.late() == {"127.0.0.1"}
+        watch.end(waiting)
+        watch.look(port, seen)
+        assert not is_ended(far)
+        watch.waits[waiting] = (time.monotonic() - 1, "127.0.0.1")
+        watch.look(port, seen)
+        assert is_ended(far)

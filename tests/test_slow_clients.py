@@ -85,17 +85,18 @@ def test_a_body_of_a_byte_at_a_time_is_cut_off(connect) -> None:
 
 
 def test_slow_bodies_take_no_slot_and_not_all_places(service: Running, connect) -> None:
-    slow = [connect(HALF_A_BODY) for _ in range(SLOTS * 3)]
+    slow: list[socket.socket] = []
 
     def refused() -> bool:
+        slow.append(connect(HALF_A_BODY))
         answer = service.send("POST", "/auth", ADA)
         return (answer.status_code, answer.json().get("code")) == (503, "overloaded")
 
-    # Every place for a body is taken: one more is refused. What has no body is served.
-    assert until(refused, PATIENCE)
+    # When every place for a body is taken, one more is refused. What has no body is served.
+    assert until(refused, CUT)
     assert service.send("GET", "/v1/notes").status_code == 401
     assert service.send("GET", "/health/live").status_code == 200
-    assert [statuses(connection.recv(65536)) for connection in slow] == [[408]] * len(slow)
+    assert {statuses(connection.recv(65536))[0] for connection in slow} <= {408, 503}
     assert until(lambda: works(service))
 
 
@@ -161,6 +162,7 @@ def test_a_large_answer_that_nobody_takes_is_thrown_away(service: Running, conne
     token = service.send("POST", "/auth", ADA).json()["access_token"]
     for _ in range(60):
         assert service.send("POST", "/v1/notes", {"title": "x", "body": "x" * 100_000}, token).status_code == 201
+    assert len(service.send("GET", "/v1/accounts/me/export", token=token).json()["notes"]) == 60
     connection = connect(request(b"GET /v1/notes?limit=100", b"Authorization: Bearer " + token.encode() + b"\r\n"))
 
     def is_cut() -> bool:
