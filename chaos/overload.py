@@ -31,6 +31,8 @@ HEALTH = 2.0
 """Seconds within which health and documentation answer, whatever happens."""
 RECOVERY = 5.0
 """Seconds after MongoDB is back within which requests are accepted again; the driver looks for it twice a second."""
+BESIDE = 0.5
+"""Seconds of work with MongoDB before it goes and after it is back."""
 LONGEST = 60.0
 """Seconds after which recovery is no longer waited for."""
 GROWTH = 64.0
@@ -149,7 +151,7 @@ class Site:
 
     async def away(self, crowd: Crowd, seconds: float, begin: Callable[[], None], end: Callable[[], None]) -> float:
         """Let MongoDB be away for a while, and return the seconds until a request was accepted again."""
-        await asyncio.sleep(1)
+        await asyncio.sleep(BESIDE)
         begin()
         await asyncio.sleep(seconds)
         end()
@@ -157,7 +159,7 @@ class Site:
         while crowd.seen.last < back and time.monotonic() < back + LONGEST:
             await asyncio.sleep(0.02)
         recovery = time.monotonic() - back
-        await asyncio.sleep(1)
+        await asyncio.sleep(BESIDE)
         return recovery
 
 

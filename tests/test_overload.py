@@ -13,8 +13,8 @@ SLOTS = 4
 SECONDS = 1.0
 SLACK = 10.0
 """Other tests may keep the machine busy meanwhile."""
-DEADLINE = 1.0
-"""`MONGODB_TIMEOUT` of the server."""
+DEADLINE = 2.0
+"""`MONGODB_TIMEOUT` of the server, in seconds: what a request waits for a MongoDB that does not answer."""
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,10 @@ def test_thousands_of_connections_that_say_nothing_keep_nobody_out(site: Site) -
 
 @pytest.mark.parametrize("fault", [overload.frozen, overload.unreachable, overload.late])
 def test_without_mongodb_requests_fail_in_time_health_and_docs_answer_and_it_recovers(site: Site, fault) -> None:
-    figures = fault(site, DEADLINE * 1.5)
+    figures = fault(site, DEADLINE + 0.2)
     assert figures.complaints() == []
     assert only(figures, "overloaded", "database_unavailable")
     assert figures.unavailable > 0
     assert figures.recovery is not None
+    # Behind requests that wait for MongoDB it would be as late as they are.
+    assert figures.health < DEADLINE * 0.8
