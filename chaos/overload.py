@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pymongo import MongoClient
 from pymongo.uri_parser import parse_uri
 
 from chaos.client import TIMEOUT, Client, Watch
@@ -257,10 +258,20 @@ def opened(folder: Path, workers: int, threads: int, slack: float = 0.0, **setti
         mongod.LocalServer.start(folder / "mongodb") as database,
         Proxy(parse_uri(database.uri)["nodelist"][0][1]) as proxy,
     ):
-        uri = f"mongodb://127.0.0.1:{proxy.port}/madang?directConnection=true"
+        uri = put_before(database, proxy)
         server = Server(folder / "server", uri, workers, threads, CLIENT_TIMEOUT=str(CLIENT_TIMEOUT), **settings)
         try:
             server.start()
             yield Site(server, database, proxy, workers * threads, slack)
         finally:
             server.stop()
+
+
+def put_before(database: mongod.LocalServer, proxy: Proxy) -> str:
+    """Let a replica set of one member tell its clients that it is where the proxy is; return the URI."""
+    with MongoClient[dict[str, Any]](database.uri) as client:
+        config = client.admin.command("replSetGetConfig")["config"]
+        config["version"] += 1
+        config["members"][0]["host"] = f"127.0.0.1:{proxy.port}"
+        client.admin.command("replSetReconfig", config)
+    return f"mongodb://127.0.0.1:{proxy.port}/madang?replicaSet={mongod.REPLICA_SET}"
