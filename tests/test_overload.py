@@ -13,7 +13,7 @@ SLOTS = 4
 SECONDS = 1.0
 SLACK = 10.0
 """Other tests may keep the machine busy meanwhile."""
-DEADLINE = 2.0
+DEADLINE = 1.5
 """`MONGODB_TIMEOUT` of the server, in seconds: what a request waits for a MongoDB that does not answer."""
 
 
