@@ -345,44 +345,48 @@ def hydrated(document: Document, content: Mapping[str, Any]) -> Any:
 
 
 @once
-def shaper(document: Document) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """Return the function from BSON to JSON form of a `document`.
+def shaper(document: Document) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return the function that turns a stored `document` into its JSON form, and gives it back: there is no copy.
 
-    Most of a stored document is JSON already, so the function lays it over the defaults and mends what is not. It is
-    compiled once per type, without a loop: dumping a page is what a list spends its time on, and a new dict, field by
-    field, takes twice the instructions.
+    Most of a stored document is JSON already, so the function mends what is not. It is compiled once per type, without
+    a loop: dumping a page is what a list spends its time on, and a new dict takes twice the instructions.
     """
+    names: dict[str, Any] = {}
     fields = public_fields(document)
     renamed = {name: field.db_field for name, field in fields.items() if field.db_field != name}
-    names: dict[str, Any] = {
-        "defaults": {name: None if is_made(field) else json_default(field) for name, field in fields.items()}
-    }
     steps = [
-        "d = defaults | d",
         *(f"r{number} = d.pop({stored!r}, None)" for number, stored in enumerate(renamed.values())),
-        *(f"d.pop({field.db_field!r}, None)" for name, field in document._fields.items() if name not in fields),
+        *(f"d.pop({stored!r}, None)" for stored in hidden(document)),
         *(f"d[{name!r}] = r{number}" for number, name in enumerate(renamed)),
-        *(step for name, field in fields.items() for step in mending(name, field, names)),
+        *(mending(name, field, names) for name, field in fields.items()),
         # More than that is what a newer server has stored.
-        f"return d if len(d) == {len(fields)} else {{name: d[name] for name in {tuple(fields)!r}}}",
+        f"return d if len(d) == {len(fields)} else dict(zip({tuple(fields)!r}, ({', '.join(map(member, fields))},)))",
     ]
     exec("def shape(d):\n " + "\n ".join(steps), names)  # noqa: S102  only our own names
-    return cast("Callable[[Mapping[str, Any]], dict[str, Any]]", names["shape"])
+    return cast("Callable[[dict[str, Any]], dict[str, Any]]", names["shape"])
 
 
-def is_made(field: BaseField) -> bool:
-    """Tell whether what `field` is without a value is not the same object each time."""
-    return callable(field.default) or field.db_field != field.name
+def member(name: str) -> str:
+    """Return the expression of a member of the dict `d`."""
+    return f"d[{name!r}]"
 
 
-def mending(name: str, field: BaseField, names: dict[str, Any]) -> Iterator[str]:
-    """Yield the Python statements that give the member `name` of the dict `d` its JSON form."""
+def hidden(document: Document) -> list[str]:
+    """Return the stored names of those fields of `document` that no client sees."""
+    seen = public_fields(document)
+    return [field.db_field for name, field in document._fields.items() if name not in seen]
+
+
+def mending(name: str, field: BaseField, names: dict[str, Any]) -> str:
+    """Return the Python statement that gives the member `name` of the dict `d` its JSON form."""
     names[local := f"v{len(names)}"] = None  # so that the next one gets another name
     shaped, nothing = shape_expression(field, local, names), absent(field, names)
     if shaped != local:
-        yield f"d[{name!r}] = {nothing} if ({local} := d[{name!r}]) is None else {shaped}"
-    elif is_made(field) and nothing != "None":
-        yield f"if d[{name!r}] is None: d[{name!r}] = {nothing}"
+        return f"d[{name!r}] = {nothing} if ({local} := d.get({name!r})) is None else {shaped}"
+    if field.db_field != name:
+        return f"if d[{name!r}] is None: d[{name!r}] = {nothing}"
+    # Null is never stored.
+    return f"if {name!r} not in d: d[{name!r}] = {nothing}"
 
 
 def display(document: Document, stored: str, names: dict[str, Any]) -> str:
@@ -398,7 +402,8 @@ def display(document: Document, stored: str, names: dict[str, Any]) -> str:
     new = "{" + ", ".join(members) + "}"
     if not plain:
         return new
-    whole = " and ".join([f"len({stored}) == {len(fields)}", *(f"{name!r} in {stored}" for name in fields)])
+    optional = [f"{name!r} in {stored}" for name, field in fields.items() if not field.required]
+    whole = " and ".join([f"len({stored}) == {len(fields)}", *optional])
     return f"({stored} if {whole} else {new})"
 
 
@@ -457,7 +462,7 @@ def shape_of(field: BaseField) -> Callable[[Any], Any] | None:
 
 def dump(document: Document, stored: Mapping[str, Any], only: Iterable[str] | None = None) -> dict[str, Any]:
     """Return a stored `document` in JSON form: all public fields, or `only` those named."""
-    shaped = shaper(document)(stored)
+    shaped = shaper(document)({**stored})
     return shaped if only is None else {name: shaped[name] for name in only}
 
 

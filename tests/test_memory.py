@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from service.query import planned
+from service.values import time_text
 from tests.client import Person
 
 NOTES = "/v1/notes"
@@ -63,9 +65,11 @@ def blocks_after(ask: Callable[[int], object], numbers: range) -> int:
     for number in numbers:
         ask(number)
     gc.collect()
-    # Two maps of a bounded size: attributes by their names, such as that of a method put together, and parsed URLs.
+    # Maps of a bounded size: attributes by their names, parsed URLs, times as text, and what query strings mean.
     sys._clear_type_cache()
     urllib.parse.clear_cache()
+    time_text.cache_clear()
+    planned.cache_clear()
     return sys.getallocatedblocks()
 
 

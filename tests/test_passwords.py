@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from statistics import median
 from threading import Barrier
 from typing import Any
 
@@ -165,7 +164,8 @@ def test_a_name_that_exists_takes_as_long_as_one_that_does_not(app: Flask, ada: 
             started = time.perf_counter()
             log_in(app, "wrong", username)
             times.append(time.perf_counter() - started)
-    ratio = median(taken["ada"]) / median(taken["nobody"])
+    # The quickest of each: on a busy machine the others tell more of the machine.
+    ratio = min(taken["ada"]) / min(taken["nobody"])
     assert 0.7 < ratio < 1.4, taken
 
 

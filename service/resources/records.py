@@ -273,7 +273,7 @@ def count(asked: Query, condition: Filter) -> int:
 
 
 def dump_all(document: type[Record], rows: Iterable[Raw], view: View) -> list[dict[str, Any]]:
-    """Return records in JSON form, with the references that `view` expands as records."""
+    """Return stored records turned into JSON form, with the references that `view` expands as records."""
     shape = schema.shaper(document)
     items = [shape(row) for row in rows]
     if view.fields is not None:
