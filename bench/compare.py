@@ -125,11 +125,11 @@ class Cell:
     p99: float
 
 
-def cell(rows: Sequence[dict[str, Any]], name: str, workload: str, connections: int) -> Cell:
-    """Return the summary of one cell: the ratio is the median of those within each round."""
+def cell(rows: Sequence[dict[str, Any]], name: str, workload: str, connections: int, yardstick: str = "bare") -> Cell:
+    """Return the summary of one cell: the ratio is the median of those to the `yardstick` within each round."""
     own, bare = (
         {row["round"]: row for row in rows if (row["name"], row["workload"], row["connections"]) == wanted}
-        for wanted in ((name, workload, connections), ("bare", workload, connections))
+        for wanted in ((name, workload, connections), (yardstick, workload, connections))
     )
     ratios = [own[turn]["rate"] / bare[turn]["rate"] for turn in own]
     middle = {key: statistics.median(row[key] for row in own.values()) for key in ("rate", "cpu", "p50", "p99")}

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 import jwt
 import orjson
 from bson import ObjectId
-from pymongo import ASCENDING, DESCENDING, IndexModel, MongoClient
+from pymongo import ASCENDING, DESCENDING, GEOSPHERE, TEXT, IndexModel, MongoClient
 from pymongo.database import Database
 
 import settings
@@ -29,7 +29,8 @@ from service.documents.record import access
 ROOT = Path(__file__).parent.parent
 PEERS_PYTHON = os.environ.get("BENCH_PYTHON") or str(ROOT / ".venv-bench" / "bin" / "python")
 """The interpreter that has the packages of the peers."""
-THREADS = 16
+THREADS = 32
+"""As many as there are connections at most; with 16 all servers under Granian do as well or a little worse."""
 BATCH = 5000
 REFRESH = {"aud": "refresh"}
 """What tells a refresh token of a peer from an access token."""
@@ -200,6 +201,25 @@ BARE = Contender(
     validates=False,
 )
 
+INDEXED = replace(
+    BARE,
+    name="indexed",
+    title="bare WSGI, Madang's indexes",
+    indexes=(
+        *(
+            IndexModel([("owner", ASCENDING), *keys, ("_id", ASCENDING)])
+            for keys in (
+                *([(name, ASCENDING)] for name in ("updated_at", "created_at", "title", "due", "priority")),
+                [("priority", ASCENDING), ("due", DESCENDING)],
+            )
+        ),
+        IndexModel([("owner", ASCENDING), ("place", GEOSPHERE)]),
+        IndexModel([("owner", ASCENDING), ("title", TEXT), ("body", TEXT)]),
+        IndexModel([("notebook", ASCENDING)], sparse=True),
+    ),
+)
+"""What a service needs that answers the same lists, the same search and the same `$near` as Madang."""
+
 # --- Madang ----------------------------------------------------------------------------------------------------------
 
 
@@ -350,7 +370,7 @@ RESTFUL = Contender(
 )
 
 PEERS = (FASTAPI, EVE, RESTFUL)
-ALL = (BARE, MADANG, *PEERS)
+ALL = (BARE, MADANG, *PEERS, INDEXED)
 
 
 def chosen(names: Iterable[str]) -> list[Contender]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import jwt
@@ -81,6 +82,7 @@ class Dataset:
         return [note_id(number) for number in sorted(own, key=self.updated_at, reverse=True)[:limit]]
 
 
+@cache
 def token(account: int, life: int = 24 * 3600) -> str:
     """Return an access token of an account, with the claims that all peers ask for."""
     issued = int(time.time())

@@ -107,6 +107,7 @@ def comparison(result: dict[str, Any]) -> Iterator[str]:
         yield f"### {count} connection{'s' * (count > 1)}"
         yield "Answers per second, relative to the bare callable in the same round: median (lowest to highest)."
         yield ratios(rows, shown, workloads, count)
+        yield writes(rows, shown, count)
         yield "CPU per answer in µs, and latency p50 / p99 in ms."
         yield costs(rows, shown, workloads, count)
         if count == counts[0]:
@@ -123,6 +124,24 @@ def ratios(rows: Rows, shown: Sequence[Contender], workloads: Sequence[str], con
         line += [f"**{cell.ratio:.2f}** ({cell.low:.2f} to {cell.high:.2f})" for cell in cells[1:]]
         lines.append([WORKLOADS[workload], *line, goal])
     return table(["", *(contender.title for contender in shown), "Madang's goal"], lines)
+
+
+def writes(rows: Rows, shown: Sequence[Contender], connections: int) -> str:
+    """Return what the writes of Madang are relative to those of a bare callable with the same indexes."""
+    if contenders.INDEXED not in shown:
+        return ""
+    found = {
+        workload: compare.cell(rows, "madang", workload, connections, "indexed")
+        for workload in ("create", "patch")
+        if any(row["workload"] == workload for row in rows)
+    }
+    parts = ", ".join(
+        f"{name} **{cell.ratio:.2f}** ({cell.low:.2f} to {cell.high:.2f})" for name, cell in found.items()
+    )
+    return (
+        "Writes wait for MongoDB, and for it the index of full-text search costs as much as all the rest. Against the\n"
+        f"bare callable on a database with the same indexes as Madang's: {parts}."
+    )
 
 
 def costs(rows: Rows, shown: Sequence[Contender], workloads: Sequence[str], connections: int) -> str:

@@ -77,7 +77,9 @@ def of_records(document: type[Record]) -> Iterator[IndexModel]:
             yield IndexModel([(field.db_field, ASCENDING)], sparse=True)
     if document._meta["search"]:
         paths = [query.stored_path(document, path) for path in document._meta["search"]]
-        yield IndexModel([("owner", ASCENDING), *((path, TEXT) for path in paths)], name="search")
+        keys = [("owner", ASCENDING), *((path, TEXT) for path in paths)]
+        # Otherwise a field that is called `language` chooses one, and a value that names none refuses the record.
+        yield IndexModel(keys, name="search", language_override="_")
 
 
 def has_delete_rule(field: BaseField) -> bool:
@@ -124,7 +126,9 @@ def is_same(model: IndexModel, there: Mapping[str, Any]) -> bool:
     keys = {name: kind for name, kind in dict(there["key"]).items() if kind != TEXT and name != "_ftsx"}
     searched = set(there.get("weights", (name for name, kind in there["key"] if kind == TEXT)))
     wanted = {name: kind for name, kind in model.document["key"].items() if kind != TEXT}
-    same_options = all(model.document.get(option) == there.get(option) for option in OPTIONS)
+    # mongomock keeps no other option of a text index than its keys.
+    options = (*OPTIONS, "language_override") if "weights" in there else OPTIONS
+    same_options = all(model.document.get(option) == there.get(option) for option in options)
     return list(keys.items()) == list(wanted.items()) and texts == searched and same_options
 
 

@@ -26,7 +26,7 @@ from pymongo.synchronous.pool import Connection
 
 import settings
 from service import app as application
-from service import security
+from service import security, wire
 
 PHASES = ("before", "sent", "after")
 COMMAND = 21
@@ -66,7 +66,7 @@ def points(commands: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def install() -> None:
-    """Put the fault points around the commands that PyMongo sends."""
+    """Put the fault points around the commands that PyMongo sends, and those that go the short way."""
     send, receive = Connection.send_message, Connection.receive_message
 
     def send_message(self: Connection, message: bytes, *args: Any) -> None:
@@ -82,7 +82,23 @@ def install() -> None:
             fuse.burn(f"{len(fuse.commands)}-after")
         return reply
 
+    exchange, receive_short = wire.Primary.exchanged, wire.received
+
+    def exchanged(self: wire.Primary, server: Any, body: bytes) -> Any:
+        if fuse.point is not None:
+            fuse.count(bytes(COMMAND) + body)
+        return exchange(self, server, body)
+
+    def received(*args: Any) -> Any:
+        if fuse.point is None:
+            return receive_short(*args)
+        fuse.burn(f"{len(fuse.commands)}-sent")
+        reply = receive_short(*args)
+        fuse.burn(f"{len(fuse.commands)}-after")
+        return reply
+
     Connection.send_message, Connection.receive_message = send_message, receive_message
+    wire.Primary.exchanged, wire.received = exchanged, received
     # Otherwise the number of commands would depend on how long ago the session was looked up.
     security.SESSION_CHECK_SECONDS = 0
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from service.documents import Note
 from tests.client import Person
 
 pytestmark = pytest.mark.real
@@ -30,6 +31,11 @@ def test_a_search_is_paged_without_a_gap_or_a_repetition(ada: Person) -> None:
         found += page["items"]
     assert len(found) == 7
     assert {item["id"] for item in found} == made
+
+
+def test_a_field_that_is_called_language_is_a_field_like_any_other(ada: Person) -> None:
+    Note.stored().insert_one({"_id": "a", "owner": ada.id, "title": "tea", "language": "klingon"})
+    assert Note.stored().count_documents({"$text": {"$search": "tea"}, "owner": ada.id}) == 1
 
 
 def test_a_search_is_filtered_and_counted(ada: Person) -> None:
