@@ -77,9 +77,9 @@ def of_records(document: type[Record]) -> Iterator[IndexModel]:
             yield IndexModel([(field.db_field, ASCENDING)], sparse=True)
     if document._meta["search"]:
         paths = [query.stored_path(document, path) for path in document._meta["search"]]
-        keys = [("owner", ASCENDING), *((path, TEXT) for path in paths)]
+        searched = [("owner", ASCENDING), *((path, TEXT) for path in paths)]
         # Otherwise a field that is called `language` chooses one, and a value that names none refuses the record.
-        yield IndexModel(keys, name="search", language_override="_")
+        yield IndexModel(searched, name="search", language_override="_")
 
 
 def has_delete_rule(field: BaseField) -> bool:

@@ -89,7 +89,8 @@ class Primary:
         server = self.find()
         if server is None:
             raise Unusual
-        command["maxTimeMS"] = int(self.timeout * 1000)
+        if "getMore" not in command:
+            command["maxTimeMS"] = int(self.timeout * 1000)
         command["$db"] = collection.database.name
         if numbers is not None:
             numbers.last_use = time.monotonic()
@@ -107,7 +108,8 @@ class Primary:
         request = next(self.ids) & 0x7FFFFFFF
         message = HEAD.pack(HEAD.size + len(body), request, 0, OP_MSG, 0, 0) + body
         try:
-            with server.pool.checkout() as connection:
+            # The deadline is for a connection that has to be waited for, or to be opened.
+            with pymongo.timeout(self.timeout), server.pool.checkout() as connection:
                 try:
                     connection.set_conn_timeout(self.timeout)
                     connection.conn.sock.sendall(message)

@@ -1,6 +1,7 @@
 """The short way to MongoDB: the usual thing goes it, and whatever is unusual is done by PyMongo, once."""
 
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -180,5 +181,27 @@ def test_what_a_uri_asks_for_beyond_the_usual_is_left_to_pymongo(mongodb_uri: st
     try:
         client.admin.command("ping")
         assert wire.Primary(client).find() is None
+    finally:
+        client.close()
+
+
+def test_a_mongodb_that_does_not_answer_is_waited_for_no_longer_than_the_deadline(
+    mongodb_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where there is no connection yet: to open one is a part of the operation."""
+    client: Any = wire.pymongo.MongoClient(mongodb_uri, timeoutMS=1000)
+    try:
+        client.admin.command("ping")
+        primary = wire.Primary(client)
+        server = primary.find()
+        # A port that takes connections and never says a word.
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            server.pool.reset()
+            server.pool.ready()
+            monkeypatch.setattr(server.pool, "address", silent.getsockname())
+            begun = time.monotonic()
+            with pytest.raises(wire.Unusual):
+                primary.exchanged(server, b"")
+            assert 0.5 < time.monotonic() - begun < 5
     finally:
         client.close()
