@@ -114,6 +114,8 @@ def create_serving_app() -> Flask:
     # What is here now stays for good: without this, looking through it again and again is a fifth of a request.
     gc.collect()
     gc.freeze()
+    # What a request makes is gone without the collector; a page of a list alone would start it three times.
+    gc.set_threshold(20_000)
     threading.Thread(target=end_with, args=[os.getppid()], name="parent", daemon=True).start()
     return app
 

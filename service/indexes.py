@@ -77,7 +77,7 @@ def of_records(document: type[Record]) -> Iterator[IndexModel]:
             yield IndexModel([(field.db_field, ASCENDING)], sparse=True)
     if document._meta["search"]:
         paths = [query.stored_path(document, path) for path in document._meta["search"]]
-        searched = [("owner", ASCENDING), *((path, TEXT) for path in paths)]
+        searched: list[tuple[str, Any]] = [("owner", ASCENDING), *((path, TEXT) for path in paths)]
         # Otherwise a field that is called `language` chooses one, and a value that names none refuses the record.
         yield IndexModel(searched, name="search", language_override="_")
 

@@ -74,7 +74,7 @@ class Query:
     def projection(self) -> dict[str, int]:
         """Return which stored fields are read: those that go out and those that a cursor is made of."""
         if self.view.fields is None:
-            return {"access": 0, "purge_at": 0}
+            return dict.fromkeys(schema.hidden(self.document), 0)
         fields = self.document._fields
         sorting = {name.partition(".")[0]: 1 for name, _ in self.sort}
         return {fields[name].db_field: 1 for name in self.view.fields} | sorting

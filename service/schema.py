@@ -356,7 +356,7 @@ def shaper(document: Document) -> Callable[[dict[str, Any]], dict[str, Any]]:
     renamed = {name: field.db_field for name, field in fields.items() if field.db_field != name}
     steps = [
         *(f"r{number} = d.pop({stored!r}, None)" for number, stored in enumerate(renamed.values())),
-        *(f"d.pop({stored!r}, None)" for stored in hidden(document)),
+        *(f"if {stored!r} in d: del d[{stored!r}]" for stored in hidden(document)),
         *(f"d[{name!r}] = r{number}" for number, name in enumerate(renamed)),
         *(mending(name, field, names) for name, field in fields.items()),
         # More than that is what a newer server has stored.
@@ -371,6 +371,7 @@ def member(name: str) -> str:
     return f"d[{name!r}]"
 
 
+@once
 def hidden(document: Document) -> list[str]:
     """Return the stored names of those fields of `document` that no client sees."""
     seen = public_fields(document)

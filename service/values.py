@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from functools import lru_cache
 from typing import Annotated, Any
 
 import orjson
@@ -58,16 +57,27 @@ def parse_time(value: Any) -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-@lru_cache(maxsize=KNOWN_TIMES)
-def time_text(moment: datetime) -> str:
-    """Return a UTC time without zone as RFC 3339 text with milliseconds.
+class TimeTexts(dict[datetime, str]):
+    """UTC times without zone as RFC 3339 text with milliseconds.
 
-    The last `KNOWN_TIMES` are remembered, 2 MB: most records were never changed, so two of their times are the same,
-    and what was written last is what is read again and again. A page has 60 times.
+    They are remembered, at most `KNOWN_TIMES` of them, 2 MB: most records were never changed, so two of their times are
+    the same, and what was written last is what is read again and again. A page has 60 times.
     """
-    # A third of the time of `isoformat`. orjson leaves out a fraction of zero.
-    text = orjson.dumps(moment).decode()
-    return f"{text[1:24]}Z" if len(text) == 28 else f"{text[1:20]}.000Z"
+
+    def __missing__(self, moment: datetime) -> str:
+        """Return the text of a time that is not known yet."""
+        # A third of the time of `isoformat`. orjson leaves out a fraction of zero.
+        text = orjson.dumps(moment).decode()
+        found = f"{text[1:24]}Z" if len(text) == 28 else f"{text[1:20]}.000Z"
+        if len(self) >= KNOWN_TIMES:
+            self.clear()
+        self[moment] = found
+        return found
+
+
+known_times = TimeTexts()
+time_text = known_times.__getitem__
+"""Return the text of a time: written in C where it is known, and without the key that `lru_cache` makes each time."""
 
 
 def parse_date(value: Any) -> datetime:

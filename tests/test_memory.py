@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from service.query import planned
-from service.values import time_text
+from service.values import known_times
 from tests.client import Person
 
 NOTES = "/v1/notes"
@@ -68,7 +68,7 @@ def blocks_after(ask: Callable[[int], object], numbers: range) -> int:
     # Maps of a bounded size: attributes by their names, parsed URLs, times as text, and what query strings mean.
     sys._clear_type_cache()
     urllib.parse.clear_cache()
-    time_text.cache_clear()
+    known_times.clear()
     planned.cache_clear()
     return sys.getallocatedblocks()
 

@@ -155,7 +155,7 @@ def test_fields_are_all_that_is_read_but_for_those_of_the_cursor() -> None:
 
 
 def test_what_is_hidden_is_not_read() -> None:
-    assert parse().projection == {"access": 0, "purge_at": 0}
+    assert parse().projection == {"access": 0, "purge_at": 0, "schema_version": 0, "oldest_writer": 0}
 
 
 @pytest.mark.parametrize("text", ["", "access", "purge_at", "_id", "title,", "checklist.text", "title,nothing"])
