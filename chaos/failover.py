@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pymongo
+
 from chaos.cluster import Member
 from chaos.stage import Outcome, Stage, staged
 
@@ -67,7 +69,9 @@ def step_down(stage: Stage) -> tuple[float, float | None]:
     """Let the primary step down in order."""
     former = stage.cluster.primary()
     begun = time.monotonic()
-    former.ask("replSetStepDown", value=10, secondaryCatchUpPeriodSecs=5)
+    # It waits for a secondary that has everything, and for writes at work.
+    with pymongo.timeout(20):
+        former.ask("replSetStepDown", value=10, secondaryCatchUpPeriodSecs=5)
     return elected(stage, former, begun)
 
 
