@@ -69,9 +69,9 @@ def step_down(stage: Stage) -> tuple[float, float | None]:
     """Let the primary step down in order."""
     former = stage.cluster.primary()
     begun = time.monotonic()
-    # It waits for a secondary that has everything, and for writes at work.
+    # It waits for a secondary that has everything; while so many write there may be none.
     with pymongo.timeout(20):
-        former.ask("replSetStepDown", value=10, secondaryCatchUpPeriodSecs=5)
+        former.ask("replSetStepDown", value=10, secondaryCatchUpPeriodSecs=5, force=True)
     return elected(stage, former, begun)
 
 
