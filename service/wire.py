@@ -48,8 +48,7 @@ class Primary:
         options = client.options
         # What a URI can ask for beyond this, only PyMongo knows how to do.
         self.usable = (
-            isinstance(client, pymongo.MongoClient)
-            and options.timeout
+            options.timeout
             and options.pool_options.server_api is None
             and options.auto_encryption_opts is None
             and not options.load_balanced
@@ -57,7 +56,7 @@ class Primary:
             and not options.read_concern.document
             and not options.write_concern.document
         )
-        self.timeout = float(options.timeout or 0) if self.usable else 0.0
+        self.timeout = float(options.timeout or 0)
         self.seen: Any = None
         self.server: Any = None
         self.session_minutes: int | None = None
@@ -133,7 +132,8 @@ known: Primary | None = None
 def primary_for(collection: Collection[Raw]) -> Primary | None:
     """Return the way to the primary for an operation at hand; None where PyMongo has to do it.
 
-    That is inside of a transaction, under a deadline of its own, and where the database is mongomock.
+    That is inside of a transaction, under a deadline of its own, where the database is mongomock, and where the URI
+    asks for what only PyMongo knows how to do.
     """
     global known
     if _SESSION.get() is not None or _csot.get_timeout() is not None:
@@ -143,7 +143,7 @@ def primary_for(collection: Collection[Raw]) -> Primary | None:
         if not isinstance(client, pymongo.MongoClient):
             return None
         known = Primary(client)
-    return known
+    return known if known.usable else None
 
 
 def received(sock: Any, request: int, deadline: float) -> memoryview:

@@ -181,6 +181,10 @@ def test_what_a_uri_asks_for_beyond_the_usual_is_left_to_pymongo(mongodb_uri: st
     try:
         client.admin.command("ping")
         assert wire.Primary(client).find() is None
+        notes: Any = client.get_default_database()["wire"]
+        wire.insert(notes, {"_id": option, "text": "x" * 5_000_000})
+        assert [row["_id"] for row in wire.find(notes, {"_id": option})] == [option]
+        notes.drop()
     finally:
         client.close()
 
