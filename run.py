@@ -28,7 +28,7 @@ import settings
 from service import app as application
 from service import backup, database, deletion, heap, indexes, mongod, replica_set, upgrade
 from service.admission import Admission, threads
-from service.serving import Draining, DrainingServer, Farewell
+from service.serving import Draining, DrainingServer, Farewell, wake_for_signals
 
 DESCRIPTION = "Start Madang. Settings come from SERVICE_* environment variables: see docs/settings.md."
 DRAIN_SECONDS = 10
@@ -98,6 +98,7 @@ def load_worker(draining: Draining, slots: int, port: int) -> Flask:
     # Until Granian listens to signals, this process has its parent's way with them, and would not end.
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, signal.SIG_DFL)
+    wake_for_signals()
     app = create_serving_app()
     app.extensions["madang.draining"] = draining
     admitted = Admission(app.wsgi_app, slots, app.config)
@@ -260,7 +261,6 @@ def serve(options: argparse.Namespace, workers: int, loaded: Mapping[str, Any]) 
         http1_settings=HTTP1Settings(
             header_read_timeout=int(loaded["IDLE_TIMEOUT"] * 1000), max_buffer_size=HEADERS_BYTES
         ),
-        respawn_failed_workers=not options.reload,
         workers_kill_timeout=DRAIN_SECONDS,
         log_level=LogLevels.error,
         reload=options.reload,

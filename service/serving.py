@@ -1,6 +1,9 @@
 """Granian as this service runs it: it says that it will end before it does, and replaces workers that die."""
 
 import multiprocessing
+import signal
+import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -32,6 +35,27 @@ class Draining:
         self.shared.value = 1
 
 
+def wake_for_signals() -> None:
+    """Let the main thread of this process hear a signal at once, whichever thread the kernel gave it to.
+
+    Python calls the handler in the main thread, which does not wake up for it when another thread took the signal: a
+    thread that is just being started can. A worker would serve on, deaf, until it is killed. Call it from the main
+    thread.
+    """
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    signal.set_wakeup_fd(told.detach(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    main = threading.get_ident()
+
+    def work() -> None:
+        while signals := heard.recv(64):
+            if set(signals) != {signal.SIGUSR1}:
+                signal.pthread_kill(main, signal.SIGUSR1)
+
+    threading.Thread(target=work, name="signals", daemon=True).start()
+
+
 class Farewell:
     """A WSGI app that is `app`, and while the server drains asks each client to take another connection."""
 
@@ -52,7 +76,7 @@ class Farewell:
 class DrainingServer(MPServer):
     """Granian's server with a drain before its end, and with patience for workers that are killed.
 
-    Left to itself, Granian ends when a worker dies within 5.5 s of the last one's death, and may miss the second of two
+    Left to itself, Granian ends when a worker dies within 5.5 s of the last one's death, and may miss one of several
     workers that die at the same moment.
     """
 
@@ -78,14 +102,24 @@ class DrainingServer(MPServer):
             self.main_loop_interrupt.clear()
             self.main_loop_interrupt.wait(left)
 
-    def _respawn_workers(self, workers: list[int], spawn_target: Any, target_loader: Any, delay: float = 0) -> None:
-        """Replace workers that died; those too whose death was not heard, for another's was just looked at."""
-        super()._respawn_workers(workers, spawn_target, target_loader, delay)
+    def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
+        """Replace workers that die, until a signal comes or they die too often."""
+        while not self.interrupt_signal:
+            self.main_loop_interrupt.wait()
+            # Before the look: who dies after it wakes this again, and is not replaced twice.
+            self.main_loop_interrupt.clear()
+            if self.reload_signal:
+                self._reload(spawn_target, target_loader)  # type: ignore[no-untyped-call]
+            dead = [wrk.idx for wrk in self.wrks if not wrk.is_alive()]  # type: ignore[no-untyped-call]
+            if self.die_too_often(len(dead)):
+                # Granian's end takes these for its failure, and its exit code is 1.
+                self.interrupt_children.extend(dead)
+                return
+            self.interrupt_children.clear()
+            self._respawn_workers(dead, spawn_target, target_loader)
+
+    def die_too_often(self, deaths: int) -> bool:
+        """Tell whether, with these deaths, there were `DEATHS` within `DEATHS_WINDOW`."""
         moment = time.monotonic()
-        self.deaths.extend([moment] * len(workers))
-        if len(self.deaths) < DEATHS or moment - self.deaths[0] > DEATHS_WINDOW:
-            self.respawned_wrks.clear()
-        dead = [wrk.idx for wrk in self.wrks if not wrk.is_alive()]  # type: ignore[no-untyped-call]
-        if unheard := [idx for idx in dead if idx not in self.interrupt_children]:
-            self.interrupt_children.extend(unheard)
-            self.main_loop_interrupt.set()
+        self.deaths.extend([moment] * deaths)
+        return len(self.deaths) == DEATHS and moment - self.deaths[0] <= DEATHS_WINDOW

@@ -134,6 +134,25 @@ def test_a_signal_during_the_start_is_heard(tmp_path: Path) -> None:
         assert not list(var.glob("metrics-*"))
 
 
+HEARD_BY_ANOTHER_THREAD = """
+import os, signal, threading, time
+from service.serving import wake_for_signals
+
+told = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: told.set())
+wake_for_signals()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+threading.Thread(target=lambda: (time.sleep(0.2), signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM]),
+    os.kill(os.getpid(), signal.SIGTERM), time.sleep(60)), daemon=True).start()
+told.wait()
+"""
+"""The kernel gives the signal to the one thread that does not block it, while the main thread waits for a lock."""
+
+
+def test_a_signal_that_another_thread_takes_is_heard_at_once() -> None:
+    assert subprocess.run([sys.executable, "-c", HEARD_BY_ANOTHER_THREAD], cwd=ROOT, timeout=10).returncode == 0
+
+
 # Workers that die
 
 
