@@ -1,7 +1,7 @@
 """Flask as an API uses it: one short way through, JSON by orjson, no cookie sessions, and answers sent as they are."""
 
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 UNDECODED = "werkzeug.url_quote"
 """What is no UTF-8 stays percent-encoded, as Werkzeug has it."""
+KNOWN_QUERIES, LONGEST_KNOWN = 512, 500  # of so many bytes
 EMPTY_STATUS = frozenset({204, 304})
 STATUS_LINE = {int(status): f"{int(status)} {status.phrase.upper()}" for status in HTTPStatus}
 
@@ -112,11 +113,23 @@ class Sent(Request):
     """A request whose query string is read once, and not into a `MultiDict`, which takes longer than all the rest."""
 
     @cached_property
-    def parameters(self) -> list[tuple[str, str]]:
+    def parameters(self) -> tuple[tuple[str, str], ...]:
         """Return name and value of each parameter of the query string, in order."""
-        if not self.query_string:
-            return []
-        return parse_qsl(self.query_string.decode(errors="replace"), keep_blank_values=True, errors=UNDECODED)
+        text = self.query_string
+        if not text:
+            return ()
+        return (members if len(text) <= LONGEST_KNOWN else members.__wrapped__)(text)
+
+
+@lru_cache(KNOWN_QUERIES)
+def members(query_string: bytes) -> tuple[tuple[str, str], ...]:
+    """Return name and value of each parameter of a query string.
+
+    An app sends a handful of them all day long, for all who use it, and to take one apart is a twentieth of a list. The
+    last ones are remembered, unless they are long: 1 MB.
+    """
+    text = query_string.decode(errors="replace")
+    return tuple(parse_qsl(text, keep_blank_values=True, errors=UNDECODED))
 
 
 class Answer(Response):

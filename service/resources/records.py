@@ -303,9 +303,10 @@ def next_link(cursor: str) -> str:
     """Return the `Link` to the next page of the request at hand (RFC 8288)."""
     sent = current_request()
     # What the client has encoded stays as it is; only what must not stand in a header is quoted.
-    parts = quote(sent.query_string, safe=QUERY).split("&")
-    kept = [part for part in parts if part and unquote_plus(part.partition("=")[0]) != "cursor"]
-    return f'<{quote(sent.path)}?{"&".join([*kept, "cursor=" + cursor])}>; rel="next"'
+    asked = quote(sent.query_string, safe=QUERY)
+    if any(name == "cursor" for name, _ in sent.parameters):
+        asked = "&".join(part for part in asked.split("&") if unquote_plus(part.partition("=")[0]) != "cursor")
+    return f'<{quote(sent.path)}?{asked}{"&" if asked else ""}cursor={cursor}>; rel="next"'
 
 
 QUERY = "!$%&'()*+,/:;=?@~"
