@@ -63,8 +63,7 @@ def end(_error: BaseException | None) -> None:
 def finish(lines: "Lines", response: Answer) -> Answer:
     """Add the headers of every answer, count it, and write its one log line."""
     sent, g, status = current_request(), current_globals(), response.status_code
-    response.headers["X-Request-ID"] = g.request_id
-    response.standing = standing({name for name, _ in response.headers})
+    response.standing = (("X-Request-ID", g.request_id), *standing(response.names))
     # The pattern that the path matched: never what a client made up.
     rule = sent.url_rule.rule if sent.url_rule is not None else "unmatched"
     seconds = time.perf_counter() - g.started

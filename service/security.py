@@ -14,11 +14,11 @@ from dataclasses import replace
 from datetime import UTC, timedelta
 from typing import Any, Literal, cast
 
-from flask import Flask, current_app
+from flask import Flask
 from werkzeug.local import LocalProxy
 
 from service import wire
-from service.context import Identity, current_globals, g
+from service.context import Identity, current_globals, current_service, g
 from service.documents import Account, Event, Record, Session
 from service.documents.account import ALIVE
 from service.documents.record import Raw, new_id, now
@@ -38,7 +38,7 @@ Action = Literal["read", "write", "own"]
 Within = Sequence[Literal["mine", "shared", "public"] | str]
 Filter = dict[str, Any]
 
-current_identity: Identity = cast(Identity, LocalProxy(lambda: g.identity))
+current_identity: Identity = cast(Identity, LocalProxy(lambda: current_globals().identity))
 """The identity of this request. What leaves the request takes `str(current_identity)`: BSON cannot encode a proxy."""
 
 
@@ -67,7 +67,8 @@ def init_app(app: Flask) -> None:
 
 def security() -> Security:
     """Return what the current app keeps."""
-    return cast(Security, current_app.extensions["madang.security"])
+    found: Security = current_service().extensions["madang.security"]
+    return found
 
 
 # --- Who -------------------------------------------------------------------------------------------------------------

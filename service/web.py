@@ -156,6 +156,11 @@ class Answer(Response):
         made.response, made.direct_passthrough, made._on_close = [body], False, []
         return made
 
+    @property
+    def names(self) -> set[str]:
+        """Return the names of its headers, without the standing ones."""
+        return {name for name, _ in self.headers._list}
+
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Send the answer: what Werkzeug does, and less where there is nothing left to find out."""
         body = self.response

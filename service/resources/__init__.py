@@ -11,7 +11,7 @@ import flask_restful
 from flask import Blueprint, Flask, Response, current_app, request
 from flask_swagger_ui import get_swaggerui_blueprint
 
-from service.context import current_globals, current_request
+from service.context import current_globals, current_request, current_service
 from service.documents import RECORDS
 from service.errors import BadParameter, Cause
 from service.idempotency import once
@@ -131,7 +131,7 @@ def admit() -> None:
     sent = current_request()
     if sent.url_rule is None or sent.method == "OPTIONS":
         return
-    asked = operation_of(current_app, sent.url_rule.endpoint, sent.method)
+    asked = operation_of(current_service(), sent.url_rule.endpoint, sent.method)
     if asked is None or not asked.public:
         current_globals().identity = identify(sent.environ.get("HTTP_AUTHORIZATION"))
     if sent.parameters:

@@ -36,7 +36,7 @@ KNOWN_HEADERS: dict[str, Any] = {
 }
 SENT_HEADERS = (
     *("Content-Type", "ETag", "Location", "Link", "Allow", "Retry-After", "WWW-Authenticate"),
-    *("X-Request-ID", "Idempotent-Replayed"),
+    "Idempotent-Replayed",
 )
 KEPT_ENVIRONMENT = frozenset(
     {"HTTP_AUTHORIZATION", "HTTP_HOST", "REMOTE_ADDR", "SCRIPT_NAME", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL"}
@@ -206,12 +206,13 @@ def answer(part: BatchRequest, index: int, size: int) -> tuple[dict[str, Any], i
         with current_app.request_context(environment(part, index, request_id)):
             response = current_app.full_dispatch_request()
             body = response.get_data()
+            headers = {"X-Request-ID": g.request_id}
     finally:
         g.request_id, g.started = request_id, started
     if part.method == "GET" and size + len(body) > MOST_BYTES:
         # What was read can be read again; what was written has to be told.
         return not_tried(TooLarge("this answer is too large for the batch; send the request by itself")), len(body)
-    headers = {name: response.headers[name] for name in SENT_HEADERS if name in response.headers}
+    headers |= {name: response.headers[name] for name in SENT_HEADERS if name in response.headers}
     return {"status": response.status_code, "headers": headers, "body": decoded(response, body)}, len(body)
 
 
