@@ -15,6 +15,7 @@ from service import metrics
 from service.connections import Watch
 from service.errors import Overloaded, Problem, RequestTimeout
 from service.observability import FRESH, REQUEST_ID
+from service.web import BODY
 
 OWN = ("/health/", "/metrics", "/docs", "/openapi.json", "/.well-known/")
 """What the service tells of itself: it has room of its own, so that it answers when nothing else does."""
@@ -124,7 +125,7 @@ class Admission:
         cut = "CONTENT_LENGTH" in environ and len(body) < length
         if cut or time.monotonic() - begun > self.watch.patience:
             return RequestTimeout()
-        environ["wsgi.input"] = BytesIO(body)
+        environ[BODY], environ["wsgi.input"] = body, BytesIO(body)
         return None
 
     def stream(

@@ -76,7 +76,7 @@ def parse(document: Document, body: Any) -> Patch:
     merge = {name: value for name, value in body.items() if not name.startswith("$")}
     found: list[Cause] = []
     whole = {name: value for name, value in merge.items() if not is_merged(document, name, value)}
-    changes = collected(found, lambda: schema.checked(schema.partial(document), whole)) or {}
+    changes = collected(found, lambda: schema.checked(schema.partial_body(document), whole)) or {}
     operators = {name: operands for name, operands in body.items() if name.startswith("$")}
     checked = dict(checked_operators(document, operators, set(merge), found))
     if found:

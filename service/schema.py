@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from typing import Annotated, Any, Literal, NotRequired, Required, cast
 
@@ -133,19 +134,26 @@ def refuse_read_only(_value: Any) -> None:
 
 def filler(document: Document) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Return the function from checked values by name to the BSON form: defaults filled in, no null stored."""
-    plan = [(name, field.db_field, field, field.default) for name, field in public_fields(document).items()]
+    plan = [(name, field.db_field, default_maker(field)) for name, field in public_fields(document).items()]
 
     def fill(values: dict[str, Any]) -> dict[str, Any]:
         stored = {}
-        for name, db_field, field, default in plan:
+        for name, db_field, make in plan:
             value = values.get(name)
-            if value is None and default is not None:
-                value = default_of(field)
+            if value is None and make is not None:
+                value = make()
             if value is not None:
                 stored[db_field] = value
         return stored
 
     return fill
+
+
+def default_maker(field: BaseField) -> Callable[[], Any] | None:
+    """Return what makes the default of `field` in BSON form, None if it has none."""
+    # What is empty is the same in BSON; MongoEngine would take 20 µs to find that out.
+    plain = field.default is None or field.default in (list, dict)
+    return field.default if plain else partial(default_of, field)
 
 
 def default_of(field: BaseField) -> Any:
@@ -167,7 +175,7 @@ def whole(document: Document) -> tuple[TypeAdapter[Any], Callable[[dict[str, Any
 
 
 @once
-def partial(document: Document) -> TypeAdapter[Any]:
+def partial_body(document: Document) -> TypeAdapter[Any]:
     """Return the compiled validator of a merge patch of `document`."""
     return adapter(body_type(document, partial=True))
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, Literal, TypeVar
 
-from flask import current_app, request
+from flask import request
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from service import schema
-from service.context import current_request
+from service.context import current_request, current_service
 from service.errors import BadParameter, Cause, TooLarge, UnsupportedMediaType, ValidationFailed, pointer
 
 Source = Literal["query", "json", "form", "files"]
@@ -96,11 +96,11 @@ def json_body() -> Any:
     `ValidationFailed` where a string holds NUL, which other software would take for its end.
     """
     sent = current_request()
-    data = sent.get_data()
-    if sent.content_length is None and len(data) >= (limit := current_app.config["MAX_CONTENT_LENGTH"]):
+    data, limit = sent.body, current_service().config["MAX_CONTENT_LENGTH"]
+    if len(data) >= limit and sent.content_length is None:
         # Werkzeug cuts a body of unknown length at the limit, without a word.
         raise TooLarge(f"the body has more than {limit} bytes")
-    if data and sent.content_type not in JSON_TYPES and sent.mimetype not in JSON_TYPES:
+    if data and sent.environ.get("CONTENT_TYPE") not in JSON_TYPES and sent.mimetype not in JSON_TYPES:
         raise UnsupportedMediaType("send JSON with `Content-Type: application/json`")
     if data and sent.environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise UnsupportedMediaType("send the body as it is, without `Content-Encoding`")
