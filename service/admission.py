@@ -110,6 +110,9 @@ class Admission:
 
     def read_body(self, environ: dict[str, Any]) -> Problem | None:
         """Read the body before there is a slot for it; return why that cannot be."""
+        if "HTTP_TRANSFER_ENCODING" in environ:
+            # The chunks say where the body ends (RFC 9112, section 6.3); a length beside them is a trick.
+            environ.pop("CONTENT_LENGTH", None)
         length = int(environ.get("CONTENT_LENGTH") or self.largest + 1)
         if length > self.largest and "CONTENT_LENGTH" in environ:
             return None  # it is refused unread

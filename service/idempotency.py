@@ -83,7 +83,7 @@ class Attempt:
         self.work = work
         self.account = str(g.identity) if "identity" in g else ""
         conditions = (request.headers.get("If-Match", ""), request.headers.get("If-None-Match", ""))
-        self.request = digest(request.method, request.full_path, *conditions, request.get_data())
+        self.request = digest(request.method, request.full_path, *conditions, current_request().body)
         # Somebody who is not signed in has no keys of their own: only the very same request gets their answer.
         self.id = digest(self.account or self.request.hex(), key).hex()
 

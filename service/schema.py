@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NotRequired, Required, cast
 import orjson
 from mongoengine import EmbeddedDocument
 from mongoengine import fields as me
-from mongoengine.base import BaseDocument, BaseField
+from mongoengine.base import BaseDocument, BaseField, ComplexBaseField
 from pydantic import AfterValidator, ConfigDict, PlainValidator, TypeAdapter, ValidationError, WithJsonSchema
 from pydantic_core import ErrorDetails
 from typing_extensions import TypedDict
@@ -152,8 +152,8 @@ def filler(document: Document) -> Callable[[dict[str, Any]], dict[str, Any]]:
 def default_maker(field: BaseField) -> Callable[[], Any] | None:
     """Return what makes the default of `field` in BSON form, None if it has none."""
     # What is empty is the same in BSON; MongoEngine would take 20 µs to find that out.
-    plain = field.default is None or field.default in (list, dict)
-    return field.default if plain else partial(default_of, field)
+    empty = isinstance(field, ComplexBaseField) and field.default in (list, dict)
+    return field.default if empty or field.default is None else partial(default_of, field)
 
 
 def default_of(field: BaseField) -> Any:

@@ -9,10 +9,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from granian.log import logger
 from granian.server.mp import MPServer
 
 DEATHS = 10
-"""Deaths of workers within `DEATHS_WINDOW` after which the server gives up: something is wrong with their start."""
+"""Occasions on which workers died within `DEATHS_WINDOW`, after which the server gives up: they cannot start."""
 DEATHS_WINDOW = 60.0
 """In seconds."""
 
@@ -99,27 +100,30 @@ class DrainingServer(MPServer):
         end = time.monotonic() + self.drain_delay
         self.interrupt_signal = False
         while not self.interrupt_signal and (left := end - time.monotonic()) > 0:
-            self.main_loop_interrupt.clear()
             self.main_loop_interrupt.wait(left)
+            self.main_loop_interrupt.clear()
 
     def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
         """Replace workers that die, until a signal comes or they die too often."""
-        while not self.interrupt_signal:
+        while True:
             self.main_loop_interrupt.wait()
             # Before the look: who dies after it wakes this again, and is not replaced twice.
             self.main_loop_interrupt.clear()
-            if self.reload_signal:
+            if self.reload_signal and not self.interrupt_signal:
                 self._reload(spawn_target, target_loader)  # type: ignore[no-untyped-call]
+            if self.interrupt_signal:
+                return
             dead = [wrk.idx for wrk in self.wrks if not wrk.is_alive()]  # type: ignore[no-untyped-call]
-            if self.die_too_often(len(dead)):
+            if dead and self.die_too_often():
+                logger.error(f"workers died on {DEATHS} occasions within {DEATHS_WINDOW:.0f} s; the server gives up")
                 # Granian's end takes these for its failure, and its exit code is 1.
                 self.interrupt_children.extend(dead)
                 return
             self.interrupt_children.clear()
             self._respawn_workers(dead, spawn_target, target_loader)
 
-    def die_too_often(self, deaths: int) -> bool:
-        """Tell whether, with these deaths, there were `DEATHS` within `DEATHS_WINDOW`."""
+    def die_too_often(self) -> bool:
+        """Tell whether, with those that are dead now, workers died on `DEATHS` occasions within `DEATHS_WINDOW`."""
         moment = time.monotonic()
-        self.deaths.extend([moment] * deaths)
+        self.deaths.append(moment)
         return len(self.deaths) == DEATHS and moment - self.deaths[0] <= DEATHS_WINDOW

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 UNDECODED = "werkzeug.url_quote"
 """What is no UTF-8 stays percent-encoded, as Werkzeug has it."""
-KNOWN_QUERIES, LONGEST_KNOWN = 512, 500  # of so many bytes
+KNOWN_QUERIES, LONGEST_KNOWN, MOST_KNOWN = 512, 500, 16  # of so many bytes and parameters
 BODY = "madang.body"
 """Where admission puts the body of a request when it has read it."""
 EMPTY_STATUS = frozenset({204, 304})
@@ -126,7 +126,8 @@ class Sent(Request):
         text = self.query_string
         if not text:
             return ()
-        return (members if len(text) <= LONGEST_KNOWN else members.__wrapped__)(text)
+        known = len(text) <= LONGEST_KNOWN and text.count(b"&") < MOST_KNOWN
+        return (members if known else members.__wrapped__)(text)
 
 
 @lru_cache(KNOWN_QUERIES)
@@ -134,7 +135,7 @@ def members(query_string: bytes) -> tuple[tuple[str, str], ...]:
     """Return name and value of each parameter of a query string.
 
     An app sends a handful of them all day long, for all who use it, and to take one apart is a twentieth of a list. The
-    last ones are remembered, unless they are long: 1 MB.
+    last ones are remembered, unless they are long: at most 2 MB.
     """
     text = query_string.decode(errors="replace")
     return tuple(parse_qsl(text, keep_blank_values=True, errors=UNDECODED))

@@ -11,7 +11,7 @@ import flask_restful
 import pytest
 from flask import Flask
 
-from service.context import Globals, Identity, g
+from service.context import Globals, Identity, current_globals, current_request, current_service, g
 from service.openapi import operation
 from service.resources import Api
 from service.security import current_identity
@@ -96,6 +96,12 @@ def test_the_identity_before_authentication_is_a_clear_error(looking: Any, capsy
 def test_without_an_app_it_is_flasks_own_error() -> None:
     with pytest.raises(RuntimeError, match="outside of application context"):
         _ = g.request_id
+
+
+@pytest.mark.parametrize("look", [current_globals, current_request, current_service, lambda: current_identity.account])
+def test_what_belongs_to_a_request_says_so_outside_of_one(look: Look) -> None:
+    with pytest.raises(RuntimeError, match="there is none"):
+        look()
 
 
 def test_a_name_that_is_not_declared_is_an_attribute_error(app: Flask) -> None:

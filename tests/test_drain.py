@@ -11,8 +11,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from granian.constants import Interfaces
 from pymongo import MongoClient
 
+from service.serving import DEATHS, Draining, DrainingServer
 from tests.conftest import ROOT
 from tests.test_run import ADA, Running, environment, free_port, refused, running, token_of, until
 
@@ -174,6 +176,20 @@ def test_workers_that_die_together_are_all_replaced(tmp_path: Path) -> None:
                 os.kill(worker, signal.SIGKILL)
             assert until(lambda before=before: len(set(service.workers()) - set(before)) == 3)
             assert until(service.lives)
+
+
+def test_many_workers_that_die_at_once_are_one_occasion() -> None:
+    """On a machine with many cores one shortage of memory may kill them all."""
+    server = DrainingServer("run", interface=Interfaces.WSGI, draining=Draining(), drain_delay=0)
+    assert [server.die_too_often() for _ in range(DEATHS)] == [False] * (DEATHS - 1) + [True]
+
+
+def test_a_signal_comes_before_the_dead() -> None:
+    """A worker that is made while the server ends would not hear that it has to."""
+    server = DrainingServer("run", interface=Interfaces.WSGI, draining=Draining(), drain_delay=0)
+    server.reload_signal, server.wrks = True, [None]
+    server.signal_handler_interrupt()
+    server._serve_loop(None, None)
 
 
 def test_a_worker_that_cannot_live_ends_the_server(tmp_path: Path) -> None:

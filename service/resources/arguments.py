@@ -40,7 +40,7 @@ def take(declared: type[Declared], source: Source = "json") -> Declared:
     try:
         if source == "json":
             # The text itself: only of JSON does pydantic know that it has no type for a time.
-            found: Declared = validator(declared).validate_json(request.get_data(), strict=True)
+            found: Declared = validator(declared).validate_json(current_request().body, strict=True)
         else:
             found = validator(declared).validate_python(sent)
     except ValidationError as error:
@@ -86,7 +86,7 @@ def json_object() -> dict[str, Any]:
 
 def has_body() -> bool:
     """Tell whether the request has a body."""
-    return bool(request.get_data())
+    return bool(current_request().body)
 
 
 def json_body() -> Any:
