@@ -28,7 +28,7 @@ import settings
 from service import app as application
 from service import backup, database, deletion, heap, indexes, mongod, replica_set, upgrade
 from service.admission import Admission, threads
-from service.serving import Draining, DrainingServer, Farewell, wake_for_signals
+from service.serving import Draining, DrainingServer, Farewell, end_on_signals, wake_for_signals
 
 DESCRIPTION = "Start Madang. Settings come from SERVICE_* environment variables: see docs/settings.md."
 DRAIN_SECONDS = 10
@@ -96,8 +96,7 @@ def made_app() -> Flask:
 def load_worker(draining: Draining, slots: int, port: int) -> Flask:
     """Return the application for a worker that has just been started: so many requests at once, on a port."""
     # Until Granian listens to signals, this process has its parent's way with them, and would not end.
-    for sign in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(sign, signal.SIG_DFL)
+    end_on_signals()
     wake_for_signals()
     app = create_serving_app()
     app.extensions["madang.draining"] = draining

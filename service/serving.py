@@ -6,7 +6,8 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from granian.log import logger
@@ -16,6 +17,8 @@ DEATHS = 10
 """Occasions on which workers died within `DEATHS_WINDOW`, after which the server gives up: they cannot start."""
 DEATHS_WINDOW = 60.0
 """In seconds."""
+
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -55,6 +58,27 @@ def wake_for_signals() -> None:
                 signal.pthread_kill(main, signal.SIGUSR1)
 
     threading.Thread(target=work, name="signals", daemon=True).start()
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Let the signals that end a server wait until the block is over, for this thread and processes it starts in it.
+
+    A worker takes over its parent's handler, which would take the signal and not end the worker; it lets them come when
+    it has its own.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_on_signals() -> None:
+    """Let this process, a worker that has just been started, end when a signal says so, and wait for none any more."""
+    for sign in ENDING:
+        signal.signal(sign, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 class Farewell:
@@ -121,6 +145,16 @@ class DrainingServer(MPServer):
                 return
             self.interrupt_children.clear()
             self._respawn_workers(dead, spawn_target, target_loader)
+
+    def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:
+        """Start the workers."""
+        with held_back():
+            super()._spawn_workers(spawn_target, target_loader)  # type: ignore[no-untyped-call]
+
+    def _respawn_workers(self, workers: list[int], spawn_target: Any, target_loader: Any, delay: float = 0) -> None:
+        """Start workers in the place of others."""
+        with held_back():
+            super()._respawn_workers(workers, spawn_target, target_loader, delay)
 
     def die_too_often(self) -> bool:
         """Tell whether, with those that are dead now, workers died on `DEATHS` occasions within `DEATHS_WINDOW`."""

@@ -155,6 +155,50 @@ def test_a_signal_that_another_thread_takes_is_heard_at_once() -> None:
     assert subprocess.run([sys.executable, "-c", HEARD_BY_ANOTHER_THREAD], cwd=ROOT, timeout=10).returncode == 0
 
 
+EARLY = """
+import os, signal, sys, time
+from service.serving import end_on_signals, held_back
+
+signal.signal(signal.SIGTERM, lambda *_: None)
+with held_back():
+    worker = os.fork()
+    if not worker:
+        os.kill(os.getpid(), signal.SIGTERM)
+        end_on_signals()
+        time.sleep(5)
+        os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) != -signal.SIGTERM)
+"""
+"""A worker that is told to end before its first line has run."""
+
+
+def test_a_signal_between_a_workers_start_and_its_first_line_ends_it() -> None:
+    assert subprocess.run([sys.executable, "-c", EARLY], cwd=ROOT, timeout=10).returncode == 0
+
+
+def test_signals_wait_while_workers_are_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = DrainingServer("run", interface=Interfaces.WSGI, draining=Draining(), drain_delay=0)
+    blocked: list[set[int]] = []
+
+    class Worker:
+        def start(self) -> None:
+            blocked.append(set(signal.pthread_sigmask(signal.SIG_BLOCK, [])))
+
+        def terminate(self) -> None: ...
+
+        def join(self, timeout: float | None) -> None: ...
+
+        def is_alive(self) -> bool:
+            return False
+
+    monkeypatch.setattr(server, "_spawn_worker", lambda **_: Worker())
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    server._spawn_workers(None, None)
+    server._respawn_workers([0], None, None)
+    assert [mask >= {signal.SIGTERM, signal.SIGINT} for mask in blocked] == [True, True]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+
 # Workers that die
 
 
