@@ -43,12 +43,13 @@ class Field:
 
 
 @contextmanager
-def mongodb(cache_gb: float = 1.0) -> Iterator[tuple[str, Path]]:
+def mongodb() -> Iterator[tuple[str, Path]]:
     """Run a MongoDB on the core of the load, in a folder that goes away, for this process too."""
     os.sched_setaffinity(0, {LOAD_CORE})
     with (
         TemporaryDirectory(prefix="madang-bench-") as folder,
-        LocalServer.start(Path(folder) / "mongodb", cache_gb=cache_gb) as server,
+        # A small cache would have it write changed pages again and again while it is measured, and not at checkpoints.
+        LocalServer.start(Path(folder) / "mongodb", cache_gb=None) as server,
     ):
         yield server.uri, Path(folder)
 

@@ -21,7 +21,6 @@ ACCOUNTS = 5
 PAGES = 100
 ROUNDS = 7
 SECONDS = 2
-CACHE_GB = 4.0
 REQUESTS = 200_000
 LARGE = 100_000
 """Characters of a large record's body: the most that a note may have."""
@@ -41,7 +40,7 @@ def sized(size: int) -> Contender:
 def run() -> list[dict[str, Any]]:
     """Return the median milliseconds of get, list and a page 100 deep at each size; the sizes take turns."""
     rows: list[dict[str, Any]] = []
-    with compare.mongodb(CACHE_GB) as (uri, folder), ExitStack() as stack:
+    with compare.mongodb() as (uri, folder), ExitStack() as stack:
         cells = {size: stack.enter_context(grown(size, uri, folder)) for size in SIZES}
         for turn in range(-1, ROUNDS):
             for workload in ("get", "list", "page"):

@@ -159,7 +159,7 @@ def sign_up(base: str) -> tuple[str, dict[str, str]]:
 def measure(notes: int, folder: Path) -> tuple[float, int, list[Row]]:
     """Return the MB of BSON, the bytes of the backup, and a row for each command."""
     rows: list[Row] = []
-    with mongod.LocalServer.start(folder / "mongodb", cache_gb=1.0) as server, MongoClient[Any](server.uri) as client:
+    with mongod.LocalServer.start(folder / "mongodb", cache_gb=None) as server, MongoClient[Any](server.uri) as client:
         with service(server.uri, folder) as base:
             owner, headers = sign_up(base)
             size = fill(client.get_default_database(), notes, owner)

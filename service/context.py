@@ -50,10 +50,10 @@ class Globals(_AppCtxGlobals):
 g = cast(Globals, flask.g)
 
 
-# Through Flask's proxies each look takes half a microsecond, and a request looks thirty times.
 OUTSIDE = "this belongs to a request, and there is none"
 
 
+# Through Flask's proxies each look takes half a microsecond, and a request looks thirty times.
 def current_service() -> Flask:
     """Return the application itself. Raises `RuntimeError` outside of its context, as Flask's proxies do."""
     try:

@@ -94,13 +94,13 @@ class LocalServer:
         *,
         database: str = "madang",
         timeout: float = 30.0,
-        cache_gb: float = 0.25,
+        cache_gb: float | None = 0.25,
         oplog_mb: int = 256,
     ) -> Self:
         """Start a mongod on the directory `data` (made if missing) and wait until it takes writes.
 
         Must be called from the main thread: Linux ends the mongod when the *thread* that started it ends.
-        `timeout` is in seconds, `cache_gb` in gigabytes, `oplog_mb` in megabytes.
+        `timeout` is in seconds, `cache_gb` in gigabytes (None: half of the memory), `oplog_mb` in megabytes.
         Raises MongodNotFound, DataInUse, or MongodError when the mongod does not come up.
         """
         if threading.current_thread() is not threading.main_thread():
@@ -351,11 +351,12 @@ def _wait_for(probe: Callable[[], T], deadline: float) -> T:
     return found
 
 
-def options(data: Path, cache_gb: float, oplog_mb: int) -> list[str]:
+def options(data: Path, cache_gb: float | None, oplog_mb: int) -> list[str]:
     """Return the arguments, but for the port, of a mongod on `data`: a member of the set `REPLICA_SET` on loopback."""
     return [
         *("--dbpath", str(data), "--replSet", REPLICA_SET, "--bind_ip", LOOPBACK, "--nounixsocket", "--quiet"),
-        *("--wiredTigerCacheSizeGB", str(cache_gb), "--oplogSize", str(oplog_mb)),
+        *("--oplogSize", str(oplog_mb)),
+        *(("--wiredTigerCacheSizeGB", str(cache_gb)) if cache_gb else ()),
         *("--setParameter", "diagnosticDataCollectionEnabled=false"),
         # A process that dies leaves its transaction open, and the record locked, for up to 1.5 times as long.
         *("--setParameter", "transactionLifetimeLimitSeconds=10"),

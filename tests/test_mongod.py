@@ -372,3 +372,8 @@ def test_initiate_gives_up_in_time() -> None:
 def test_initiate_refuses_a_uri_that_cannot_mean_a_set_of_one(uri: str) -> None:
     with pytest.raises(MongodError, match=r"one host|name the replica set"):
         initiate(uri)
+
+
+def test_mongodb_chooses_its_cache_where_none_is_named() -> None:
+    assert "--wiredTigerCacheSizeGB" not in mongod.options(Path("data"), None, 256)
+    assert "0.25" in mongod.options(Path("data"), 0.25, 256)
