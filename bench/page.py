@@ -55,7 +55,10 @@ METHOD = """\
   another process on the machine), the CPU tells what the server needs, and the throughput what one gets.
 - **Mobile session** is refresh, list, five gets, patch and create, with the new tokens used from then on. Madang's
   refresh rotates the token in the database and notices a stolen one; the others sign a new one and ask no database.
-- Writes wait for MongoDB's journal, as they do by default on a replica set.
+- Writes wait for MongoDB's journal, as they do by default on a replica set. Its cache is the default too, half of the
+  memory: what is changed is written out at a checkpoint, once a minute, in whoever's turn that falls. With turns of 65
+  seconds, and so a checkpoint in each, create came to 0.68 of the bare callable and patch to 0.74 (1.02 and 0.87 of the
+  one with Madang's indexes).
 - Of two cores one runs `wrk` and MongoDB, so the throughput is that of a small server.
 """
 
@@ -71,12 +74,17 @@ BOUNDS = """\
   JSON form is an eighth. In instructions a list is past the bare callable; what is left is the slot, the log line and
   the sessions that are looked up. Far past it one comes where Python does not touch each record: BSON to JSON in one
   step of C or Rust. PyMongo has no such step, and writing one is a package of its own.
-- **Create and patch.** MongoDB is the limit: with the index of full-text search a write costs it twice the time,
-  and on this machine it has one core, which `wrk` has too. Beside a bare callable on the same indexes a create is
-  level. In instructions the server's own part is a fifth below the bare callable's, in CPU under load a fifth above:
-  the session that is looked up each 0.8 s, the slot, the log line, and caches that MongoDB shares.
-  A type that declares no `search` does not pay for it, and where MongoDB has cores of its own the figures come near
-  those of the CPU.
+- **Create and patch.** MongoDB is the limit: of a note it keeps ten indexes where the bare callable's has one, and on
+  this machine it has one core, which `wrk` has too. A create costs it 0.8 ms of CPU instead of 0.4, two thirds of the
+  difference for full-text search alone. Of a patch's 0.8 ms (bare: 0.5) a quarter goes to indexes: half of that to
+  take the texts apart anew, half to write keys; a tenth to the copy that it keeps for a retried write, the bare
+  callable's too. Beside a bare callable on the same indexes both are nearly level. In instructions the server's own
+  part is a fifth below the bare callable's, in CPU under load up to a fifth above: the session that is looked up each
+  0.8 s, the slot, the log line, and caches that MongoDB shares. A type that declares no `search` does not pay for it,
+  and where MongoDB has cores of its own the figures come near those of the CPU.
+- **MongoDB's cache.** It begins to write out pages when a twentieth of its cache has been changed, so a small one is
+  paid for with each write: at 1 GB, with every page in it, a patch cost MongoDB 1.5 ms of CPU instead of 0.8. Give it
+  a cache of twenty times what changes within a minute.
 - **Mobile session.** The refresh is a write of its own in Madang, and no more than a signature elsewhere.
 
 What it would take to pass bare Node with its native driver on all four (0.77, 0.68, 1.20 and 1.08 of the bare
