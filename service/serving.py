@@ -146,15 +146,11 @@ class DrainingServer(MPServer):
             self.interrupt_children.clear()
             self._respawn_workers(dead, spawn_target, target_loader)
 
-    def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:
-        """Start the workers."""
-        with held_back():
-            super()._spawn_workers(spawn_target, target_loader)  # type: ignore[no-untyped-call]
-
-    def _respawn_workers(self, workers: list[int], spawn_target: Any, target_loader: Any, delay: float = 0) -> None:
-        """Start workers in the place of others."""
-        with held_back():
-            super()._respawn_workers(workers, spawn_target, target_loader, delay)
+    def _spawn_worker(self, *args: Any, **named: Any) -> Any:
+        """Return a worker that is about to start, and will hear no signal before its first line."""
+        worker: Any = super()._spawn_worker(*args, **named)
+        worker.start = held_back()(worker.start)
+        return worker
 
     def die_too_often(self) -> bool:
         """Tell whether, with those that are dead now, workers died on `DEATHS` occasions within `DEATHS_WINDOW`."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from granian.constants import Interfaces
+from granian.server.mp import MPServer
 from pymongo import MongoClient
 
 from service.serving import DEATHS, Draining, DrainingServer
@@ -176,7 +177,7 @@ def test_a_signal_between_a_workers_start_and_its_first_line_ends_it() -> None:
     assert subprocess.run([sys.executable, "-c", EARLY], cwd=ROOT, timeout=10).returncode == 0
 
 
-def test_signals_wait_while_workers_are_started(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signals_wait_while_a_worker_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     server = DrainingServer("run", interface=Interfaces.WSGI, draining=Draining(), drain_delay=0)
     blocked: list[set[int]] = []
 
@@ -191,7 +192,7 @@ def test_signals_wait_while_workers_are_started(monkeypatch: pytest.MonkeyPatch)
         def is_alive(self) -> bool:
             return False
 
-    monkeypatch.setattr(server, "_spawn_worker", lambda **_: Worker())
+    monkeypatch.setattr(MPServer, "_spawn_worker", lambda *_, **__: Worker())
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     server._spawn_workers(None, None)
     server._respawn_workers([0], None, None)
