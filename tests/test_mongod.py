@@ -26,10 +26,12 @@ pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).parent.parent
 CHILD = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from service.mongod import LocalServer
 from service.replica_set import MongodError
+# A shell lets what it starts in the background ignore it, and all that is started by that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     with LocalServer.start(Path(sys.argv[1])) as server:
         print(server.pid, server.uri, flush=True)
