@@ -56,9 +56,8 @@ METHOD = """\
 - **Mobile session** is refresh, list, five gets, patch and create, with the new tokens used from then on. Madang's
   refresh rotates the token in the database and notices a stolen one; the others sign a new one and ask no database.
 - Writes wait for MongoDB's journal, as they do by default on a replica set. Its cache is the default too, half of the
-  memory: what is changed is written out at a checkpoint, once a minute, in whoever's turn that falls. With turns of 65
-  seconds, and so a checkpoint in each, create came to 0.68 of the bare callable and patch to 0.74 (1.02 and 0.87 of the
-  one with Madang's indexes).
+  memory: what is changed is written out at a checkpoint, once a minute, in whoever's turn that falls.
+  `--seconds 65` has one in each turn (decision 0020).
 - Of two cores one runs `wrk` and MongoDB, so the throughput is that of a small server.
 """
 
@@ -77,11 +76,11 @@ BOUNDS = """\
 - **Create and patch.** MongoDB is the limit: of a note it keeps ten indexes where the bare callable's has one, and on
   this machine it has one core, which `wrk` has too. A create costs it 0.8 ms of CPU instead of 0.4, two thirds of the
   difference for full-text search alone. Of a patch's 0.8 ms (bare: 0.5) a quarter goes to indexes: half of that to
-  take the texts apart anew, half to write keys; a tenth to the copy that it keeps for a retried write, the bare
-  callable's too. Beside a bare callable on the same indexes both are nearly level. In instructions the server's own
-  part is a fifth below the bare callable's, in CPU under load up to a fifth above: the session that is looked up each
-  0.8 s, the slot, the log line, and caches that MongoDB shares. A type that declares no `search` does not pay for it,
-  and where MongoDB has cores of its own the figures come near those of the CPU.
+  make their keys anew, most of all those of text, half to write them; a tenth to the copy that it keeps for a retried
+  write, the bare callable's too. Beside a bare callable on the same indexes both are nearly level. In instructions the
+  server's own part is a fifth below the bare callable's, in CPU under load up to a fifth above: the session that is
+  looked up each 0.8 s, the slot, the log line, and caches that MongoDB shares. A type that declares no `search` does
+  not pay for it, and where MongoDB has cores of its own the figures come near those of the CPU.
 - **MongoDB's cache.** It begins to write out pages when a twentieth of its cache has been changed, so a small one is
   paid for with each write: at 1 GB, with every page in it, a patch cost MongoDB 1.5 ms of CPU instead of 0.8. Give it
   a cache of twenty times what changes within a minute.

@@ -75,7 +75,7 @@ def held_back() -> Iterator[None]:
 
 
 def end_on_signals() -> None:
-    """Let this process, a worker that has just been started, end when a signal says so, and wait for none any more."""
+    """Let a signal end this process, a worker that has just been started; one that was held back ends it now."""
     for sign in ENDING:
         signal.signal(sign, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
