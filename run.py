@@ -26,9 +26,12 @@ from pymongo.errors import ConfigurationError, PyMongoError
 
 import settings
 from service import app as application
-from service import backup, database, deletion, heap, indexes, mongod, replica_set, upgrade
-from service.admission import Admission, threads
-from service.serving import Draining, DrainingServer, Farewell, end_on_signals, wake_for_signals
+from service.http.admission import Admission, threads
+from service.mongo import database
+from service.records import deletion
+from service.serve import heap, mongod, replica_set
+from service.serve.serving import Draining, DrainingServer, Farewell, end_on_signals, wake_for_signals
+from service.upkeep import backup, indexes, upgrade
 
 DESCRIPTION = "Start Madang. Settings come from SERVICE_* environment variables: see docs/settings.md."
 DRAIN_SECONDS = 10

@@ -14,7 +14,7 @@ from bench.contenders import Contender
 from bench.data import Dataset
 from bench.load import Sample
 from bench.processes import LOAD_CORE, Process, serving
-from service.mongod import LocalServer
+from service.serve.mongod import LocalServer
 
 WARM_UP = 1
 FORGIVEN = 0.002

@@ -23,8 +23,9 @@ import settings
 from bench import data
 from bench.data import Dataset
 from service import app as application
-from service import database, security
+from service import security
 from service.documents.record import access
+from service.mongo import database
 
 ROOT = Path(__file__).parent.parent
 PEERS_PYTHON = os.environ.get("BENCH_PYTHON") or str(ROOT / ".venv-bench" / "bin" / "python")

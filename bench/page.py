@@ -11,7 +11,7 @@ from typing import Any
 
 from bench import compare, contenders, growth, load
 from bench.contenders import ROOT, Contender
-from service.mongod import find_mongod
+from service.serve.mongod import find_mongod
 
 PAGE = ROOT / "docs" / "performance.md"
 PLOT = ROOT / "docs" / "performance.svg"
@@ -65,7 +65,7 @@ METHOD = """\
 BOUNDS = """\
 ## What bounds each path
 
-- **Get by id.** A third is the command to MongoDB (`service/wire.py`: encode, send, receive, decode, and a
+- **Get by id.** A third is the command to MongoDB (`service/mongo/wire.py`: encode, send, receive, decode, and a
   connection from the pool), a sixth Granian and the kernel, an eighth Flask's contexts and routing. The rest is
   many small steps of a few microseconds: the slot, the token and the session, the log line, the metrics, the
   headers. None of them stands out any more.

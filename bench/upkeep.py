@@ -22,8 +22,8 @@ import requests
 from pymongo import MongoClient
 
 from bench import processes
-from service import mongod
 from service.documents.record import now
+from service.serve import mongod
 
 ROOT = Path(__file__).parent.parent
 PASSWORD = "three green boats"

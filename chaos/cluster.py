@@ -13,8 +13,8 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from bench.processes import free_port
-from service import mongod
-from service.mongod import LOOPBACK, REPLICA_SET
+from service.serve import mongod
+from service.serve.mongod import LOOPBACK, REPLICA_SET
 
 ELECTION_TIMEOUT = 2.0
 """Seconds without a word from the primary after which another member stands for election; MongoDB's default is 10."""

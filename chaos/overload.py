@@ -20,8 +20,8 @@ from chaos.crowd import Crowd, percentile
 from chaos.proxy import Proxy
 from chaos.servers import Server
 from chaos.writers import person
-from service import mongod
-from service.admission import QUEUE
+from service.http.admission import QUEUE
+from service.serve import mongod
 
 TIMES = 20
 """Connections for each request that the server works on at once."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fuzz import api, parsers, properties
 from fuzz.outcome import Outcome, markdown
-from service import mongod
+from service.serve import mongod
 
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Outcome]]] = {
     "api": lambda options: over_http(options.examples, options.seed),

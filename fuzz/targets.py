@@ -14,10 +14,12 @@ from bson.codec_options import CodecOptions
 from flask import Flask
 
 import settings
-from service import database, patch, query, schema, security
+from service import query, security
+from service.core.errors import Problem
 from service.documents import Note, Notebook, Record
 from service.documents.record import new_id
-from service.errors import Problem
+from service.model import patch, schema
+from service.mongo import database
 
 
 class Colour(enum.Enum):

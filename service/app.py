@@ -7,14 +7,20 @@ from typing import Any
 import orjson
 from flask import Flask, Response
 from flask_cors import CORS
+from flask_mongoengine import MongoEngine
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from service import cli, database, errors, indexes, migrations, observability, resources, security
-from service.context import Globals, current_request, g
+from service import cli, resources, security
+from service.context import Globals, g
+from service.core import errors
+from service.core.errors import Problem
+from service.core.log import log
 from service.documents import RECORDS
-from service.errors import Problem
-from service.web import Answer, Json, NoSessions, Sent, Service
+from service.http import observability
+from service.http.web import Answer, Json, NoSessions, Sent, Service, current_request
+from service.mongo import database
+from service.upkeep import indexes, migrations
 
 EXPOSED_HEADERS = ["ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotent-Replayed"]
 
@@ -53,6 +59,12 @@ def check_documents(_app: Flask) -> None:
     for document in RECORDS:
         indexes.check(document)
     migrations.check()
+
+
+def bind_documents(app: Flask) -> None:
+    """Bind MongoEngine to the MongoDB of the settings. Opens no connection: the first operation does."""
+    app.config["MONGODB_SETTINGS"] = database.connection_settings(app.config)
+    MongoEngine().init_app(app)
 
 
 def use_json(app: Flask) -> None:
@@ -109,9 +121,9 @@ def problem_response(error: Exception) -> Response:
         raise error
     problem = as_problem(error)
     if problem.status == 500:
-        observability.log.error("internal_error", request_id=g.request_id, exc_info=error)
+        log.error("internal_error", request_id=g.request_id, exc_info=error)
     elif problem.status == 503:
-        observability.log.warning("unavailable", request_id=g.request_id, reason=f"{type(error).__name__}: {error}")
+        log.warning("unavailable", request_id=g.request_id, reason=f"{type(error).__name__}: {error}")
     headers = [*problem.headers.items(), ("Content-Type", "application/problem+json")]
     return Answer.of(orjson.dumps(problem.as_dict(g.request_id)), problem.status, headers)
 
@@ -142,7 +154,7 @@ STEPS: list[Callable[[Flask], None]] = [
     observability.init_app,
     handle_errors,
     allow_origins,
-    database.init_app,
+    bind_documents,
     use_json,
     security.init_app,
     resources.init_app,

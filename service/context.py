@@ -6,9 +6,7 @@ from typing import Any, cast
 import flask
 from flask import Flask
 from flask.ctx import _AppCtxGlobals
-from flask.globals import _cv_app, _cv_request
-
-from service.web import Sent
+from flask.globals import _cv_app
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +64,5 @@ def current_globals() -> Globals:
     """Return `g` itself. Raises `RuntimeError` outside of a context."""
     try:
         return cast(Globals, _cv_app.get().g)
-    except LookupError:
-        raise RuntimeError(OUTSIDE) from None
-
-
-def current_request() -> Sent:
-    """Return the request itself. Raises `RuntimeError` outside of one."""
-    try:
-        return cast(Sent, _cv_request.get().request)
     except LookupError:
         raise RuntimeError(OUTSIDE) from None

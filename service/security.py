@@ -17,16 +17,16 @@ from typing import Any, Literal, cast
 from flask import Flask
 from werkzeug.local import LocalProxy
 
-from service import wire
 from service.context import Identity, current_globals, current_service, g
+from service.core.errors import BadCredentials, Forbidden, NotAuthenticated, TokenReused
+from service.core.log import log
 from service.documents import Account, Event, Record, Session
 from service.documents.account import ALIVE
 from service.documents.record import Raw, new_id, now
-from service.errors import BadCredentials, Forbidden, NotAuthenticated, TokenReused
-from service.observability import log
-from service.passwords import Hashing, needs_rehash
-from service.throttle import Throttle
-from service.tokens import Recent, Tokens, seconds
+from service.identity.passwords import Hashing, needs_rehash
+from service.identity.throttle import Throttle
+from service.identity.tokens import Recent, Tokens, seconds
+from service.mongo import wire
 
 KNOWN_SESSIONS = 10_000
 SESSION_CHECK_SECONDS = 0.8

@@ -13,7 +13,10 @@ from mongoengine.connection import get_connection
 
 import settings
 from service import app as application
-from service import database, indexes, mongod, passwords
+from service.identity import passwords
+from service.mongo import database
+from service.serve import mongod
+from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
 
 

@@ -26,7 +26,8 @@ from pymongo.synchronous.pool import Connection
 
 import settings
 from service import app as application
-from service import security, wire
+from service import security
+from service.mongo import wire
 
 PHASES = ("before", "sent", "after")
 COMMAND = 21

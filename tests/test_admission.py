@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from prometheus_client.registry import REGISTRY
 
-from service.admission import OWN_SLOTS, QUEUE, Admission, threads
+from service.http.admission import OWN_SLOTS, QUEUE, Admission, threads
 from tests.test_run import until
 
 SLOTS = 2

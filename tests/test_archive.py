@@ -8,9 +8,9 @@ import bson
 import pytest
 from bson.binary import Binary
 
-from service import archive
-from service.archive import BackupError
 from service.documents.record import now
+from service.upkeep import archive
+from service.upkeep.archive import BackupError
 
 
 def whole(folder: Path, *blocks: dict[str, Any]) -> Path:

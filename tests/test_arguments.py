@@ -13,9 +13,9 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.test import TestResponse
 
 from service import app as application
-from service.openapi import operation
+from service.http.arguments import Arguments, take
+from service.http.openapi import operation
 from service.resources import Api
-from service.resources.arguments import Arguments, take
 from tests.client import Phone, pointers
 
 Send = Callable[..., TestResponse]

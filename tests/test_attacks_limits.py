@@ -13,8 +13,8 @@ from flask import Flask
 from mongoengine.connection import get_db
 from werkzeug.test import TestResponse
 
-from service import database
-from service.errors import MOST_CAUSES
+from service.core.errors import MOST_CAUSES
+from service.mongo import database
 from service.resources import batch
 from tests.client import PASSWORD, Person, Phone, pointers
 

@@ -13,9 +13,9 @@ import pytest
 from bson import decode_all
 from pymongo import MongoClient, WriteConcern
 
-from service import archive
-from service.backup import TROUBLES, versions
 from service.documents import RECORDS
+from service.upkeep import archive
+from service.upkeep.backup import TROUBLES, versions
 from tests.conftest import ROOT
 from tests.test_house import own_account, records
 from tests.test_readme import blocks

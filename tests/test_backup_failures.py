@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from service import archive, mongod
-from service.backup import CLAIM, PREFIX, versions
 from service.documents.record import now
+from service.serve import mongod
+from service.upkeep import archive
+from service.upkeep.backup import CLAIM, PREFIX, versions
 from tests.conftest import ROOT
 from tests.test_archive import HEADER, NOTE, block, whole
 from tests.test_readme import Block
@@ -217,7 +218,7 @@ def test_a_restore_that_is_killed_leaves_an_empty_service(backup: Path, target: 
 
 DYING = Block(
     "",
-    "diff service/backup.py",
+    "diff service/upkeep/backup.py",
     "             stored()[waiting].rename(name, dropTarget=True)\n+            __import__('os').kill(0, 9)\n",
 )
 

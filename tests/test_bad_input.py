@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from service import indexes
-from service.openapi import operation_of
+from service.http.openapi import operation_of
+from service.upkeep import indexes
 from tests.client import Person, pointers
 
 JSON = {"content_type": "application/json"}

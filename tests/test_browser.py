@@ -17,7 +17,7 @@ import requests
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 from pymongo import MongoClient
 
-from service.errors import all_problems
+from service.core.errors import all_problems
 from tests.client import PASSWORD
 
 ROOT = Path(__file__).parent.parent

@@ -10,12 +10,13 @@ from bson.errors import InvalidDocument
 from flask import Flask
 from werkzeug.local import LocalProxy
 
-from service import indexes, wire
 from service.context import Identity, g
 from service.documents import Note
 from service.documents.record import now
-from service.openapi import operation_of
+from service.http.openapi import operation_of
+from service.mongo import wire
 from service.security import current_identity
+from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
 
 PLAIN = {str, int, float, bool, type(None), datetime, bytes, dict, list, bson.ObjectId, bson.Int64}

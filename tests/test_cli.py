@@ -6,8 +6,8 @@ import pytest
 from click.testing import Result
 from flask import Flask
 
-from service import indexes
 from service.documents import Account, Event, Note, Session
+from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
 
 ME = "/v1/accounts/me"

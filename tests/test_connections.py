@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.connections import State, Watch, connections, state
+from service.http.connections import State, Watch, connections, state
 
 
 @contextmanager

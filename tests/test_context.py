@@ -11,8 +11,9 @@ import flask_restful
 import pytest
 from flask import Flask
 
-from service.context import Globals, Identity, current_globals, current_request, current_service, g
-from service.openapi import operation
+from service.context import Globals, Identity, current_globals, current_service, g
+from service.http.openapi import operation
+from service.http.web import current_request
 from service.resources import Api
 from service.security import current_identity
 from tests.client import Person, Phone

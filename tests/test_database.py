@@ -15,8 +15,8 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from service import database
 from service.documents import Event
+from service.mongo import database
 from tests.client import Person
 
 

@@ -9,12 +9,12 @@ from flask import Flask
 from mongoengine import CASCADE, DENY, NULLIFY, PULL, ListField, ReferenceField, StringField
 from mongoengine.connection import get_connection
 
-from service import deletion
-from service.deletion import BATCH, refuse_if_referenced, release
+from service.core.errors import StillReferenced
 from service.documents import RECORDS, Note, Notebook, Record
 from service.documents.record import Raw
 from service.documents.versioned import STAMPS
-from service.errors import StillReferenced
+from service.records import deletion
+from service.records.deletion import BATCH, refuse_if_referenced, release
 from tests.client import Person, Phone
 
 MakeApp = Callable[..., Flask]

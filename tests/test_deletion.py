@@ -10,11 +10,11 @@ from flask import Flask
 from mongoengine.connection import get_db
 from werkzeug.test import TestResponse
 
-from service import deletion
-from service.deletion import delete_account, last_writes, sweep
 from service.documents import RECORDS, Account, Event, KeptAnswer, Note, Notebook, Record, Session
 from service.documents.record import now
 from service.documents.versioned import STAMPS
+from service.records import deletion
+from service.records.deletion import delete_account, last_writes, sweep
 from tests.client import PASSWORD, Person, Phone
 
 MakeApp = Callable[..., Flask]
@@ -287,7 +287,7 @@ class Tick(Record):
 @pytest.fixture
 def ticks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The collection of a record type that is deleted too."""
-    monkeypatch.setattr("service.deletion.RECORDS", [*RECORDS, Tick])
+    monkeypatch.setattr("service.records.deletion.RECORDS", [*RECORDS, Tick])
     Tick.stored().create_index("access")
     yield Tick.stored()
     Tick.stored().drop()

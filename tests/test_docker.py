@@ -13,7 +13,7 @@ from flask import Flask
 
 import run
 import settings
-from service import mongod, replica_set
+from service.serve import mongod, replica_set
 from settings.base import Base
 
 ROOT = Path(__file__).parent.parent

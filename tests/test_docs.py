@@ -15,7 +15,7 @@ import pytest
 from flask.testing import FlaskClient
 
 import settings
-from service.errors import all_problems
+from service.core.errors import all_problems
 from settings.base import Base
 
 ROOT = Path(__file__).parent.parent

@@ -15,7 +15,7 @@ from granian.constants import Interfaces
 from granian.server.mp import MPServer
 from pymongo import MongoClient
 
-from service.serving import DEATHS, Draining, DrainingServer
+from service.serve.serving import DEATHS, Draining, DrainingServer
 from tests.conftest import ROOT
 from tests.test_run import ADA, Running, environment, free_port, refused, running, token_of, until
 
@@ -76,7 +76,7 @@ def test_a_request_in_flight_is_answered_and_new_ones_are_refused(tmp_path: Path
         service.send("POST", "/v1/accounts", ADA)
         token = token_of(service)
         # A frozen database makes it slow: it takes the three seconds of MONGODB_TIMEOUT.
-        os.kill(service.mongod, signal.SIGSTOP)
+        os.kill(service.serve.mongod, signal.SIGSTOP)
         try:
             request = f"GET /v1/notes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
             with connection(service, request) as slow:
@@ -85,7 +85,7 @@ def test_a_request_in_flight_is_answered_and_new_ones_are_refused(tmp_path: Path
                 assert until(lambda: not service.lives(), 2)
                 assert slow.recv(4096).startswith(b"HTTP/1.1 503")
         finally:
-            os.kill(service.mongod, signal.SIGCONT)
+            os.kill(service.serve.mongod, signal.SIGCONT)
         assert service.process.wait(BOUND) == 0
 
 
@@ -139,7 +139,7 @@ def test_a_signal_during_the_start_is_heard(tmp_path: Path) -> None:
 
 HEARD_BY_ANOTHER_THREAD = """
 import os, signal, threading, time
-from service.serving import wake_for_signals
+from service.serve.serving import wake_for_signals
 
 told = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: told.set())
@@ -158,7 +158,7 @@ def test_a_signal_that_another_thread_takes_is_heard_at_once() -> None:
 
 EARLY = """
 import os, signal, sys, time
-from service.serving import end_on_signals, held_back
+from service.serve.serving import end_on_signals, held_back
 
 signal.signal(signal.SIGTERM, lambda *_: None)
 with held_back():

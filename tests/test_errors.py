@@ -14,8 +14,8 @@ from flask import Flask
 from pymongo import errors as mongo
 
 from service import app as application
-from service import errors
-from service.openapi import operation
+from service.core import errors
+from service.http.openapi import operation
 from service.resources import Api
 from tests.client import Person, Phone
 

@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from service.documents import Record
-from service.fields import COMPARE, EQUAL, MEANINGS, Meaning
+from service.model.fields import COMPARE, EQUAL, MEANINGS, Meaning
 from tests.test_readme import Block, Shell, blocks
 
 ROOT = Path(__file__).parent.parent
@@ -258,7 +258,7 @@ def refusals() -> dict[str, str]:
     script = f"""
 import json
 from mongoengine import *
-from service import indexes
+from service.upkeep import indexes
 from service.documents import Record
 
 said = {{}}

@@ -15,10 +15,10 @@ from flask import Flask
 from jsonschema import Draft202012Validator
 from mongoengine.base import BaseField
 
-from service import fields, schema
+from service.core.errors import ValidationFailed
 from service.documents import Notebook, Record
-from service.errors import ValidationFailed
-from service.fields import UnsupportedField
+from service.model import fields, schema
+from service.model.fields import UnsupportedField
 
 UUID = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
 POINT = {"type": "Point", "coordinates": [126.98, 37.57]}

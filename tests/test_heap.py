@@ -9,8 +9,8 @@ import pytest
 GLIBC = platform.libc_ver()[0] == "glibc"
 HASHES = """
 import ctypes, sys, threading
-from service import heap
-from service.passwords import Hashing
+from service.serve import heap
+from service.identity.passwords import Hashing
 
 if sys.argv[1] == "limited":
     heap.limit()

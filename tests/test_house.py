@@ -19,11 +19,13 @@ from pymongo import ASCENDING
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
-from service import indexes, openapi, query
+from service import query
+from service.core.errors import all_problems
 from service.documents import RECORDS
 from service.documents.record import Record
-from service.errors import all_problems
-from service.fields import meaning
+from service.http import openapi
+from service.model.fields import meaning
+from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
 
 ROOT = Path(__file__).parent.parent
@@ -76,7 +78,7 @@ print(len(names))
     assert int(python(script)) == len(MODULES) - 1
 
 
-@pytest.mark.parametrize("module", ["documents", "schema", "query", "patch", "indexes"])
+@pytest.mark.parametrize("module", ["documents", "model.schema", "model.patch", "query", "records", "upkeep.indexes", "identity.tokens"])
 def test_what_is_derived_from_documents_comes_without_flask(module: str) -> None:
     assert python(f"import sys, service.{module}; print('flask' in sys.modules)").strip() == "False"
 
@@ -433,7 +435,7 @@ def test_every_problem_is_explained_in_words_of_its_own() -> None:
 # Measures
 
 LONG_FOR_A_REASON = {
-    "service/schema.py": "what a document is in JSON: load, dump and schema, which have to agree",
+    "service/model/schema.py": "what a document is in JSON: load, dump and schema, which have to agree",
 }
 
 

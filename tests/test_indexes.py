@@ -15,13 +15,14 @@ from mongoengine.base import BaseField
 from pymongo import ASCENDING, TEXT, IndexModel
 from pymongo.collection import Collection
 
-from service import indexes, query
+from service import query
 from service.context import Identity, g
 from service.documents import RECORDS, Note, Record
 from service.documents.record import Raw
-from service.fields import UnsupportedField
+from service.model.fields import UnsupportedField
 from service.query import InvalidDocument
 from service.resources.records import read_page, readable_and_asked
+from service.upkeep import indexes
 
 KEY = b"k" * 32
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from service.model.values import known_times
 from service.query import planned
-from service.values import known_times
 from tests.client import Person
 
 NOTES = "/v1/notes"

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from service import mongod
 from service.documents.record import now
+from service.serve import mongod
 from tests.test_readme import Block
 from tests.test_run import until
 from tests.trees import another_database, emptied, flask, serving, start, version
@@ -24,9 +24,9 @@ pytestmark = pytest.mark.real
 NOTES = 3000
 COUNTING = [
     Block("", "diff service/documents/note.py", '         "collection": "notes",\n+        "version": 2,\n'),
-    Block("", "diff service/migrations.py", "-from service.documents import RECORDS, Account\n"
+    Block("", "diff service/upkeep/migrations.py", "-from service.documents import RECORDS, Account\n"
           "+from service.documents import RECORDS, Account, Note\n"),
-    Block("", "diff service/migrations.py", "-MIGRATIONS: list[Migration] = []\n+MIGRATIONS = [\n"
+    Block("", "diff service/upkeep/migrations.py", "-MIGRATIONS: list[Migration] = []\n+MIGRATIONS = [\n"
           '+    Migration(Note, 2, "one mark more", [{"$set": {"tags": {"$concatArrays": ["$tags", ["m"]]}}}])\n+]\n'),
 ]  # fmt: skip
 """A migration that shows how often it was done."""

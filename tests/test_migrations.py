@@ -7,11 +7,12 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from service import migrations, patch, schema, upgrade
 from service.documents import RECORDS, Account, Note, Record
 from service.documents.record import Raw
 from service.documents.versioned import STAMPS
-from service.migrations import Migration
+from service.model import patch, schema
+from service.upkeep import migrations, upgrade
+from service.upkeep.migrations import Migration
 from tests.client import PASSWORD, Person
 from tests.conftest import ROOT
 from tests.test_cli import run

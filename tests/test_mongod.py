@@ -18,9 +18,9 @@ import pytest
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
-from service import mongod
-from service.mongod import DataInUse, LocalServer, MongodNotFound, running_uri
-from service.replica_set import MongodError, initiate
+from service.serve import mongod
+from service.serve.mongod import DataInUse, LocalServer, MongodNotFound, running_uri
+from service.serve.replica_set import MongodError, initiate
 
 pytestmark = pytest.mark.real
 
@@ -28,8 +28,8 @@ ROOT = Path(__file__).parent.parent
 CHILD = """
 import signal, sys, time
 from pathlib import Path
-from service.mongod import LocalServer
-from service.replica_set import MongodError
+from service.serve.mongod import LocalServer
+from service.serve.replica_set import MongodError
 # A shell lets what it starts in the background ignore it, and all that is started by that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 try:

@@ -11,8 +11,8 @@ import structlog
 from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 
-from service import observability
-from service.openapi import operation
+from service.http import observability
+from service.http.openapi import operation
 from tests.client import PASSWORD, Person, Phone
 
 SECRET = "s3cret-marker"
@@ -296,12 +296,12 @@ def test_health_is_for_everyone(phone: Phone, path: str) -> None:
 
 
 def test_liveness_asks_no_database(phone: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.database.is_writable", fail)
+    monkeypatch.setattr("service.mongo.database.is_writable", fail)
     assert phone.get("/health/live").status_code == 200
 
 
 def test_without_a_primary_the_service_is_not_ready(phone: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.database.is_writable", lambda: False)
+    monkeypatch.setattr("service.mongo.database.is_writable", lambda: False)
     answer = phone.get("/health/ready")
     assert (answer.status_code, answer.json["code"]) == (503, "database_unavailable")
     assert int(answer.headers["Retry-After"]) >= 1

@@ -9,8 +9,9 @@ from flask import Flask
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from service import openapi, query
+from service import query
 from service.documents import RECORDS
+from service.http import openapi
 from tests.client import Person, Phone
 from tests.test_house import PUBLIC, WALKS, answers, example, routes, rule_of
 

@@ -15,9 +15,9 @@ from argon2.low_level import Type
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from service import passwords
 from service.documents import Account, Session
-from service.passwords import Hashing, common_passwords
+from service.identity import passwords
+from service.identity.passwords import Hashing, common_passwords
 from service.security import Security
 from tests.client import PASSWORD, Person, Phone, pointers
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import patch, schema
+from service.core.errors import MalformedJson, ValidationFailed
 from service.documents import Note, Notebook, Record
 from service.documents.record import Raw
-from service.errors import MalformedJson, ValidationFailed
+from service.model import patch, schema
 from tests.properties import examples
 
 pytestmark = pytest.mark.usefixtures("app")

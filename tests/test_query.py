@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import paging, query
+from service import query
+from service.core.errors import BadParameter, BadQuery
 from service.documents import Note, Notebook, Record
-from service.errors import BadParameter, BadQuery
-from service.near import within
-from service.query import InvalidDocument, Query, View
+from service.query import InvalidDocument, Query, View, paging
+from service.query.near import within
 from tests.properties import examples
 
 KEY = b"k" * 32

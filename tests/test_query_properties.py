@@ -12,10 +12,11 @@ from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import query, schema
+from service import query
+from service.core.errors import BadParameter, BadQuery
 from service.documents import Note, Record
 from service.documents.record import Raw
-from service.errors import BadParameter, BadQuery
+from service.model import schema
 from tests.properties import examples
 
 KEY = b"k" * 32

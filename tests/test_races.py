@@ -20,9 +20,9 @@ import pytest
 import requests
 from flask import Flask
 
-from service import deletion
 from service.documents import Account, Event, Note, Session
 from service.documents.record import now
+from service.records import deletion
 from tests.client import PASSWORD
 
 pytestmark = pytest.mark.real

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 import run
 from service import query
-from service.fields import MEANINGS, Meaning
+from service.model.fields import MEANINGS, Meaning
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

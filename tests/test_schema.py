@@ -8,10 +8,10 @@ import mongoengine as me
 import pytest
 from jsonschema import Draft202012Validator
 
-from service import schema
+from service.core.errors import MalformedJson, ValidationFailed
 from service.documents import RECORDS, Account, Note, Notebook, Record
-from service.errors import MalformedJson, ValidationFailed
-from service.schema import Document, Purpose
+from service.model import schema
+from service.model.schema import Document, Purpose
 
 SERVER_SETS = ["owner", "created_at", "updated_at", "revision"]
 NOTE = {

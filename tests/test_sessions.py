@@ -13,9 +13,9 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from service import indexes
 from service.documents import Event, Session
 from service.documents.record import now
+from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
 
 MakeApp = Callable[..., Flask]

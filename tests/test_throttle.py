@@ -9,9 +9,9 @@ from flask import Flask
 from mongoengine.connection import get_db
 from werkzeug.test import TestResponse
 
-from service import database
 from service.documents import Account, Event
-from service.throttle import network_of
+from service.identity.throttle import network_of
+from service.mongo import database
 from tests.client import PASSWORD, Person, Phone
 
 MakeApp = Callable[..., Flask]

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from service import idempotency
 from service.documents import Event, KeptAnswer, Session
 from service.documents.event import KEPT_FOR
 from service.documents.record import now
 from service.documents.versioned import Versioned
+from service.http import idempotency
 from settings.base import Base
 from tests.conftest import ROOT
 from tests.test_readme import Block, blocks

@@ -11,8 +11,8 @@ from flask import Flask
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from service import database, wire
 from service.documents import Note
+from service.mongo import database, wire
 from tests.client import Person
 
 pytestmark = pytest.mark.real

@@ -10,9 +10,9 @@ from mongoengine import DateTimeField, IntField, ListField, StringField
 from mongoengine.base import BaseField
 from pymongo.collection import Collection
 
-from service import wire
 from service.documents.versioned import STAMPS, Versioned
-from service.wire import Raw as Raw
+from service.mongo import wire
+from service.mongo.wire import Raw as Raw
 
 PRINCIPAL = r"^(\*|role:[A-Za-z0-9._-]{1,40}|[A-Za-z0-9._-]{1,64})$"
 # In a path, dots alone are no name: a client that resolves `/v1/notes/..` would ask for something else.

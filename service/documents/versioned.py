@@ -9,8 +9,8 @@ from mongoengine import Document, IntField
 class Versioned(Document):
     """A document that outlives the version of the service that stored it.
 
-    `meta["version"]` is the number of the form that this service stores, 1 at first; `service/migrations.py` says how
-    stored documents come to a higher one. A stored document without `schema_version` is of version 0.
+    `meta["version"]` is the number of the form that this service stores, 1 at first; `service/upkeep/migrations.py`
+    says how stored documents come to a higher one. A stored document without `schema_version` is of version 0.
     """
 
     # The form that it was stored in, or brought to by a migration.

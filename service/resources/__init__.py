@@ -11,11 +11,12 @@ import flask_restful
 from flask import Blueprint, Flask, Response, current_app, request
 from flask_swagger_ui import get_swaggerui_blueprint
 
-from service.context import current_globals, current_request, current_service
+from service.context import current_globals, current_service
+from service.core.errors import BadParameter, Cause
 from service.documents import RECORDS
-from service.errors import BadParameter, Cause
-from service.idempotency import once
-from service.openapi import operation, operation_of
+from service.http.idempotency import once
+from service.http.openapi import operation, operation_of
+from service.http.web import Answer, current_request, json_answer
 from service.resources import system
 from service.resources.accounts import AccountList, Export, OwnAccount, Password, PublicAccount
 from service.resources.auth import Login, Logout, Refresh, login_arguments
@@ -23,7 +24,6 @@ from service.resources.batch import Batch
 from service.resources.records import RecordItem, RecordList
 from service.resources.sessions import EventList, SessionItem, SessionList
 from service.security import identify
-from service.web import Answer, json_answer
 
 SWAGGER_UI_POLICY = (
     "default-src 'none'; script-src 'self' 'sha256-{digest}'; style-src 'self'; img-src 'self' data:; "

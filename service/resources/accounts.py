@@ -10,13 +10,8 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
-from service import database, patch, schema
 from service.context import g
-from service.deletion import delete_account, exported
-from service.documents import Account, Event, Record
-from service.documents.account import ALIVE
-from service.documents.record import Raw, new_id, now
-from service.errors import (
+from service.core.errors import (
     AlreadyExists,
     BadCredentials,
     NotAuthenticated,
@@ -24,13 +19,19 @@ from service.errors import (
     ReauthenticationRequired,
     ValidationFailed,
 )
-from service.observability import log
-from service.openapi import operation
-from service.passwords import MAX_LENGTH, MIN_LENGTH, acceptable
-from service.resources.arguments import Arguments, json_body, json_object, take
+from service.core.log import log
+from service.documents import Account, Event, Record
+from service.documents.account import ALIVE
+from service.documents.record import Raw, new_id, now
+from service.http.arguments import Arguments, json_body, json_object, take
+from service.http.openapi import operation
+from service.http.web import Answer
+from service.identity.passwords import MAX_LENGTH, MIN_LENGTH, acceptable
+from service.model import patch, schema
+from service.mongo import database
+from service.records.deletion import delete_account, exported
 from service.resources.resource import Resource
 from service.security import current_identity, device_of, end_sessions, security
-from service.web import Answer
 
 RECENT_LOGIN_SECONDS = 300
 PUBLIC_FIELDS = ("id", "username", "display_name")

@@ -6,10 +6,10 @@ from flask import current_app
 from pydantic import Field, create_model
 
 from service.context import g
+from service.core.errors import BadCredentials
 from service.documents import Event
-from service.errors import BadCredentials
-from service.openapi import operation
-from service.resources.arguments import Arguments, has_body, take
+from service.http.arguments import Arguments, has_body, take
+from service.http.openapi import operation
 from service.resources.resource import Resource
 from service.security import (
     authenticate,

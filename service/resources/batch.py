@@ -8,14 +8,14 @@ import orjson
 from flask import Response, current_app, request
 from pydantic import Field, field_validator, model_validator
 
-from service import database
 from service.context import g
-from service.errors import FailedDependency, Problem, TooLarge
-from service.idempotency import ATOMIC, DERIVED_KEY, METHODS, Undone
-from service.openapi import operation
-from service.resources.arguments import Arguments, json_object, take
+from service.core.errors import FailedDependency, Problem, TooLarge
+from service.http.arguments import Arguments, json_object, take
+from service.http.idempotency import ATOMIC, DERIVED_KEY, METHODS, Undone
+from service.http.openapi import operation
+from service.model.values import wrong
+from service.mongo import database
 from service.resources.resource import Resource
-from service.values import wrong
 
 MOST = 50
 MOST_BYTES = 8 * 1024 * 1024

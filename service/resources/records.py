@@ -10,12 +10,8 @@ from urllib.parse import quote, unquote_plus
 from flask import current_app, request
 from pymongo.errors import DuplicateKeyError
 
-from service import database, near, paging, query, schema, wire
-from service.context import current_request
-from service.deletion import referrers, refuse_if_referenced, release
-from service.documents import Record
-from service.documents.record import Raw
-from service.errors import (
+from service import query
+from service.core.errors import (
     AlreadyExists,
     Cause,
     DatabaseUnavailable,
@@ -25,14 +21,20 @@ from service.errors import (
     ValidationFailed,
     pointer,
 )
-from service.fields import refers_to
-from service.idempotency import ATOMIC
-from service.openapi import operation
-from service.paging import Filter
-from service.patch import Patch
-from service.patch import parse as parse_patch
-from service.query import Query, View
-from service.resources.arguments import json_body, json_object, parameters
+from service.documents import Record
+from service.documents.record import Raw
+from service.http.arguments import json_body, json_object, parameters
+from service.http.idempotency import ATOMIC
+from service.http.openapi import operation
+from service.http.web import current_request
+from service.model import schema
+from service.model.fields import refers_to
+from service.model.patch import Patch
+from service.model.patch import parse as parse_patch
+from service.mongo import database, wire
+from service.query import Query, View, near, paging
+from service.query.paging import Filter
+from service.records.deletion import referrers, refuse_if_referenced, release
 from service.resources.resource import Resource
 from service.security import Action, current_identity, scope, security
 

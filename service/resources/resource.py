@@ -4,8 +4,8 @@ from typing import Any
 
 import flask_restful
 
-from service.context import current_request
-from service.metrics import METHODS
+from service.core.metrics import METHODS
+from service.http.web import current_request
 
 VERBS = {method: "get" if method == "HEAD" else method.lower() for method in METHODS}
 """The name of the Python method that answers each HTTP method."""

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from service import schema
 from service.context import g
+from service.core.errors import NotFound
 from service.documents import Event, Session
 from service.documents.record import now
-from service.errors import NotFound
-from service.openapi import operation
+from service.http.openapi import operation
+from service.model import schema
 from service.resources.resource import Resource
 from service.security import current_identity, device_of, end_sessions
 

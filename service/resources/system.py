@@ -4,12 +4,12 @@ from typing import Any
 
 from flask import Response, current_app, jsonify, render_template_string
 
-from service import database
-from service import metrics as counted
-from service.errors import DatabaseUnavailable, NotFound, ShuttingDown, all_problems
-from service.openapi import document, operation
+from service.core import metrics as counted
+from service.core.errors import DatabaseUnavailable, NotFound, ShuttingDown, all_problems
+from service.http.openapi import document, operation
+from service.http.web import Answer
+from service.mongo import database
 from service.security import security
-from service.web import Answer
 
 HEALTH = {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}
 

@@ -1,0 +1,282 @@
+"""Commands for the person who runs the service: indexes, accounts, migrations, backup and restore."""
+
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from flask import Flask, current_app
+from flask.cli import AppGroup, with_appcontext
+from pymongo.errors import BulkWriteError, PyMongoError
+
+from service.core.errors import Problem, ValidationFailed
+from service.documents import Account, Event
+from service.documents.account import ALIVE
+from service.documents.record import Raw, now
+from service.model import schema
+from service.mongo import database
+from service.records import deletion
+from service.resources.accounts import new_password, store
+from service.security import end_sessions, security
+from service.upkeep import backup, indexes, migrations, upgrade
+from service.upkeep.archive import BackupError
+from service.upkeep.upgrade import UpgradeError
+
+indexes_group = AppGroup("indexes", help="Show, make and drop the indexes of the database.")
+accounts_group = AppGroup("accounts", help="Create, list, lock and delete accounts, and give them roles.")
+migrate_group = AppGroup("migrate", help="Bring stored documents to the form of this version.")
+username_argument = click.argument("username")
+
+
+def init_app(app: Flask) -> None:
+    """Add the commands to `app`."""
+    app.cli.add_command(indexes_group)
+    app.cli.add_command(accounts_group)
+    app.cli.add_command(migrate_group)
+    app.cli.add_command(make_backup)
+    app.cli.add_command(restore_backup)
+
+
+# --- flask indexes ---------------------------------------------------------------------------------------------------
+
+
+@indexes_group.command("show")
+def show() -> None:
+    """Say what would change."""
+    tell(indexes.changes())
+
+
+@indexes_group.command("make")
+def make() -> None:
+    """Make the missing indexes, beside running reads and writes."""
+    tell(indexes.changes())
+    click.echo(f"{len(indexes.make())} made")
+
+
+@indexes_group.command("drop")
+@click.option("--yes", is_flag=True, help="do not ask")
+def drop(yes: bool) -> None:
+    """Drop the indexes that no document declares."""
+    superfluous = [change for change in indexes.changes() if change.kind == "superfluous"]
+    tell(superfluous)
+    if superfluous and (yes or click.confirm("Drop them?")):
+        click.echo(f"{len(indexes.drop())} dropped")
+
+
+def tell(changes: list[indexes.Change]) -> None:
+    """Print what differs between the declared indexes and the database."""
+    for change in changes:
+        click.echo(str(change))
+    if not changes:
+        click.echo("the indexes are as declared")
+
+
+# --- flask accounts --------------------------------------------------------------------------------------------------
+
+
+@accounts_group.command("create")
+@username_argument
+@click.password_option()
+@click.option("--role", "roles", multiple=True, help="a role to give; may stand several times")
+def create(username: str, password: str, roles: Sequence[str]) -> None:
+    """Create an account."""
+    content = told(schema.load, Account, {"username": username})
+    checked = told(new_password, {"password": password}, "password", username)
+    account = told(store, {**content, "roles": valid_roles(roles)}, security().hashing.hash(checked))
+    Event.record(account["_id"], "sign_up")
+    click.echo(account["_id"])
+
+
+@accounts_group.command("list")
+def list_accounts() -> None:
+    """List all accounts."""
+    for account in Account._get_collection().find(ALIVE, sort=[("username_key", 1)]):
+        state = "locked" if "locked_at" in account else "active"
+        click.echo(f"{account['_id']}  {account['username']:<40} {state:<7} {' '.join(account.get('roles', []))}")
+
+
+@accounts_group.command("roles")
+@username_argument
+@click.argument("roles", nargs=-1)
+def give_roles(username: str, roles: Sequence[str]) -> None:
+    """Give an account these roles and no others; they hold within a second."""
+    change(username, {"$set": {"roles": valid_roles(roles), "updated_at": now()}}, "roles_changed")
+
+
+@accounts_group.command("lock")
+@username_argument
+def lock(username: str) -> None:
+    """Lock an account: its sessions end, and nobody can log in."""
+    account = change(username, {"$set": {"locked_at": now()}}, "locked")
+    end_sessions(account["_id"])
+
+
+@accounts_group.command("unlock")
+@username_argument
+def unlock(username: str) -> None:
+    """Let an account log in again."""
+    change(username, {"$unset": {"locked_at": ""}}, "unlocked")
+
+
+@accounts_group.command("revoke")
+@username_argument
+def revoke(username: str) -> None:
+    """End all sessions of an account."""
+    account = found(username)
+    click.echo(f"{end_sessions(account['_id'])} sessions ended")
+    Event.record(account["_id"], "session_ended")
+
+
+@accounts_group.command("delete")
+@username_argument
+@click.confirmation_option(prompt="Delete the account and all that it owns?")
+def delete(username: str) -> None:
+    """Delete an account with all that it owns."""
+    account = found(username)
+    end_sessions(account["_id"])
+    deletion.delete_account(account["_id"])
+
+
+def told(work: Callable[..., Any], *args: Any) -> Any:
+    """Return what `work` does; say its problem as the command's error."""
+    try:
+        return work(*args)
+    except ValidationFailed as problem:
+        raise click.ClickException("; ".join(f"{cause.pointer}: {cause.detail}" for cause in problem.causes)) from None
+    except Problem as problem:
+        raise click.ClickException(problem.detail) from None
+
+
+def valid_roles(roles: Sequence[str]) -> list[str]:
+    """Return roles that an account can have."""
+    checked: list[str] = told(schema.checked, schema.value_of(Account.roles), list(roles))
+    return checked
+
+
+def found(username: str) -> Raw:
+    """Return the account with this name."""
+    account: Raw | None = Account._get_collection().find_one({"username_key": username.lower()})
+    if account is None:
+        raise click.ClickException(f"there is no account {username!r}")
+    return account
+
+
+def change(username: str, update: dict[str, Any], kind: str) -> Raw:
+    """Change an account and record what happened to it."""
+    account = found(username)
+    Account._get_collection().update_one({"_id": account["_id"]}, Account.written(update))
+    Event.record(account["_id"], kind)
+    return account
+
+
+# --- flask migrate, backup and restore -------------------------------------------------------------------------------
+
+
+@migrate_group.command("list")
+def list_migrations() -> None:
+    """List all migrations and say which are open."""
+    with plainly():
+        for migration in migrations.every_step():
+            name = migration.document._meta["collection"]
+            state = "done" if upgrade.is_done(migration) else state_of(upgrade.walk_of(migration.document))
+            click.echo(f"{name:<12} {migration.to_version:>3}  {migration.description:<48} {state}")
+
+
+def state_of(walk: Raw | None) -> str:
+    """Return the state of a migration that is open, by the last walk through the collection."""
+    return "open" if walk is None or "finished_at" in walk else f"open, begun: {walk['looked_at']} looked at"
+
+
+@migrate_group.command("run")
+@click.option("--rest", type=click.FloatRange(0), default=1.0, help="rest after a batch, as a multiple of its time (1)")
+@click.option("--patience", type=click.FloatRange(0), default=60.0, help="seconds without MongoDB before it ends (60)")
+def run_migrations(rest: float, patience: float) -> None:
+    """Bring all stored documents to this version, beside a running service."""
+    with plainly(". Run it again: it goes on where it was"):
+        refuse_memory()
+        for document in migrations.documents():
+            meter = Meter(document._meta["collection"])
+            for progress in upgrade.upgrade(document, rest, patience):
+                meter.show(f"{progress.looked_at} looked at, {progress.changed} changed", progress.finished)
+
+
+@click.command("backup")
+@click.argument("file", type=click.Path(readable=False, path_type=Path))
+@with_appcontext
+def make_backup(file: Path) -> None:
+    """Write all that is stored, as it is at one moment, into FILE; the service may go on."""
+    with plainly():
+        refuse_memory()
+        counts = backup.backup(file, reporter())
+        click.echo(f"{file}: {sum(counts.values())} documents, {file.stat().st_size / 1e6:.1f} MB")
+
+
+@click.command("restore")
+@click.argument("file", type=click.Path(readable=False, path_type=Path))
+@with_appcontext
+def restore_backup(file: Path) -> None:
+    """Bring the backup in FILE into an empty database; no server may run on it."""
+    with plainly():
+        refuse_memory()
+        counts = backup.restore(file, reporter())
+        click.echo(f"{sum(counts.values())} documents restored; everybody has to log in again")
+        for note in upgrade.notes():
+            click.echo(note)
+
+
+def refuse_memory() -> None:
+    """Refuse what mongomock cannot do."""
+    if database.is_memory(current_app.config["MONGODB_URI"]):
+        raise click.ClickException("this needs a real MongoDB; with --memory nothing is kept")
+
+
+@contextmanager
+def plainly(hint: str = "") -> Iterator[None]:
+    """Say in one sentence, with a `hint` at its end, what went wrong in the block: the command's error."""
+    try:
+        yield
+    except (UpgradeError, BackupError) as error:
+        raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or 'the file'}: {error.strerror}") from None
+    except PyMongoError as error:
+        what = "MongoDB does not answer" if database.is_passing(error) else "MongoDB refuses"
+        raise click.ClickException(f"{what}: {said_by(error)}{hint}") from None
+
+
+def said_by(error: PyMongoError) -> str:
+    """Return what MongoDB says, without all that PyMongo adds of what it knows of the servers."""
+    refused = error.details.get("writeErrors", ()) if isinstance(error, BulkWriteError) else ()
+    text = refused[0]["errmsg"] if refused else str(error)
+    return re.split(r", Timeout:|, full error:| \(configured timeouts", text)[0]
+
+
+def reporter() -> backup.Report:
+    """Return what shows how far each collection of a backup has come."""
+    meters: dict[str, Meter] = {}
+
+    def report(name: str, documents: int, size: int, finished: bool) -> None:
+        meters.setdefault(name, Meter(name)).show(f"{documents} documents, {size / 1e6:.1f} MB", finished)
+
+    return report
+
+
+class Meter:
+    """One line on stderr about how far something has come: written over on a terminal, else now and then a new one."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.terminal = sys.stderr.isatty()
+        self.next = time.monotonic() + 1
+
+    def show(self, text: str, finished: bool) -> None:
+        """Show a state, not too often; the last one always."""
+        if not finished and time.monotonic() < self.next:
+            return
+        self.next = time.monotonic() + (0.2 if self.terminal else 5)
+        end = "\n" if finished or not self.terminal else ""
+        click.echo(f"{chr(13) if self.terminal else ''}{self.name}: {text}{end}", err=True, nl=False)

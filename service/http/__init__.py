@@ -1,0 +1,1 @@
+"""What HTTP needs between Flask and the resources."""

@@ -1,0 +1,108 @@
+"""What a request brings, taken in one way: from the query string, JSON, a form or files, with types and defaults."""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Literal, TypeVar
+
+from flask import request
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from service.context import current_service
+from service.core.errors import BadParameter, Cause, TooLarge, UnsupportedMediaType, ValidationFailed, pointer
+from service.http.web import current_request
+from service.model import schema
+
+Source = Literal["query", "json", "form", "files"]
+JSON_TYPES = frozenset({"application/json", "application/merge-patch+json"})
+
+
+class Arguments(BaseModel):
+    """The arguments of one operation: each field is one, with its type and default. An unknown one is refused."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+
+Declared = TypeVar("Declared", bound=Arguments)
+
+
+@cache
+def validator(declared: type[Declared]) -> TypeAdapter[Declared]:
+    """Return the compiled validator of declared arguments."""
+    return TypeAdapter(declared)
+
+
+def take(declared: type[Declared], source: Source = "json") -> Declared:
+    """Return the `declared` arguments from one part of the request.
+
+    JSON is strict about types, text of a query string or a form is read as the declared type. Raises `BadParameter`
+    for the query string and `ValidationFailed` for a body, with every cause at once.
+    """
+    sent: Any = json_object() if source == "json" else texts(source)
+    try:
+        if source == "json":
+            # The text itself: only of JSON does pydantic know that it has no type for a time.
+            found: Declared = validator(declared).validate_json(current_request().body, strict=True)
+        else:
+            found = validator(declared).validate_python(sent)
+    except ValidationError as error:
+        if source == "query":
+            raise BadParameter("the query string is not right", list(parameter_causes(error))) from None
+        raise ValidationFailed(schema.causes(error)) from None
+    return found
+
+
+def texts(source: Source) -> dict[str, Any]:
+    """Return the members of the query string, a form or its files; raises a problem for one that stands twice."""
+    if source == "query":
+        return parameters()
+    members = request.form if source == "form" else request.files
+    for name, values in members.lists():
+        if len(values) > 1:
+            raise ValidationFailed([Cause("twice", "once", pointer=pointer(name))])
+    found: dict[str, Any] = members.to_dict()
+    return found
+
+
+def parameters() -> dict[str, str]:
+    """Return the parameters of the query string; raises `BadParameter` for one that stands twice."""
+    sent = current_request().parameters
+    found = dict(sent)
+    if len(found) < len(sent):
+        names = [name for name, _ in sent]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadParameter(f"`{twice}` stands twice", [Cause("twice", "once", parameter=twice)])
+    return found
+
+
+def parameter_causes(error: ValidationError) -> Iterator[Cause]:
+    """Yield what pydantic found, as causes about query parameters."""
+    for cause in schema.causes(error):
+        yield Cause(cause.code, cause.detail, parameter=(cause.pointer or "").lstrip("/"))
+
+
+def json_object() -> dict[str, Any]:
+    """Return the JSON object in the body. Raises `MalformedJson`."""
+    return schema.as_object(json_body())
+
+
+def has_body() -> bool:
+    """Tell whether the request has a body."""
+    return bool(current_request().body)
+
+
+def json_body() -> Any:
+    """Return the decoded JSON of the body.
+
+    Raises `UnsupportedMediaType` when it is not sent as plain JSON, `MalformedJson` when it cannot be read, and
+    `ValidationFailed` where a string holds NUL, which other software would take for its end.
+    """
+    sent = current_request()
+    data, limit = sent.body, current_service().config["MAX_CONTENT_LENGTH"]
+    if len(data) >= limit and sent.content_length is None:
+        # Werkzeug cuts a body of unknown length at the limit, without a word.
+        raise TooLarge(f"the body has more than {limit} bytes")
+    if data and sent.environ.get("CONTENT_TYPE") not in JSON_TYPES and sent.mimetype not in JSON_TYPES:
+        raise UnsupportedMediaType("send JSON with `Content-Type: application/json`")
+    if data and sent.environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
+        raise UnsupportedMediaType("send the body as it is, without `Content-Encoding`")
+    return schema.decoded(data)

@@ -1,0 +1,84 @@
+"""What the service tells of each request: its id, one log line, and the headers of every answer."""
+
+import re
+import secrets
+import time
+from functools import partial
+
+from flask import Flask
+
+from service.context import current_globals
+from service.core import metrics
+from service.core.log import Lines, configure_log
+from service.http.web import Answer, current_request
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-site"),
+)
+POLICY = "Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"
+"""The content security policy of an answer that is no page."""
+CACHING = "Cache-Control"
+PAGE = ((CACHING, "no-store"), *HEADERS)
+FRESH = (POLICY, *PAGE)
+# A device may keep a record, but has to ask whether it is still current.
+KEPT = (POLICY, (CACHING, "private, no-cache"), *HEADERS)
+
+
+def init_app(app: Flask) -> None:
+    """Give every request of `app` an id, a log line and its place in the metrics, and every answer its headers."""
+    lines = configure_log(app.config)
+    app.before_request(begin)
+    app.after_request(partial(finish, lines))
+    app.teardown_request(end)
+
+
+def begin() -> None:
+    """Start the clock and name the request: the client's own name for it, or a new one."""
+    environ, g = current_request().environ, current_globals()
+    named = environ.get("HTTP_X_REQUEST_ID", "")
+    g.started = time.perf_counter()
+    g.request_id = named if REQUEST_ID.fullmatch(named) else secrets.token_hex(16)
+    g.address = environ.get("REMOTE_ADDR") or "unknown"
+    metrics.IN_FLIGHT.inc()
+
+
+def end(_error: BaseException | None) -> None:
+    """Count the request out, whatever became of it."""
+    metrics.IN_FLIGHT.dec()
+
+
+def finish(lines: Lines, response: Answer) -> Answer:
+    """Add the headers of every answer, count it, and write its one log line."""
+    sent, g, status = current_request(), current_globals(), response.status_code
+    response.standing = (("X-Request-ID", g.request_id), *standing(response.names))
+    # The pattern that the path matched: never what a client made up.
+    rule = sent.url_rule.rule if sent.url_rule is not None else "unmatched"
+    seconds = time.perf_counter() - g.started
+    metrics.observe(sent.method, rule, status, seconds)
+    if lines.tell_requests:
+        lines.write(
+            {
+                "method": sent.method,
+                "route": rule,
+                "status": status,
+                "ms": round(seconds * 1000, 2),
+                "request_id": g.request_id,
+                "account": g.identity.account if "identity" in g else None,
+                "event": "request",
+                "level": "info",
+            }
+        )
+    return response
+
+
+def standing(names: set[str]) -> tuple[tuple[str, str], ...]:
+    """Return the headers of every answer, for one that has set those of `names` itself."""
+    if CACHING in names:
+        return HEADERS if POLICY[0] in names else (POLICY, *HEADERS)
+    if POLICY[0] in names:
+        return PAGE
+    return KEPT if "ETag" in names else FRESH

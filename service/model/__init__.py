@@ -1,0 +1,1 @@
+"""From a document class to JSON and back."""

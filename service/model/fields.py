@@ -1,0 +1,336 @@
+"""The one table from MongoEngine's field classes to what they mean in JSON, in MongoDB and in OpenAPI."""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Annotated, Any, TypeVar, cast
+
+import mongoengine
+from annotated_types import Ge, Le, MaxLen, MinLen
+from bson import Decimal128, ObjectId
+from mongoengine import fields as me
+from mongoengine.base import BaseField
+from pydantic import AfterValidator, WithJsonSchema
+
+from service.model.values import (
+    EMAIL,
+    POSITION,
+    bytes_text,
+    date_text,
+    decimal_parser,
+    decimal_text,
+    geojson,
+    many,
+    parse_bytes,
+    parse_date,
+    parse_email,
+    parse_float,
+    parse_free,
+    parse_line,
+    parse_object_id,
+    parse_polygon,
+    parse_position,
+    parse_time,
+    parse_uuid,
+    parsed,
+    time_text,
+    wrong,
+)
+
+COMPARE = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists"})
+EQUAL = frozenset({"$eq", "$ne", "$in", "$nin", "$exists"})
+TEXT = COMPARE | {"$prefix"}
+LIST = frozenset({"$all", "$size"})
+PRESENT = frozenset({"$exists"})
+
+NUMBER_UPDATES = frozenset({"$inc", "$min", "$max"})
+ORDER_UPDATES = frozenset({"$min", "$max"})
+LIST_UPDATES = frozenset({"$push", "$add_to_set", "$pull"})
+NO_UPDATES: frozenset[str] = frozenset()
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def once(function: Function) -> Function:
+    """Compute `function` once for each of its arguments, of which there are as many as the documents declare.
+
+    It is `functools.cache` that keeps the types.
+    """
+    return cast(Function, cache(function))
+
+
+class UnsupportedField(TypeError):
+    """A document has a field that cannot be derived; the service does not start."""
+
+
+def matching(pattern: re.Pattern[str], detail: str) -> Any:
+    """Return the rule that a string matches a regular expression from its start, as MongoEngine's `regex` does."""
+
+    def check(value: str) -> str:
+        match = pattern.match(value)
+        # Python's `$` also matches before a newline at the end, which would let "name\n" pass.
+        if match is None or ("$" in pattern.pattern and value.endswith("\n") and match.end() < len(value)):
+            raise wrong("pattern", detail)
+        return value
+
+    return AfterValidator(check)
+
+
+def passing(validate: Callable[[Any], Any], detail: str | None = None, kind: str = "not_valid") -> Any:
+    """Return the rule that one of MongoEngine's own validators passes; `detail` or its message says what is right."""
+
+    def check(value: Any) -> Any:
+        try:
+            validate(value)
+        except (mongoengine.ValidationError, ValueError) as error:
+            raise wrong(kind, detail or getattr(error, "message", None) or str(error)) from error
+        return value
+
+    return AfterValidator(check)
+
+
+def whole_line(validate: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a validator that does not overlook a newline at the end, as Python's `$` does."""
+
+    def check(value: str) -> None:
+        if value.endswith("\n"):
+            raise ValueError(value)
+        validate(value)
+
+    return check
+
+
+def own_rules(field: BaseField) -> Iterator[Any]:
+    """Yield what a document's author added to a field: `choices`, `validation=`, or a field class of their own."""
+    if field.choices and not isinstance(field, me.EnumField):
+        allowed = [choice[0] if isinstance(choice, list | tuple) else choice for choice in field.choices]
+        yield AfterValidator(one_of(allowed))
+        yield WithJsonSchema({"enum": allowed})
+    if field.validation is not None:
+        yield passing(field.validation)
+    if not type(field).__module__.startswith("mongoengine."):
+        yield passing(field.validate)
+
+
+def member_parser(field: BaseField) -> Callable[[Any], Any]:
+    """Return the parser of the value of an enum's member; `1`, `1.0` and `true` are three values."""
+    values = [member.value for member in field.choices]
+
+    def parse(value: Any) -> Any:
+        if not any(value == known and type(value) is type(known) for known in values):
+            raise wrong("not_allowed", "one of " + ", ".join(map(repr, values)))
+        return value
+
+    return parse
+
+
+def one_of(allowed: list[Any]) -> Callable[[Any], Any]:
+    """Return the check that a value stands in a list."""
+
+    def check(value: Any) -> Any:
+        if value not in allowed:
+            raise wrong("not_allowed", "one of " + ", ".join(map(repr, allowed)))
+        return value
+
+    return check
+
+
+def length(field: BaseField) -> Iterator[Any]:
+    """Yield the limits on the length of a string, a list or bytes."""
+    if (least := getattr(field, "min_length", None)) is not None:
+        yield MinLen(least)
+    if (most := getattr(field, "max_length", None)) is not None:
+        yield MaxLen(most)
+
+
+def text_limits(field: BaseField) -> Iterator[Any]:
+    """Yield the limits of a string field."""
+    yield from length(field)
+    if (pattern := getattr(field, "regex", None)) is not None:
+        yield matching(pattern, f"text that matches {pattern.pattern}")
+
+
+def bounds(lowest: float, highest: float) -> Callable[[BaseField], Iterator[Any]]:
+    """Return what yields a number field's limits, or those of its BSON type where it names none."""
+
+    def limits(field: BaseField) -> Iterator[Any]:
+        yield Ge(lowest if field.min_value is None else field.min_value)
+        yield Le(highest if field.max_value is None else field.max_value)
+
+    return limits
+
+
+def no_limits(_field: BaseField) -> Iterator[Any]:
+    """Yield nothing."""
+    return iter(())
+
+
+def no_shape(_field: BaseField) -> None:
+    """Say that BSON and JSON form are the same."""
+
+
+def always(annotation: Any) -> Callable[[BaseField], Any]:
+    """Return what gives the same annotation for every field of a class."""
+    return lambda _field: annotation
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a field class means outside Python.
+
+    `value` gives the pydantic annotation of a value by its type alone, ending in BSON form; `limits` what more the
+    field asks of a value that is stored. `shape` gives the function from BSON to JSON, or None where the two are the
+    same. `compare` are the operators of `where` and `update` those of a patch that make sense. `lowest` is the least
+    value of the BSON type; without one the field cannot be sorted by.
+    """
+
+    value: Callable[[BaseField], Any]
+    limits: Callable[[BaseField], Iterator[Any]] = no_limits
+    shape: Callable[[BaseField], Callable[[Any], Any] | None] = no_shape
+    compare: frozenset[str] = PRESENT
+    update: frozenset[str] = NO_UPDATES
+    lowest: Any = None
+
+
+TIME = {"type": "string", "format": "date-time", "examples": ["2026-11-22T10:00:00.000Z"]}
+REFERENCE_ID = Annotated[str, MinLen(1), MaxLen(64)]
+DAY_ONE = datetime(1, 1, 1)
+NO_NUMBER = -math.inf
+INT64 = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]
+"""The whole numbers that BSON can hold."""
+
+
+def whole_number(lowest: int, highest: int) -> Meaning:
+    """Return the meaning of a whole number between the limits of its BSON type."""
+    limits = bounds(lowest, highest)
+    return Meaning(always(INT64), limits, compare=COMPARE, update=NUMBER_UPDATES, lowest=NO_NUMBER)
+
+
+MEANINGS: Mapping[type[BaseField], Meaning | str] = {
+    me.StringField: Meaning(always(str), text_limits, compare=TEXT, lowest=""),
+    me.URLField: Meaning(
+        always(str),
+        lambda field: iter((*length(field), passing(whole_line(field.validate), "a URL such as https://example.com/"))),
+        compare=TEXT,
+        lowest="",
+    ),
+    me.EmailField: Meaning(
+        always(parsed(parse_email, {"type": "string", "format": "email"})),
+        lambda field: iter((*length(field), passing(field.validate, EMAIL, "email"))),
+        compare=TEXT,
+        lowest="",
+    ),
+    me.IntField: Meaning(
+        always(INT64), bounds(-(2**31), 2**31 - 1), compare=COMPARE, update=NUMBER_UPDATES, lowest=NO_NUMBER
+    ),
+    me.LongField: Meaning(
+        always(INT64), bounds(-(2**63), 2**63 - 1), compare=COMPARE, update=NUMBER_UPDATES, lowest=NO_NUMBER
+    ),
+    me.FloatField: Meaning(
+        always(parsed(parse_float, {"type": "number"})),
+        bounds(-1.7976931348623157e308, 1.7976931348623157e308),
+        compare=COMPARE,
+        update=NUMBER_UPDATES,
+        lowest=NO_NUMBER,
+    ),
+    me.DecimalField: Meaning(
+        lambda field: parsed(decimal_parser(field), {"type": "string", "format": "decimal"}),
+        shape=decimal_text,
+        compare=EQUAL,
+    ),
+    me.Decimal128Field: Meaning(
+        lambda field: parsed(decimal_parser(field), {"type": "string", "format": "decimal"}),
+        shape=decimal_text,
+        compare=COMPARE,
+        lowest=Decimal128("-Infinity"),
+    ),
+    me.BooleanField: Meaning(always(bool), compare=EQUAL, lowest=False),
+    me.DateTimeField: Meaning(
+        always(parsed(parse_time, TIME)),
+        shape=always(time_text),
+        compare=COMPARE,
+        update=ORDER_UPDATES,
+        lowest=DAY_ONE,
+    ),
+    me.DateField: Meaning(
+        always(parsed(parse_date, {"type": "string", "format": "date"})),
+        shape=always(date_text),
+        compare=COMPARE,
+        update=ORDER_UPDATES,
+        lowest=DAY_ONE,
+    ),
+    me.UUIDField: Meaning(
+        always(parsed(parse_uuid, {"type": "string", "format": "uuid"})), shape=always(str), compare=EQUAL
+    ),
+    me.ObjectIdField: Meaning(
+        always(parsed(parse_object_id, {"type": "string", "pattern": "^[0-9a-fA-F]{24}$"})),
+        shape=always(str),
+        compare=COMPARE,
+        lowest=ObjectId(b"\0" * 12),
+    ),
+    me.BinaryField: Meaning(
+        always(parsed(parse_bytes, {"type": "string", "contentEncoding": "base64"})),
+        lambda field: iter(() if field.max_bytes is None else (MaxLen(field.max_bytes),)),
+        shape=always(bytes_text),
+    ),
+    me.EnumField: Meaning(
+        lambda field: parsed(member_parser(field), {"enum": [member.value for member in field.choices]}),
+        compare=EQUAL,
+    ),
+    me.ReferenceField: Meaning(always(REFERENCE_ID), compare=EQUAL),
+    me.LazyReferenceField: Meaning(always(REFERENCE_ID), compare=EQUAL),
+    me.GeoPointField: Meaning(always(parsed(parse_position, POSITION)), compare=PRESENT | {"$near"}),
+    me.PointField: Meaning(always(geojson("Point", parse_position, POSITION)), compare=PRESENT | {"$near"}),
+    me.LineStringField: Meaning(always(geojson("LineString", parse_line, many(POSITION, 2)))),
+    me.PolygonField: Meaning(always(geojson("Polygon", parse_polygon, many(many(POSITION, 4), 1)))),
+    # What stands inside these is derived in `schema`, which goes from field to field.
+    me.ListField: Meaning(always(list), length, compare=LIST | PRESENT, update=LIST_UPDATES),
+    me.MapField: Meaning(always(dict)),
+    me.DictField: Meaning(
+        always(parsed(parse_free, {"type": "object", "additionalProperties": True})),
+    ),
+    me.EmbeddedDocumentField: Meaning(always(dict)),
+    me.GenericReferenceField: "the collection that it points to would come from the client; use a ReferenceField",
+    me.GenericLazyReferenceField: "the collection that it points to would come from the client; use a ReferenceField",
+    me.GenericEmbeddedDocumentField: "the class would come from the client; use an EmbeddedDocumentField",
+    me.DynamicField: "it has no type to check; use a DictField",
+    me.CachedReferenceField: "the copy that it keeps goes stale; use a ReferenceField and `expand`",
+    me.ComplexDateTimeField: "it is kept as text; use a DateTimeField, which has milliseconds",
+    me.SequenceField: "it takes a second round trip to the database on each create; let the server make the id",
+    me.FileField: "files are not JSON",
+}
+
+
+def meaning(field: BaseField) -> Meaning:
+    """Return what `field` means: the row of its class, or of the nearest class that it inherits.
+
+    Raises `UnsupportedField` for a class that has no row, or whose row says why there is none.
+    """
+    for kind in type(field).__mro__:
+        found = MEANINGS.get(kind)
+        if isinstance(found, Meaning):
+            return found
+        if found is not None:
+            raise UnsupportedField(f"{named(field)} is a {type(field).__name__}, which is refused: {found}")
+    raise UnsupportedField(
+        f"{named(field)} is a {type(field).__name__}, and service/model/fields.py has no row for it; "
+        "add one, or use a field class that has one"
+    )
+
+
+def named(field: BaseField) -> str:
+    """Return the name of a field with that of its document, for a person."""
+    owner = getattr(field, "owner_document", None)
+    return f"{owner.__name__}.{field.name}" if owner is not None else f"field {field.name!r}"
+
+
+def refers_to(field: BaseField) -> Any:
+    """Return the document class that `field`, or each entry of a list field, points to; None for any other field."""
+    inner = getattr(field, "field", None)
+    if isinstance(field, me.ListField) and inner is not None:
+        return refers_to(inner)
+    return field.document_type if isinstance(field, me.ReferenceField | me.LazyReferenceField) else None

@@ -1,0 +1,1 @@
+"""The connection to MongoDB, transactions, and the driver's short way."""

@@ -1,0 +1,1 @@
+"""The door for writes of records, their deletion and their references."""

@@ -1,0 +1,200 @@
+"""Bring stored documents to the form of this version: in batches, beside a running service, again after a crash.
+
+Every step is a conditional update: it takes a document that has the form before it, and gives it the number of the form
+after it. So a document is changed once however often it is met, by how many runners, and what a client wrote a moment
+ago is what the step begins with.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pymongo.errors import PyMongoError
+
+from service.documents import Walk
+from service.documents.record import Raw, new_id, now
+from service.documents.versioned import Versioned
+from service.mongo import database
+from service.upkeep.migrations import Migration, documents, every_step, steps
+
+BATCH = 500
+"""Most documents that one operation reads or changes, so that other requests get their turn in between."""
+
+FORM = {"$min": [{"$ifNull": ["$schema_version", 0]}, "$oldest_writer"]}
+"""The version of a stored document's form: that of the lowest writer where that is lower."""
+
+GONE = ("purge_at", "deleted_at")
+"""The marks of what was deleted: there is nothing left to migrate."""
+
+Result = TypeVar("Result")
+
+
+class UpgradeError(RuntimeError):
+    """The documents cannot be brought to this version; the message is for the person at the terminal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the walk through the documents of a class has come."""
+
+    document: type[Versioned]
+    looked_at: int
+    changed: int
+    finished: bool
+
+
+def walk_of(document: type[Versioned]) -> Raw | None:
+    """Return what is known of the last walk through the documents of a class, None if there was none."""
+    found: Raw | None = Walk._get_collection().find_one({"_id": document._meta["collection"]})
+    return found
+
+
+def is_done(migration: Migration) -> bool:
+    """Tell whether a walk that includes `migration` has come to its end."""
+    walk = walk_of(migration.document)
+    return walk is not None and "finished_at" in walk and walk["to_version"] >= migration.to_version
+
+
+def open_migrations() -> list[Migration]:
+    """Return the migrations that are not done, without a look at the documents themselves."""
+    return [migration for migration in every_step() if not is_done(migration)]
+
+
+def newer() -> list[type[Versioned]]:
+    """Return the document classes whose stored documents a newer service has brought beyond this version."""
+    return [found for found in documents() if (walk := walk_of(found)) and walk["to_version"] > found._meta["version"]]
+
+
+def notes() -> list[str]:
+    """Return what the person who starts the service should know about the stored documents, a sentence each."""
+    found = []
+    if waiting := len(open_migrations()):
+        found.append(f"{waiting} open migration(s): see `flask migrate list` and docs/upgrading.md")
+    if ahead := ", ".join(document._meta["collection"] for document in newer()):
+        found.append(f"a newer service has migrated {ahead}; this one leaves alone what it does not know")
+    return found
+
+
+def begin() -> None:
+    """Note for every collection that is empty that there is nothing to migrate: a new database begins with today's."""
+    for document in documents():
+        if walk_of(document) is None and document._get_collection().find_one({}, {"_id": 1}) is None:
+            done = {**first_step(document), "finished_at": now()}
+            Walk._get_collection().update_one(
+                {"_id": document._meta["collection"]}, {"$setOnInsert": done}, upsert=True
+            )
+
+
+def first_step(document: type[Versioned]) -> Raw:
+    """Return the beginning of a walk."""
+    version = document._meta["version"]
+    return {
+        "run": new_id(),
+        "to_version": version,
+        "position": "",
+        "looked_at": 0,
+        "changed": 0,
+        "started_at": now(),
+    }
+
+
+def joined(document: type[Versioned]) -> Raw:
+    """Return the walk to go on with: the one that was cut short, or that another runner is on, else a new one.
+
+    Raises `UpgradeError` where a newer service has been at work.
+    """
+    name, version = document._meta["collection"], document._meta["version"]
+    walk = walk_of(document)
+    if walk is not None and walk["to_version"] > version:
+        raise UpgradeError(
+            f"{name} were brought to version {walk['to_version']} by a newer service; this one knows version {version}"
+        )
+    if walk is not None and walk["to_version"] == version and "finished_at" not in walk:
+        return walk
+    # Where two begin at once, the second finds the first's and joins it.
+    if walk is None:
+        Walk._get_collection().update_one({"_id": name}, {"$setOnInsert": first_step(document)}, upsert=True)
+    else:
+        anew = {"$set": first_step(document), "$unset": {"finished_at": ""}}
+        Walk._get_collection().update_one({"_id": name, "run": walk["run"]}, anew)
+    begun = walk_of(document)
+    assert begun is not None  # noqa: S101  it was just stored, and nothing deletes it
+    return begun
+
+
+def upgrade(document: type[Versioned], rest: float = 1.0, patience: float = 60.0) -> Iterator[Progress]:
+    """Bring all documents of a class to its version, batch by batch, and yield how far that has come.
+
+    After each batch it rests, `rest` times as long as the batch took, so that a running service hardly notices. When
+    MongoDB does not answer it tries again for `patience` seconds.
+
+    Raises `UpgradeError` for a step that MongoDB refuses, `PyMongoError` when MongoDB stays away.
+    """
+    walk = insist(lambda: joined(document), patience)
+    mine = {"_id": walk["_id"], "run": walk["run"]}
+    position, looked_at, changed = walk["position"], walk["looked_at"], walk["changed"]
+    while True:
+        begun = time.monotonic()
+        rows = insist(lambda: batch(document, position), patience)  # noqa: B023  called before the next turn
+        if not rows:
+            break
+        changed += insist(lambda: bring(document, rows), patience)  # noqa: B023
+        position, looked_at = rows[-1]["_id"], looked_at + len(rows)
+        # Two runners on one walk: the one ahead says where to go on, for it came by everything before.
+        step = {"$max": {"position": position}, "$set": {"looked_at": looked_at, "changed": changed}}
+        insist(lambda: Walk._get_collection().update_one(mine, step), patience)  # noqa: B023
+        yield Progress(document, looked_at, changed, False)
+        time.sleep(rest * (time.monotonic() - begun))
+    insist(lambda: Walk._get_collection().update_one(mine, {"$set": {"finished_at": now()}}), patience)
+    yield Progress(document, looked_at, changed, True)
+
+
+def batch(document: type[Versioned], after: str) -> list[Raw]:
+    """Return id and form of the documents that follow an id."""
+    stages = [
+        {"$match": {"_id": {"$gt": after}}},
+        {"$sort": {"_id": 1}},
+        {"$limit": BATCH},
+        {"$project": {"form": FORM}},
+    ]
+    return list(document._get_collection().aggregate(stages, hint="_id_"))
+
+
+def bring(document: type[Versioned], rows: list[Raw]) -> int:
+    """Take those of the `rows` that need it through all steps; return how many came to the end."""
+    changed = 0
+    for step in steps(document):
+        behind = [row["_id"] for row in rows if row["form"] < step.to_version]
+        if not behind:
+            continue
+        condition: dict[str, Any] = {
+            "_id": {"$in": behind},
+            "$expr": {"$eq": [FORM, step.to_version - 1]},
+            **{mark: {"$exists": False} for mark in GONE},
+        }
+        try:
+            changed = document._get_collection().update_many(condition, step.pipeline()).matched_count
+        except PyMongoError as error:
+            if database.is_passing(error):
+                raise
+            raise UpgradeError(refusal(step, rows, error)) from error
+    return changed
+
+
+def refusal(step: Migration, rows: list[Raw], error: PyMongoError) -> str:
+    """Return the sentence about a step that MongoDB refuses."""
+    name, first, last = step.document._meta["collection"], rows[0]["_id"], rows[-1]["_id"]
+    return f"{name} to version {step.to_version}, between the ids {first} and {last}: {error}"
+
+
+def insist(work: Callable[[], Result], patience: float) -> Result:
+    """Return what `work` gives; where MongoDB does not answer, try it again for `patience` seconds."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return work()
+        except PyMongoError as error:
+            if not database.is_passing(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.2)
