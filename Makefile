@@ -72,9 +72,10 @@ fuzz: $(STAMP) .venv/fuzz-installed  ## send whatever a machine makes up to the 
 	.venv-bench/bin/pip install -q --disable-pip-version-check -r bench/requirements.txt
 	@touch $@
 
-lock:  ## write the locks anew from pyproject.toml: all packages, those of the image alone, those of `make fuzz`
-	$(COMPILE) --extra mongod --extra dev -o requirements.lock pyproject.toml
+lock:  ## write the locks anew from pyproject.toml: all packages, those of the image, of `make serve`, of `make fuzz`
+	$(COMPILE) --extra mongod --extra door --extra dev -o requirements.lock pyproject.toml
 	$(COMPILE) -c requirements.lock -o requirements-runtime.lock pyproject.toml
+	$(COMPILE) -c requirements.lock --extra mongod --extra door -o requirements-serve.lock pyproject.toml
 	$(COMPILE) -c requirements.lock --extra fuzz -o requirements-fuzz.lock pyproject.toml
 
 format:  ## format the code
