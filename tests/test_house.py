@@ -78,7 +78,9 @@ print(len(names))
     assert int(python(script)) == len(MODULES) - 1
 
 
-@pytest.mark.parametrize("module", ["documents", "model.schema", "model.patch", "query", "records", "upkeep.indexes", "identity.tokens"])
+@pytest.mark.parametrize(
+    "module", ["documents", "model.schema", "model.patch", "query", "records", "upkeep.indexes", "identity.tokens"]
+)
 def test_what_is_derived_from_documents_comes_without_flask(module: str) -> None:
     assert python(f"import sys, service.{module}; print('flask' in sys.modules)").strip() == "False"
 
