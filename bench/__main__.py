@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import compare, contenders, growth, instructions, load, page, profiling
+from bench import compare, growth, instructions, lineup, load, page, profiling
 from bench.compare import Plan
 
 RESULTS = Path(__file__).with_name("results")
@@ -20,11 +20,14 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     names = ("compare", "growth", "memory", "workers", "threads", "instructions", "profile", "all", "check", "page")
     parser.add_argument("what", nargs="?", default="compare", choices=names)
-    parser.add_argument("--servers", default=",".join(contender.name for contender in contenders.ALL))
+    everybody = ",".join(contender.name for contender in lineup.ALL)
+    servers = "some of these, or other source trees as `tree:<folder>`: %(default)s"
+    parser.add_argument("--servers", default=everybody, help=servers)
     parser.add_argument("--workloads", default=",".join(load.WORKLOADS))
     parser.add_argument("--connections", default="32,1")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=4, help="of each cell in each round")
+    parser.add_argument("--cache-gb", type=float, help="MongoDB's cache when servers are compared; half of the memory")
     parser.add_argument("--dry", action="store_true", help="only print: keep no results and write no page")
     return parser.parse_args(argv)
 
@@ -38,6 +41,7 @@ def comparison(options: argparse.Namespace) -> Any:
         connections=[int(number) for number in options.connections.split(",")],
         rounds=options.rounds,
         seconds=options.seconds,
+        cache_gb=options.cache_gb,
     )
     rows = compare.run(plan)
     print(page.plain(rows))

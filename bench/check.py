@@ -64,7 +64,7 @@ def check(contender: Contender, process: Process, dataset: Dataset) -> None:
 def reading(contender: Contender, process: Process, dataset: Dataset) -> None:
     """Check one note, and who may read it."""
     path = contender.item % data.note_id(NUMBER)
-    own, strange = data.token(OWNER), data.token(STRANGER)
+    own, strange = contender.token(OWNER), contender.token(STRANGER)
     status, note = ask(process, "GET", path, own)
     expect(contender, "the status of a note", status, 200)
     expect(contender, "a note", comparable(contender.unshaped(note)), comparable(dataset.content(NUMBER)))
@@ -76,7 +76,7 @@ def reading(contender: Contender, process: Process, dataset: Dataset) -> None:
 
 def listing(contender: Contender, process: Process, dataset: Dataset) -> None:
     """Check that a list has the right notes in the right order, whole."""
-    status, body = ask(process, "GET", contender.list_path, data.token(OWNER))
+    status, body = ask(process, "GET", contender.list_path, contender.token(OWNER))
     expect(contender, "the status of a list", status, 200)
     items = contender.items(body)
     expect(contender, "a list", [note["id"] for note in items], dataset.page_of(OWNER))
@@ -88,23 +88,24 @@ def listing(contender: Contender, process: Process, dataset: Dataset) -> None:
 def creating(contender: Contender, process: Process) -> None:
     """Check that a new note is stored for its owner, and that a wrong one is refused."""
     body = contenders.new_note(0)
-    status, made = ask(process, "POST", contender.collection, data.token(OWNER), body)
+    status, made = ask(process, "POST", contender.collection, contender.token(OWNER), body)
     expect(contender, "the status of a new note", status, 201)
     path = contender.item % contender.unshaped(made)["id"]
-    status, note = ask(process, "GET", path, data.token(OWNER))
+    status, note = ask(process, "GET", path, contender.token(OWNER))
     expect(contender, "a new note", comparable(contender.unshaped(note)), comparable(body))
-    expect(contender, "the status of another's new note", ask(process, "GET", path, data.token(STRANGER))[0], 403, 404)
+    strange = contender.token(STRANGER)
+    expect(contender, "the status of another's new note", ask(process, "GET", path, strange)[0], 403, 404)
     if contender.validates:
         for wrong in ({"body": "no title"}, {**body, "title": "x" * 300}, {**body, "priority": 17}):
-            status = ask(process, "POST", contender.collection, data.token(OWNER), wrong)[0]
+            status = ask(process, "POST", contender.collection, contender.token(OWNER), wrong)[0]
             expect(contender, "the status of a wrong note", status, 400, 422)
 
 
 def patching(contender: Contender, process: Process, dataset: Dataset) -> None:
     """Check that a patch changes what it names, and only for the owner; it leaves the note as it was."""
     path = contender.item % data.note_id(NUMBER)
-    own, before = data.token(OWNER), dataset.content(NUMBER)
-    status = ask(process, "PATCH", path, data.token(STRANGER), {"title": "mine now"})[0]
+    own, before = contender.token(OWNER), dataset.content(NUMBER)
+    status = ask(process, "PATCH", path, contender.token(STRANGER), {"title": "mine now"})[0]
     expect(contender, "the status of a patch of another's note", status, 403, 404)
     for title in ("changed", before["title"]):
         status, note = ask(process, "PATCH", path, own, {"title": title})

@@ -4,16 +4,16 @@ import os
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
-from bench import check, contenders, load
+from bench import check, contenders, lineup, load
 from bench.contenders import Contender
 from bench.data import Dataset
 from bench.load import Sample
-from bench.processes import LOAD_CORE, Process, serving
+from bench.processes import LOAD_CORE, Process, cpu_of, serving
 from service.serve.mongod import LocalServer
 
 WARM_UP = 1
@@ -31,57 +31,71 @@ class Plan:
     connections: Sequence[int] = (32, 1)
     rounds: int = 5
     seconds: int = 4
+    cache_gb: float | None = None
+    """MongoDB's cache in gigabytes; None for its own choice, half of the memory."""
+
+
+class Database(NamedTuple):
+    """The MongoDB of a run: its URI, its process, and a folder for what the run keeps."""
+
+    uri: str
+    folder: Path
+    pid: int
 
 
 @dataclass
 class Field:
     """The servers that run, on one MongoDB."""
 
-    uri: str
-    folder: Path
+    database: Database
     servers: dict[str, tuple[Contender, Process]] = field(default_factory=dict)
 
 
 @contextmanager
-def mongodb() -> Iterator[tuple[str, Path]]:
-    """Run a MongoDB on the core of the load, in a folder that goes away, for this process too."""
+def mongodb(cache_gb: float | None = None) -> Iterator[Database]:
+    """Run a MongoDB on the core of the load, in a folder that goes away, for this process too.
+
+    A small cache has it write changed pages again and again while it is measured, and not at checkpoints alone.
+    """
     os.sched_setaffinity(0, {LOAD_CORE})
     with (
         TemporaryDirectory(prefix="madang-bench-") as folder,
-        # A small cache would have it write changed pages again and again while it is measured, and not at checkpoints.
-        LocalServer.start(Path(folder) / "mongodb", cache_gb=None) as server,
+        LocalServer.start(Path(folder) / "mongodb", cache_gb=cache_gb) as server,
     ):
-        yield server.uri, Path(folder)
+        yield Database(server.uri, Path(folder), server.pid)
 
 
 @contextmanager
-def lined_up(names: Sequence[str]) -> Iterator[Field]:
+def lined_up(names: Sequence[str], cache_gb: float | None = None) -> Iterator[Field]:
     """Seed, start and check the servers; they run until the block ends."""
-    with mongodb() as (uri, folder), ExitStack() as stack:
-        made = Field(uri, folder)
-        seeded: set[str] = set()
-        for contender in contenders.chosen(names):
+    chosen = lineup.chosen(names)
+    with mongodb(cache_gb) as database, ExitStack() as stack:
+        made = Field(database)
+        uri, seeded = database.uri, set[str]()
+        for contender in chosen:
             print(f"seed, start and check {contender.name}", flush=True)
             if contender.where(uri) not in seeded:
                 contenders.seed(contender, uri, DATASET)
                 seeded.add(contender.where(uri))
-            process = stack.enter_context(started(contender, uri, folder))
+            process = stack.enter_context(started(contender, uri, database.folder))
             check.check(contender, process, DATASET)
-            contenders.clean(contender, uri)
+            contender.clean(uri)
             made.servers[contender.name] = (contender, process)
         yield made
 
 
 def started(contender: Contender, uri: str, folder: Path, cores: str = "0") -> Any:
     """Return the context of a running server; its log goes to a file, as in production."""
-    environ = {**contender.environment(uri), "SERVICE_VAR": str(folder / f"var-{contender.name}")}
-    return serving(contender.filled(), environ, contender.item % "x", folder / f"{contender.name}.log", cores)
+    name = contender.name.replace("/", "_")
+    environ = {**contender.environment(uri), "SERVICE_VAR": str(folder / f"var-{name}")}
+    log = folder / f"{name}.log"
+    return serving(contender.filled(), environ, contender.item % "x", log, cores, folder=contender.folder)
 
 
 def run(plan: Plan, say: Callable[[str], None] = print) -> list[dict[str, Any]]:
     """Return one row for each sample; servers take turns within a round, so that a disturbance meets all of them."""
     rows = []
-    with lined_up(plan.names) as place:
+    with lined_up(plan.names, plan.cache_gb) as place:
         cells = [(workload, connections) for workload in plan.workloads for connections in plan.connections]
         for turn in range(-1, plan.rounds):
             for workload, connections in cells:
@@ -97,10 +111,13 @@ def run(plan: Plan, say: Callable[[str], None] = print) -> list[dict[str, Any]]:
 def one(place: Field, name: str, workload: str, connections: int, seconds: int) -> Sample:
     """Return one sample, and remove what it made. Raises `WrongAnswer` where a server failed under load."""
     contender, process = place.servers[name]
-    facts = contender.facts(place.uri, workload, DATASET)
-    sample = load.measure(process, workload, facts, place.folder, connections, seconds)
+    database = place.database
+    facts = contender.facts(database.uri, workload, DATASET)
+    before = cpu_of(database.pid)
+    sample = load.measure(process, workload, facts, database.folder, connections, seconds)
+    sample = replace(sample, database=(cpu_of(database.pid) - before) / max(sample.count, 1) * 1e6)
     if workload in ("create", "session"):
-        contenders.clean(contender, place.uri)
+        contender.clean(database.uri)
     if sample.wrong > sample.count * FORGIVEN:
         raise check.WrongAnswer(f"{name}: {sample.wrong} of {sample.count} answers to {workload} are errors")
     return sample
@@ -113,10 +130,16 @@ def as_row(turn: int, name: str, workload: str, connections: int, sample: Sample
 
 # --- What comes of it ------------------------------------------------------------------------------------------------
 
+MIDDLE = ("rate", "cpu", "database", "p50", "p99")
+"""The figures whose medians are shown; kept results may be older than one of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A workload on a server: medians over the rounds, and the ratio to bare with its lowest and highest."""
+    """A workload on a server: medians over the rounds, and the ratio to bare with its lowest and highest.
+
+    `cpu` is that of the server and `database` that of MongoDB, in µs per answer.
+    """
 
     rate: float
     ratio: float
@@ -124,6 +147,7 @@ class Cell:
     high: float
     cpu: float
     cpu_ratio: float
+    database: float
     p50: float
     p99: float
 
@@ -135,7 +159,7 @@ def cell(rows: Sequence[dict[str, Any]], name: str, workload: str, connections: 
         for wanted in ((name, workload, connections), (yardstick, workload, connections))
     )
     ratios = [own[turn]["rate"] / bare[turn]["rate"] for turn in own]
-    middle = {key: statistics.median(row[key] for row in own.values()) for key in ("rate", "cpu", "p50", "p99")}
+    middle = {key: statistics.median(row.get(key, 0.0) for row in own.values()) for key in MIDDLE}
     return Cell(
         ratio=statistics.median(ratios),
         low=min(ratios),

@@ -62,6 +62,7 @@ class Contender:
     database: str = ""
     python: str = ""
     threads: int = THREADS
+    folder: Path = ROOT
     environ: Mapping[str, str] = field(default_factory=dict)
     items: Callable[[Any], list[Document]] = lambda body: body["items"]
     unshaped: Callable[[Document], Document] = lambda note: note
@@ -82,8 +83,12 @@ class Contender:
     def environment(self, uri: str) -> dict[str, str]:
         """Return the environment variables of the server."""
         own = self.where(uri)
-        values = {"BENCH_URI": own, "BENCH_SECRET": data.SECRET, "PYTHONPATH": str(ROOT)}
+        values = {"BENCH_URI": own, "BENCH_SECRET": data.SECRET, "PYTHONPATH": str(self.folder)}
         return values | {name: value.replace("{uri}", own) for name, value in self.environ.items()}
+
+    def token(self, account: int) -> str:
+        """Return an access token of an account."""
+        return data.token(account)
 
     def facts(self, uri: str, workload: str, dataset: Dataset) -> dict[str, Any]:
         """Return what the wrk script draws from."""
@@ -97,11 +102,31 @@ class Contender:
             "list": self.list_path,
             "refresh": self.refresh_path,
             "refresh_header": self.refresh_header,
-            "tokens": [data.token(account) for account in range(dataset.accounts)],
+            "tokens": [self.token(account) for account in range(dataset.accounts)],
             "bodies": [text(new_note(number)) for number in range(64)],
             "patches": [text({"title": f"changed {number} times", "priority": number % 6}) for number in range(64)],
             "refresh_tokens": self.refresh_tokens(self.where(uri)) if workload == "session" else [],
         }
+
+    def fill(self, uri: str, dataset: Dataset) -> None:
+        """Store all notes, then make the indexes and what else the server needs."""
+        own = self.where(uri)
+        with database_of(own) as base:
+            for batch in in_batches(self.stored(note) for note in dataset.stored()):
+                base["notes"].insert_many(batch, ordered=False)
+            if self.indexes:
+                base["notes"].create_indexes(list(self.indexes))
+        self.prepare(own)
+
+    def drop(self, uri: str) -> None:
+        """Remove all that is stored."""
+        with database_of(self.where(uri)) as base:
+            base.client.drop_database(base.name)
+
+    def clean(self, uri: str) -> None:
+        """Remove the notes that a run has made."""
+        with database_of(self.where(uri)) as base:
+            base["notes"].delete_many({"title": {"$regex": f"^{data.CREATED}"}})
 
 
 def text(value: Any) -> str:
@@ -134,27 +159,9 @@ def in_batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
 
 
 def seed(contender: Contender, uri: str, dataset: Dataset) -> None:
-    """Fill the database of a contender, then make its indexes."""
-    drop(contender, uri)
-    own = contender.where(uri)
-    with database_of(own) as base:
-        for batch in in_batches(contender.stored(note) for note in dataset.stored()):
-            base["notes"].insert_many(batch, ordered=False)
-        if contender.indexes:
-            base["notes"].create_indexes(list(contender.indexes))
-    contender.prepare(own)
-
-
-def drop(contender: Contender, uri: str) -> None:
-    """Remove the database of a contender."""
-    with database_of(contender.where(uri)) as base:
-        base.client.drop_database(base.name)
-
-
-def clean(contender: Contender, uri: str) -> None:
-    """Remove what a run has made."""
-    with database_of(contender.where(uri)) as base:
-        base["notes"].delete_many({"title": {"$regex": f"^{data.CREATED}"}})
+    """Fill the store of a contender anew."""
+    contender.drop(uri)
+    contender.fill(uri, dataset)
 
 
 def stateless_tokens(audience: Mapping[str, str] = REFRESH) -> list[str]:
@@ -371,15 +378,3 @@ RESTFUL = Contender(
 )
 
 PEERS = (FASTAPI, EVE, RESTFUL)
-ALL = (BARE, MADANG, *PEERS, INDEXED)
-
-
-def chosen(names: Iterable[str]) -> list[Contender]:
-    """Return the contenders with these names; a number after a colon is that of the threads."""
-    by_name = {contender.name: contender for contender in ALL}
-    found = []
-    for name in names:
-        base, _, threads = name.partition(":")
-        contender = by_name[base]
-        found.append(replace(contender, name=name, database=base, threads=int(threads)) if threads else contender)
-    return found

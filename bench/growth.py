@@ -40,7 +40,7 @@ def sized(size: int) -> Contender:
 def run() -> list[dict[str, Any]]:
     """Return the median milliseconds of get, list and a page 100 deep at each size; the sizes take turns."""
     rows: list[dict[str, Any]] = []
-    with compare.mongodb() as (uri, folder), ExitStack() as stack:
+    with compare.mongodb() as (uri, folder, _), ExitStack() as stack:
         cells = {size: stack.enter_context(grown(size, uri, folder)) for size in SIZES}
         for turn in range(-1, ROUNDS):
             for workload in ("get", "list", "page"):
@@ -103,7 +103,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[int, tuple[float, floa
 def memory() -> dict[str, Any]:
     """Return the megabytes of a worker over many requests, and what an export and a list of large records add."""
     dataset = Dataset()
-    with compare.mongodb() as (uri, folder):
+    with compare.mongodb() as (uri, folder, _):
         contenders.seed(MADANG, uri, dataset)
         make_large(uri)
         with compare.started(MADANG, uri, folder) as process:
@@ -137,7 +137,7 @@ def worn(process: Process, uri: str, folder: Path, dataset: Dataset) -> Iterator
         for workload in workloads:
             facts = MADANG.facts(uri, workload, dataset)
             done += load.measure(process, workload, facts, folder, 32, 4).count
-        contenders.clean(MADANG, uri)
+        MADANG.clean(uri)
         yield {"requests": done, "megabytes": process.memory()}
 
 
@@ -166,7 +166,7 @@ def peak(process: Process, path: str, account: int) -> float:
 def workers() -> list[dict[str, Any]]:
     """Return the throughput of one and of two workers, on one core and on both."""
     rows: list[dict[str, Any]] = []
-    with compare.mongodb() as (uri, folder), ExitStack() as stack:
+    with compare.mongodb() as (uri, folder, _), ExitStack() as stack:
         contenders.seed(MADANG, uri, Dataset())
         places = {
             (count, cores): stack.enter_context(compare.started(with_workers(count, cores), uri, folder, cores))
@@ -177,7 +177,7 @@ def workers() -> list[dict[str, Any]]:
                 for (count, cores), process in places.items():
                     facts = MADANG.facts(uri, workload, Dataset())
                     sample = load.measure(process, workload, facts, folder, 32, 3)
-                    contenders.clean(MADANG, uri)
+                    MADANG.clean(uri)
                     row = {"workers": count, "cores": cores, "workload": workload}
                     rows += [{**row, "rate": sample.rate, "cpu": sample.cpu}] * (turn >= 0)
     return rows

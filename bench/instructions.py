@@ -24,7 +24,7 @@ TOTAL = re.compile(r"^(?:summary|totals): (\d+)", re.MULTILINE)
 def run() -> list[dict[str, Any]]:
     """Return the instructions per request of each workload, for the bare callable and for Madang."""
     rows = []
-    with compare.mongodb() as (uri, folder):
+    with compare.mongodb() as (uri, folder, _):
         for contender in (BARE, MADANG):
             contenders.seed(contender, uri, inprocess.DATASET)
         out = folder / "callgrind"

@@ -15,7 +15,10 @@ RESULT = re.compile(r"^RESULT (.+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One run: answers per second, milliseconds, CPU in µs per answer of the server, and answers that were wrong."""
+    """One run: answers per second, milliseconds, answers that were wrong, and CPU in µs per answer.
+
+    `cpu` is that of the server, `database` that of MongoDB.
+    """
 
     rate: float
     p50: float
@@ -23,6 +26,7 @@ class Sample:
     cpu: float
     count: int
     wrong: int
+    database: float = 0.0
 
 
 def lua(value: object) -> str:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import compare, contenders, growth, load
+from bench import compare, contenders, growth, lineup, load
 from bench.contenders import ROOT, Contender
 from service.serve.mongod import find_mongod
 
@@ -59,6 +59,8 @@ METHOD = """\
   memory: what is changed is written out at a checkpoint, once a minute, in whoever's turn that falls.
   `--seconds 65` has one in each turn (decision 0020).
 - Of two cores one runs `wrk` and MongoDB, so the throughput is that of a small server.
+- To compare a change with what was before it, name the other source tree as one more server, in the same run:
+  `python -m bench compare --servers madang,tree:<folder> --dry`. `--cache-gb` gives MongoDB another cache.
 """
 
 
@@ -134,7 +136,7 @@ def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def comparison(result: dict[str, Any]) -> Iterator[str]:
     """Yield the tables of the comparison."""
     rows: Rows = result["rows"]
-    shown = [contender for contender in contenders.ALL if any(row["name"] == contender.name for row in rows)]
+    shown = [contender for contender in lineup.ALL if any(row["name"] == contender.name for row in rows)]
     workloads = [name for name in load.WORKLOADS if any(row["workload"] == name for row in rows)]
     counts = sorted({row["connections"] for row in rows}, reverse=True)
     for count in counts:
@@ -190,21 +192,22 @@ def costs(rows: Rows, shown: Sequence[Contender], workloads: Sequence[str], conn
 def plain(rows: Rows) -> str:
     """Return the comparison for a terminal."""
     lines = []
+    width = max(len(row["name"]) for row in rows)
     for count in sorted({row["connections"] for row in rows}, reverse=True):
         for workload in dict.fromkeys(row["workload"] for row in rows):
             for name in dict.fromkeys(row["name"] for row in rows):
                 found = compare.cell(rows, name, workload, count)
                 lines.append(
-                    f"{count:3} {workload:8} {name:12} {found.rate:7.0f}/s  ratio {found.ratio:.2f}"
+                    f"{count:3} {workload:8} {name:{width}} {found.rate:7.0f}/s  ratio {found.ratio:.2f}"
                     f" ({found.low:.2f}-{found.high:.2f})  CPU {found.cpu:5.0f} µs, ratio {found.cpu_ratio:.2f}"
-                    f"  p50 {found.p50:.2f}  p99 {found.p99:.1f}"
+                    f"  MongoDB {found.database:5.0f} µs  p50 {found.p50:.2f}  p99 {found.p99:.1f}"
                 )
     return "\n".join(lines)
 
 
 def draw(results: Path) -> None:
     """Draw the plot, with the interpreter that has matplotlib."""
-    names = {contender.name: contender.title for contender in contenders.ALL}
+    names = {contender.name: contender.title for contender in lineup.ALL}
     titles = json.dumps({"names": names, "workloads": WORKLOADS, "targets": TARGETS})
     plot = Path(__file__).with_name("plot.py")
     subprocess.run([contenders.PEERS_PYTHON, str(plot), str(results), str(PLOT), titles], check=True, timeout=300)
@@ -301,7 +304,7 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "mongod": mongod.stdout.split()[2],
-        "versions": {contender.name: versions(contender) for contender in contenders.ALL},
+        "versions": {contender.name: versions(contender) for contender in lineup.ALL},
     }
 
 
@@ -330,7 +333,7 @@ def machines(kept: dict[str, Any]) -> str:
         f"- {about['processor']}, {system}, MongoDB {about['mongod'].removeprefix('v')}",
         f"- load average at the start and at the end, the benchmark's own included: {loads}",
     ]
-    for contender in contenders.ALL:
+    for contender in lineup.ALL:
         found = about["versions"].get(contender.name)
         if found:
             lines.append(f"- {contender.title}: " + ", ".join(f"{name} {number}" for name, number in found.items()))

@@ -25,6 +25,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def cpu_of(pid: int) -> float:
+    """Return the seconds of CPU that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
 class Process:
     """A server with its workers, in a session of its own."""
 
@@ -81,9 +87,18 @@ class Process:
 
 @contextmanager
 def serving(
-    command: Sequence[str], environ: Mapping[str, str], ready: str, log: Path, cores: str = SERVER_CORES, port: int = 0
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    ready: str,
+    log: Path,
+    cores: str = SERVER_CORES,
+    port: int = 0,
+    folder: Path = ROOT,
 ) -> Iterator[Process]:
-    """Run a server whose command names `{port}` on `cores` until the block ends; it is up when `ready` answers."""
+    """Run a server whose command names `{port}` on `cores`, from a `folder`, until the block ends.
+
+    It is up when `ready` answers.
+    """
     port = port or free_port()
     filled = [part.replace("{port}", str(port)) for part in command]
     with log.open("ab") as output:
@@ -93,7 +108,7 @@ def serving(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            cwd=ROOT,
+            cwd=folder,
         )
     process = Process(popen, port)
     try:

@@ -19,7 +19,7 @@ def run() -> list[dict[str, Any]]:
     """Print the functions that take most and return the share of each package, by server and workload."""
     rows = []
     security.SESSION_CHECK_SECONDS = 1e9  # type: ignore[assignment]
-    with compare.mongodb() as (uri, _):
+    with compare.mongodb() as (uri, _, _):
         for contender in (BARE, MADANG):
             contenders.seed(contender, uri, inprocess.DATASET)
             app = inprocess.load(contender, uri)

@@ -5,16 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from bench import check, compare, contenders, growth
+from bench import check, compare, contenders, growth, lineup
 from bench.contenders import BARE, MADANG, Contender
 from bench.data import Dataset
 from bench.processes import Process
 
 pytestmark = pytest.mark.real
 DATASET = Dataset(1000)
+TREE = replace(lineup.named(f"tree:{contenders.ROOT}"), name="tree")
 
 
-@pytest.fixture(scope="module", params=[BARE, MADANG], ids=lambda contender: contender.name)
+@pytest.fixture(scope="module", params=[BARE, MADANG, TREE], ids=lambda contender: contender.name)
 def running(
     request: pytest.FixtureRequest, mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Contender, Process]]:
@@ -23,7 +24,7 @@ def running(
     contenders.seed(contender, mongodb_uri, DATASET)
     with compare.started(contender, mongodb_uri, tmp_path_factory.mktemp("bench")) as process:
         yield contender, process
-    contenders.drop(contender, mongodb_uri)
+    contender.drop(mongodb_uri)
 
 
 def test_a_server_that_is_right_passes(running: tuple[Contender, Process]) -> None:
@@ -36,6 +37,13 @@ def test_a_list_of_other_notes_is_noticed(running: tuple[Contender, Process]) ->
 
     with pytest.raises(check.WrongAnswer, match="a list"):
         check.listing(narrowed, process, DATASET)
+
+
+def test_a_name_that_nobody_has_is_refused() -> None:
+    with pytest.raises(ValueError, match="there is no server 'madam'; there are bare, madang"):
+        lineup.named("madam")
+    with pytest.raises(ValueError, match="no Madang with a bench"):
+        lineup.named("tree:/nowhere")
 
 
 @pytest.mark.parametrize("running", [MADANG], ids=["madang"], indirect=True)
