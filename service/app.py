@@ -125,7 +125,9 @@ def problem_response(error: Exception) -> Response:
     elif problem.status == 503:
         log.warning("unavailable", request_id=g.request_id, reason=f"{type(error).__name__}: {error}")
     headers = [*problem.headers.items(), ("Content-Type", "application/problem+json")]
-    return Answer.of(orjson.dumps(problem.as_dict(g.request_id)), problem.status, headers)
+    answer = Answer.of(orjson.dumps(problem.as_dict(g.request_id)), problem.status, headers)
+    answer.keepable = problem.keepable
+    return answer
 
 
 def as_problem(error: Exception) -> Problem:

@@ -188,6 +188,24 @@ def test_the_causes_stand_in_the_document() -> None:
     }
 
 
+def test_an_extension_member_stands_beside_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors.NotFound, "extension", {"hint": {"type": "string"}})
+    plain = errors.NotFound("gone").as_dict("id")
+    assert errors.NotFound("gone", hint="look elsewhere").as_dict("id") == {**plain, "hint": "look elsewhere"}
+
+
+def test_an_extension_member_that_is_not_declared_is_a_bug() -> None:
+    with pytest.raises(TypeError, match="does not declare hint"):
+        errors.NotFound("gone", hint="look elsewhere")
+
+
+def test_what_may_pass_is_not_kept_for_a_retry() -> None:
+    passing = {problem.code for problem in errors.all_problems() if problem.status >= 500 or problem.retry_after}
+    kept = {problem.code for problem in errors.all_problems() if problem.keepable}
+    assert kept & (passing | {"reauthentication_required"}) == set()
+    assert {"forbidden", "not_found", "already_exists", "revision_mismatch", "validation_failed"} <= kept
+
+
 def test_a_pointer_is_one_of_rfc_6901() -> None:
     assert errors.pointer("a/b", 0, "m~n", "") == "/a~1b/0/m~0n/"
     assert errors.pointer() == ""

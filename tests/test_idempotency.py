@@ -6,11 +6,12 @@ from datetime import timedelta
 import pytest
 from flask import Flask
 
-from service.documents import KeptAnswer, Note
+from service.documents import KeptAnswer, Note, Session
 from service.documents.record import now
 from tests.client import PASSWORD, Person, Phone
 
 KEY = {"Idempotency-Key": "4f6c"}
+KEY_OF_BATCH = {"Idempotency-Key": "batch"}
 
 
 def test_a_retry_gets_the_first_answer_and_makes_no_second_record(ada: Person) -> None:
@@ -131,6 +132,22 @@ def test_a_batch_whose_answer_was_lost_before_it_was_kept_is_done_once(ada: Pers
     again = ada.post("/v1/batch", body, headers=KEY)
     assert [part["headers"]["Idempotent-Replayed"] for part in again.json["responses"]] == ["true", "true"]
     assert Note.stored().count_documents({}) == 2
+
+
+def test_what_asks_for_a_new_login_is_not_kept(ada: Person) -> None:
+    Session._get_collection().update_many({}, {"$set": {"auth_time": 1_000}})
+    ada.headers = {"Authorization": f"Bearer {refreshed(ada)}"}
+    body = {"requests": [{"method": "DELETE", "path": "/v1/accounts/me"}]}
+    assert ada.delete("/v1/accounts/me", headers=KEY).json["code"] == "reauthentication_required"
+    (part,) = ada.post("/v1/batch", body, headers=KEY_OF_BATCH).json["responses"]
+    assert part["body"]["code"] == "reauthentication_required"
+    ada.log_in()
+    (part,) = ada.post("/v1/batch", body, headers=KEY_OF_BATCH).json["responses"]
+    assert part["status"] == 204
+
+
+def refreshed(person: Person) -> str:
+    return str(person.post("/auth/refresh", {"refresh_token": person.tokens["refresh_token"]}).json["access_token"])
 
 
 def drop_whole_batch() -> None:

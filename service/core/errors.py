@@ -38,23 +38,39 @@ def pointer(*steps: str | int) -> str:
 
 
 class Problem(Exception):
-    """An answer that is an error: what `status` and `code` the client gets, and in `detail` why."""
+    """An answer that is an error: what `status` and `code` the client gets, and in `detail` why.
+
+    `retry_after` are the seconds after which to try again, None where that does not help by itself. `keepable` tells
+    whether the answer is one about the request, which is kept for its idempotency key; one about the moment is not.
+    `extension` has the JSON Schema of each member that an answer may have beyond those of every problem.
+    """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal error"
     meaning: ClassVar[str] = "A bug on our side. The request id finds the log line; retrying may help."
+    retry_after: ClassVar[int | None] = None
+    keepable: ClassVar[bool] = True
+    extension: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def __init__(
         self,
         detail: str | None = None,
         causes: Iterable[Cause] = (),
         headers: Mapping[str, str] | None = None,
+        **members: Any,
     ) -> None:
-        """Hold the sentence for the client, the first of the causes to list, and the headers to send."""
+        """Hold the sentence for the client, the first of the causes to list, the headers, and extension members.
+
+        Raises `TypeError` for a member that the class does not declare.
+        """
+        if undeclared := members.keys() - self.extension.keys():
+            raise TypeError(f"{type(self).__name__}.extension does not declare {', '.join(sorted(undeclared))}")
         self.detail = detail or self.title
         self.causes = tuple(islice(causes, MOST_CAUSES))
-        self.headers = dict(headers or {})
+        self.headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        self.headers |= headers or {}
+        self.members = members
         super().__init__(self.detail)
 
     def as_dict(self, request_id: str) -> dict[str, Any]:
@@ -69,11 +85,13 @@ class Problem(Exception):
         }
         if self.causes:
             document["errors"] = [cause.as_dict() for cause in self.causes]
-        return document
+        return {**document, **self.members}
 
 
 class InternalError(Problem):
     """A bug; logged with its traceback."""
+
+    keepable = False
 
 
 class BadRequest(Problem):
@@ -150,6 +168,7 @@ class ReauthenticationRequired(Problem):
     """The password was given too long ago for what is asked."""
 
     status, code, title = 403, "reauthentication_required", "Reauthentication required"
+    keepable = False  # it is repeated with its key after the login
     meaning = "This needs a login of the last five minutes. Log in again with the password and repeat the request."
 
 
@@ -171,11 +190,12 @@ class RequestTimeout(Problem):
     """The body did not come in time."""
 
     status, code, title = 408, "request_timeout", "Request timeout"
+    retry_after, keepable = 1, False
     meaning = "The body took too long, or the connection broke before its end. Send the request again."
 
     def __init__(self) -> None:
-        """Ask for a retry on another connection."""
-        super().__init__(headers={"Retry-After": "1", "Connection": "close"})
+        """Ask for another connection."""
+        super().__init__(headers={"Connection": "close"})
 
 
 class AlreadyExists(Problem):
@@ -229,11 +249,8 @@ class RequestInProgress(Problem):
     """Another request with the same idempotency key is running."""
 
     status, code, title = 409, "request_in_progress", "Request in progress"
+    retry_after, keepable = 1, False
     meaning = "An earlier request with this idempotency key is still running. Retry after `Retry-After` seconds."
-
-    def __init__(self) -> None:
-        """Ask for a retry in a second."""
-        super().__init__("an earlier request with this key is still running", headers={"Retry-After": "1"})
 
 
 class IdempotencyMismatch(Problem):
@@ -254,6 +271,7 @@ class TooManyRequests(Problem):
     """A limit on how often is reached."""
 
     status, code, title = 429, "too_many_requests", "Too many requests"
+    retry_after, keepable = 1, False
     meaning = "You did this too often. Wait for `Retry-After` seconds."
 
     def __init__(self, detail: str | None = None, retry_after: int = 1) -> None:
@@ -265,6 +283,7 @@ class NotSupported(Problem):
     """The database in use has no such feature: mongomock."""
 
     status, code, title = 501, "not_supported", "Not supported"
+    keepable = False
     meaning = "The service runs without a real MongoDB (`--memory`), which this needs."
 
 
@@ -272,35 +291,26 @@ class DatabaseUnavailable(Problem):
     """MongoDB did not answer in time."""
 
     status, code, title = 503, "database_unavailable", "Database unavailable"
+    retry_after, keepable = 1, False
     meaning = "MongoDB did not answer in time. Retry after `Retry-After` seconds, with the same idempotency key."
-
-    def __init__(self, detail: str | None = None) -> None:
-        """Ask for a retry in a second."""
-        super().__init__(detail, headers={"Retry-After": "1"})
 
 
 class Overloaded(Problem):
     """There are more requests than this server can work on."""
 
     status, code, title = 503, "overloaded", "Overloaded"
+    retry_after, keepable = 1, False
     meaning = (
         "The server has more requests than it can work on; this one was not begun. Retry after `Retry-After` seconds."
     )
-
-    def __init__(self) -> None:
-        """Ask for a retry in a second."""
-        super().__init__(headers={"Retry-After": "1"})
 
 
 class ShuttingDown(Problem):
     """The server is about to end."""
 
     status, code, title = 503, "shutting_down", "Shutting down"
+    retry_after, keepable = 1, False
     meaning = "This server is about to end. A load balancer that asks `/health/ready` turns to another."
-
-    def __init__(self) -> None:
-        """Ask for a retry in a second, by then at another server."""
-        super().__init__(headers={"Retry-After": "1"})
 
 
 def all_problems(root: type[Problem] = Problem) -> list[type[Problem]]:

@@ -9,15 +9,15 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
-from flask import Response, current_app, request
+from flask import current_app, request
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
 from service.context import g
-from service.core.errors import BadRequest, IdempotencyMismatch, ReauthenticationRequired, RequestInProgress
+from service.core.errors import BadRequest, IdempotencyMismatch, RequestInProgress
 from service.documents import KeptAnswer
 from service.documents.record import Raw, now
 from service.http.web import Answer, current_request
@@ -34,13 +34,13 @@ DERIVED_KEY = "madang.idempotency-key"
 ATOMIC = "madang.atomic"
 """Where a batch says that its requests are one transaction, which undoes all that they did."""
 
-View = Callable[..., Response]
+View = Callable[..., Answer]
 
 
 class Undone(Exception):
     """Carries an answer out of a transaction whose writes must not stay."""
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: Answer) -> None:
         super().__init__()
         self.response = response
 
@@ -52,7 +52,7 @@ def once(view: View, is_bounded: Callable[[], bool]) -> View:
     """
 
     @wraps(view)
-    def answer(*args: Any, **kwargs: Any) -> Response:
+    def answer(*args: Any, **kwargs: Any) -> Answer:
         sent = current_request().environ
         key = sent.get(DERIVED_KEY) or sent.get("HTTP_IDEMPOTENCY_KEY")
         if key is None or sent["REQUEST_METHOD"] not in METHODS:
@@ -65,20 +65,20 @@ def once(view: View, is_bounded: Callable[[], bool]) -> View:
     return answer
 
 
-def safely(view: View, *args: Any, **kwargs: Any) -> Response:
+def safely(view: View, *args: Any, **kwargs: Any) -> Answer:
     """Return the answer of a view, also where that is a problem; what a transaction has to see comes through."""
     try:
         return view(*args, **kwargs)
     except Undone:
         raise
     except Exception as error:
-        return current_app.make_response(current_app.handle_user_exception(error))
+        return cast(Answer, current_app.make_response(current_app.handle_user_exception(error)))
 
 
 class Attempt:
     """One request with an idempotency key."""
 
-    def __init__(self, key: str, transactional: bool, work: Callable[[], Response]) -> None:
+    def __init__(self, key: str, transactional: bool, work: Callable[[], Answer]) -> None:
         self.transactional = transactional
         self.work = work
         self.account = str(g.identity) if "identity" in g else ""
@@ -87,7 +87,7 @@ class Attempt:
         # Somebody who is not signed in has no keys of their own: only the very same request gets their answer.
         self.id = digest(self.account or self.request.hex(), key).hex()
 
-    def answer(self) -> Response:
+    def answer(self) -> Answer:
         """Return the kept answer if there is one, else do the work and keep its answer with it."""
         try:
             if not self.transactional:
@@ -98,7 +98,7 @@ class Attempt:
         except DuplicateKeyError:
             return self.replay() or self.after_expiry()
 
-    def after_expiry(self) -> Response:
+    def after_expiry(self) -> Answer:
         """Answer when the key was used so long ago that its answer is no longer kept.
 
         Or so shortly ago that only one member of the replica set knows it yet: deleting, even nothing, waits for a
@@ -107,7 +107,7 @@ class Attempt:
         KeptAnswer._get_collection().delete_one({"_id": self.id, "expires_at": {"$lte": now()}})
         return self.answer()
 
-    def first(self) -> Response:
+    def first(self) -> Answer:
         """Claim the key, do the work and keep its answer: inside a transaction, all or nothing."""
         try:
             KeptAnswer._get_collection().insert_one(self.claim())
@@ -115,7 +115,7 @@ class Attempt:
             raise
         except Exception as error:
             if database.is_conflict(error):
-                raise RequestInProgress from None
+                raise RequestInProgress("an earlier request with this key is still running") from None
             raise
         response = self.work()
         if response.status_code >= 400:
@@ -127,21 +127,21 @@ class Attempt:
         """Return the document that says that this request has come."""
         return {"_id": self.id, "account": self.account, "request": self.request, "expires_at": now() + KEPT_FOR}
 
-    def keep(self, response: Response) -> Response:
+    def keep(self, response: Answer) -> Answer:
         """Keep an answer whose request changed nothing, or cannot be undone; the first one kept stays."""
-        if is_keepable(response):
+        if response.keepable:
             document = {**self.claim(), **self.kept_form(response)}
             KeptAnswer._get_collection().update_one({"_id": self.id}, {"$setOnInsert": document}, upsert=True)
         return response
 
-    def kept_form(self, response: Response) -> Raw:
+    def kept_form(self, response: Answer) -> Raw:
         """Return what is kept of an answer; that of a sign-up is kept for the account that it made."""
         headers = [[name, response.headers[name]] for name in KEPT_HEADERS if name in response.headers]
         made = response.get_json() if response.status_code == 201 and not self.account else {}
         account = self.account or made.get("id", "")
         return {"account": account, "status": response.status_code, "headers": headers, "body": response.get_data()}
 
-    def replay(self) -> Response | None:
+    def replay(self) -> Answer | None:
         """Return the kept answer, None if there is none. Raises `IdempotencyMismatch` when it is another request's."""
         kept = known_to_majority().find_one({"_id": self.id, "expires_at": {"$gt": now()}})
         if kept is None:
@@ -169,10 +169,3 @@ def digest(*parts: str | bytes) -> bytes:
     packed = [part.encode() if isinstance(part, str) else part for part in parts]
     text = b"".join(len(part).to_bytes(8, "big") + part for part in packed)
     return hmac.digest(security().derived_key("idempotency"), text, "sha256")
-
-
-def is_keepable(response: Response) -> bool:
-    """Tell whether an answer is about the request; one about the moment says when, or after what, to try again."""
-    if response.status_code == 403 and ReauthenticationRequired.code.encode() in response.get_data():
-        return False
-    return response.status_code < 500 and "Retry-After" not in response.headers

@@ -147,6 +147,7 @@ PROBLEM: Json = {
         "detail": {"type": "string"},
         "request_id": {"type": "string"},
         "errors": {"type": "array", "items": {"$ref": "#/components/schemas/Cause"}},
+        **{name: schema for problem in all_problems() for name, schema in problem.extension.items()},
     },
     "required": ["type", "title", "status", "code", "detail", "request_id"],
 }

@@ -154,10 +154,12 @@ def members(query_string: bytes) -> tuple[tuple[str, str], ...]:
 class Answer(Response):
     """An answer whose body is in memory goes to the server as one list, without an iterator around it.
 
-    `standing` are headers that the service itself wrote down, so that nobody has to check them again.
+    `standing` are headers that the service itself wrote down, so that nobody has to check them again. `keepable` tells
+    whether a retry with the same idempotency key gets this answer again: see `Problem`.
     """
 
     standing: tuple[tuple[str, str], ...] = ()
+    keepable = True
 
     @classmethod
     def of(cls, body: bytes, status: int, headers: list[tuple[str, str]]) -> "Answer":

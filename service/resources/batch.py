@@ -1,11 +1,11 @@
 """Many requests in one: each as if it had been sent alone, or all of them or none."""
 
 from io import BytesIO
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, NamedTuple, Self, cast
 from urllib.parse import unquote, unquote_to_bytes
 
 import orjson
-from flask import Response, current_app, request
+from flask import current_app, request
 from pydantic import Field, field_validator, model_validator
 
 from service.context import g
@@ -13,6 +13,7 @@ from service.core.errors import FailedDependency, Problem, TooLarge
 from service.http.arguments import Arguments, json_object, take
 from service.http.idempotency import ATOMIC, DERIVED_KEY, METHODS, Undone
 from service.http.openapi import operation
+from service.http.web import Answer, json_answer
 from service.model.values import wrong
 from service.mongo import database
 from service.resources.resource import Resource
@@ -112,6 +113,14 @@ class BatchAnswer(Arguments):
     responses: list[BatchResponse]
 
 
+class Outcome(NamedTuple):
+    """What became of one request of a batch: its response, the bytes of its body, and whether a retry gets the same."""
+
+    response: dict[str, Any]
+    size: int = 0
+    keepable: bool = True
+
+
 def is_atomic() -> bool:
     """Tell whether the batch at hand is one transaction."""
     return json_object().get("atomic") is True
@@ -127,7 +136,7 @@ class Batch(Resource):
         problems=["not_supported"],
         bounded=is_atomic,
     )
-    def post(self) -> Response:
+    def post(self) -> Answer:
         """Answer each request in order; with `atomic`, the first failure undoes all."""
         sent = take(BatchArguments)
         for part, said in zip(sent.requests, json_object()["requests"], strict=True):
@@ -144,79 +153,88 @@ class Batch(Resource):
             return undone.response
 
 
-def one_by_one(requests: list[BatchRequest]) -> list[dict[str, Any]]:
-    """Return the answers to requests that stand alone.
+def one_by_one(requests: list[BatchRequest]) -> list[Outcome]:
+    """Return what becomes of requests that stand alone.
 
     In a batch with an idempotency key nothing is tried after a request that has to wait: when the batch is sent again,
     what follows may need what it did.
     """
-    answers: list[dict[str, Any]] = []
-    size = 0
+    outcomes: list[Outcome] = []
     for index, part in enumerate(requests):
-        waits = bool(answers) and "Retry-After" in answers[-1]["headers"] and "Idempotency-Key" in request.headers
-        response, length = (answers[-1], 0) if waits else answer(part, index, size)
-        size += length
-        answers.append(response)
-    return answers
+        waits = bool(outcomes) and "Retry-After" in outcomes[-1].response["headers"] and has_key()
+        outcomes.append(outcomes[-1]._replace(size=0) if waits else answer(part, index, size_of(outcomes)))
+    return outcomes
 
 
-def together(answers: list[dict[str, Any]]) -> Response:
+def size_of(outcomes: list[Outcome]) -> int:
+    """Return the bytes of some answers."""
+    return sum(outcome.size for outcome in outcomes)
+
+
+def has_key() -> bool:
+    """Tell whether the batch at hand has an idempotency key."""
+    return "Idempotency-Key" in request.headers
+
+
+def together(outcomes: list[Outcome]) -> Answer:
     """Return the answer to the batch; it is one about the moment when one of its parts is."""
-    response = cast(Response, current_app.json.response({"responses": answers}))
-    waits = [int(part["headers"]["Retry-After"]) for part in answers if "Retry-After" in part["headers"]]
+    responses = [outcome.response for outcome in outcomes]
+    made = json_answer({"responses": responses})
+    made.keepable = all(outcome.keepable for outcome in outcomes)
+    waits = [int(part["headers"]["Retry-After"]) for part in responses if "Retry-After" in part["headers"]]
     if waits:
-        response.headers["Retry-After"] = str(max(waits))
-    return response
+        made.headers["Retry-After"] = str(max(waits))
+    return made
 
 
-def all_or_none(requests: list[BatchRequest]) -> Response:
+def all_or_none(requests: list[BatchRequest]) -> Answer:
     """Return the answers to requests of one transaction; raises `Undone` with the answers when one fails."""
-    done: list[dict[str, Any]] = []
-    size = 0
+    done: list[Outcome] = []
     for index, part in enumerate(requests):
-        response, length = answer(part, index, size)
-        size += length
-        if response["status"] >= 400:
+        outcome = answer(part, index, size_of(done))
+        if outcome.response["status"] >= 400:
             missed = undone(index)
-            raise Undone(together([*[missed] * index, response, *[missed] * (len(requests) - index - 1)]))
-        done.append(response)
+            raise Undone(together([*[missed] * index, outcome, *[missed] * (len(requests) - index - 1)]))
+        done.append(outcome)
     return together(done)
 
 
-def undone(index: int) -> dict[str, Any]:
+def undone(index: int) -> Outcome:
     """Return the answer to a request that was undone, or not tried, because the one at `index` failed."""
     return not_tried(FailedDependency(f"request {index} of the batch failed, so nothing was done"))
 
 
-def not_tried(problem: Problem) -> dict[str, Any]:
+def not_tried(problem: Problem, size: int = 0) -> Outcome:
     """Return a problem as the answer to a request of the batch."""
     headers = {"Content-Type": "application/problem+json"}
-    return {"status": problem.status, "headers": headers, "body": problem.as_dict(g.request_id)}
+    response = {"status": problem.status, "headers": headers, "body": problem.as_dict(g.request_id)}
+    return Outcome(response, size, problem.keepable)
 
 
-def answer(part: BatchRequest, index: int, size: int) -> tuple[dict[str, Any], int]:
-    """Return the answer to one request and its bytes: the app's own dispatch, as for a request that comes alone.
+def answer(part: BatchRequest, index: int, size: int) -> Outcome:
+    """Return the answer to one request: the app's own dispatch, as for a request that comes alone.
 
     `size` is that of the answers before it.
     """
     if size > MOST_BYTES:
-        return not_tried(TooLarge("the answers before this one are too large for one batch; send it in another")), 0
+        return not_tried(TooLarge("the answers before this one are too large for one batch; send it in another"))
     request_id, started = g.request_id, g.started
     try:
         with current_app.request_context(environment(part, index, request_id)):
-            response = current_app.full_dispatch_request()
+            response = cast(Answer, current_app.full_dispatch_request())
             body = response.get_data()
             headers = {"X-Request-ID": g.request_id}
     finally:
         g.request_id, g.started = request_id, started
     if part.method == "GET" and size + len(body) > MOST_BYTES:
         # What was read can be read again; what was written has to be told.
-        return not_tried(TooLarge("this answer is too large for the batch; send the request by itself")), len(body)
+        return not_tried(TooLarge("this answer is too large for the batch; send the request by itself"), len(body))
     headers |= {name: response.headers[name] for name in SENT_HEADERS if name in response.headers}
-    return {"status": response.status_code, "headers": headers, "body": decoded(response, body)}, len(body)
+    told = {"status": response.status_code, "headers": headers, "body": decoded(response, body)}
+    return Outcome(told, len(body), response.keepable)
 
 
-def decoded(response: Response, body: bytes) -> Any:
+def decoded(response: Answer, body: bytes) -> Any:
     """Return the body of an answer: JSON as it is, None for none, anything else as text."""
     if not body:
         return None
