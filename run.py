@@ -27,7 +27,7 @@ from pymongo.errors import ConfigurationError, PyMongoError
 import settings
 from service import app as application
 from service.http.admission import Admission, threads
-from service.mongo import database
+from service.mongo import connection
 from service.records import deletion
 from service.serve import heap, mongod, replica_set
 from service.serve.serving import Draining, DrainingServer, Farewell, end_on_signals, wake_for_signals
@@ -113,7 +113,7 @@ def create_serving_app() -> Flask:
     """Return the application that a worker serves, and do beside it what does not wait for a request."""
     app = made_app()
     deletion.keep_sweeping(app.config["MONGODB_TIMEOUT"])
-    database.keep_counting()
+    connection.keep_counting()
     # What is here now stays for good: without this, looking through it again and again is a fifth of a request.
     gc.collect()
     gc.freeze()
@@ -154,7 +154,7 @@ def mongodb(memory: bool, loaded: Mapping[str, Any], environ: MutableMapping[str
     """Let the workers find a MongoDB, one of our own if none is named, and say where the data is."""
     if memory:
         print(MEMORY_WARNING, file=sys.stderr)
-        environ["SERVICE_MONGODB_URI"] = database.MEMORY
+        environ["SERVICE_MONGODB_URI"] = connection.MEMORY
         yield "in memory, lost at the end"
     elif loaded["MONGODB_URI"]:
         yield "in the MongoDB that SERVICE_MONGODB_URI names"
@@ -201,13 +201,13 @@ def prepare_database() -> list[str]:
             raise settings.SettingsError("run `flask indexes make`; these are missing:\n" + "\n".join(missing))
         notes = [*upgrade.notes(), *indexes.notes()]
     # The workers are forked from this process, and a connection belongs to one process.
-    database.disconnect()
+    connection.disconnect()
     return notes
 
 
 def refuse_weak_writes() -> None:
     """Raise `SettingsError` where MongoDB acknowledges a write that can get lost: before a majority has it."""
-    default = database.default_write_concern()
+    default = connection.default_write_concern()
     if default is None:
         print("This user of MongoDB may not see its default write concern. It has to be a majority.", file=sys.stderr)
     elif default != "majority":

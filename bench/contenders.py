@@ -25,7 +25,7 @@ from bench.data import Dataset
 from service import app as application
 from service import security
 from service.documents.record import access
-from service.mongo import database
+from service.mongo import connection
 
 ROOT = Path(__file__).parent.parent
 PEERS_PYTHON = os.environ.get("BENCH_PYTHON") or str(ROOT / ".venv-bench" / "bin" / "python")
@@ -287,7 +287,7 @@ def madang_tokens(uri: str) -> list[str]:
                 secret = secrets.token_bytes(security.SECRET_BYTES)
                 rows.append(session(account, number, security.hashed(secret)))
                 tokens.append(security.packed(rows[-1]["_id"], secret))
-    database.disconnect()
+    connection.disconnect()
     with database_of(uri) as base:
         base["sessions"].delete_many({"refresh_hash": {"$ne": "-"}})
         base["sessions"].insert_many(rows)

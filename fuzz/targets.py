@@ -19,7 +19,7 @@ from service.core.errors import Problem
 from service.documents import Note, Notebook, Record
 from service.documents.record import new_id
 from service.model import patch, schema
-from service.mongo import database
+from service.mongo import connection
 
 
 class Colour(enum.Enum):
@@ -95,7 +95,7 @@ class Everything(Record):
 def app() -> Flask:
     """Return an app that has keys and nothing else."""
     made = Flask(__name__)
-    made.config.update(settings.load({"SERVICE_ENV": "test", "SERVICE_MONGODB_URI": database.MEMORY}))
+    made.config.update(settings.load({"SERVICE_ENV": "test", "SERVICE_MONGODB_URI": connection.MEMORY}))
     security.init_app(made)
     return made
 

@@ -19,7 +19,7 @@ from service.core.log import log
 from service.documents import RECORDS
 from service.http import observability
 from service.http.web import Answer, Json, NoSessions, Sent, Service, current_request
-from service.mongo import database
+from service.mongo import connection, problems, transactions
 from service.upkeep import indexes, migrations
 
 EXPOSED_HEADERS = ["ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotent-Replayed"]
@@ -63,7 +63,7 @@ def check_documents(_app: Flask) -> None:
 
 def bind_documents(app: Flask) -> None:
     """Bind MongoEngine to the MongoDB of the settings. Opens no connection: the first operation does."""
-    app.config["MONGODB_SETTINGS"] = database.connection_settings(app.config)
+    app.config["MONGODB_SETTINGS"] = connection.options(app.config)
     MongoEngine().init_app(app)
 
 
@@ -116,7 +116,7 @@ def handle_errors(app: Flask) -> None:
 
 def problem_response(error: Exception) -> Response:
     """Return the problem document of any exception."""
-    if database.active.get() and database.is_conflict(error):
+    if transactions.is_active() and transactions.is_conflict(error):
         # Not an answer yet: the transaction around this request is tried again.
         raise error
     problem = as_problem(error)
@@ -136,7 +136,7 @@ def as_problem(error: Exception) -> Problem:
         return error
     if isinstance(error, HTTPException):
         return from_werkzeug(error)
-    return database.problem(error) or errors.InternalError("something went wrong on our side")
+    return problems.of(error) or errors.InternalError("something went wrong on our side")
 
 
 def from_werkzeug(error: HTTPException) -> Problem:

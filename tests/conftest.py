@@ -14,7 +14,7 @@ from mongoengine.connection import get_connection
 import settings
 from service import app as application
 from service.identity import passwords
-from service.mongo import database
+from service.mongo import connection
 from service.serve import mongod
 from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def mongodb_uri(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The database of the run. A server named by SERVICE_MONGODB_URI comes first, else one of our own."""
     if not pytestconfig.getoption("--mongodb"):
-        yield database.MEMORY
+        yield connection.MEMORY
     elif uri := os.environ.get("SERVICE_MONGODB_URI"):
         yield uri
     else:
@@ -58,7 +58,7 @@ def shared_app(test_settings: dict[str, Any]) -> Iterator[Flask]:
     with app.app_context():
         indexes.make()
     yield app
-    database.disconnect()
+    connection.disconnect()
 
 
 class Remembering(PasswordHasher):

@@ -14,7 +14,7 @@ from mongoengine.connection import get_db
 from werkzeug.test import TestResponse
 
 from service.core.errors import MOST_CAUSES
-from service.mongo import database
+from service.mongo import connection
 from service.resources import batch
 from tests.client import PASSWORD, Person, Phone, pointers
 
@@ -173,7 +173,7 @@ def guarded(make_app: Callable[..., Flask]) -> Iterator[Flask]:
     """An app where three failures are the most, on the same database."""
     app = make_app(RATELIMIT_ENABLED=True, RATELIMIT_FAILED_LOGINS="3 per hour", PASSWORD_HASHING_LIMIT=32)
     yield app
-    if not database.is_memory(app.config["MONGODB_URI"]):
+    if not connection.is_memory(app.config["MONGODB_URI"]):
         for name in ("throttle_windows", "throttle_counters"):
             get_db()[name].delete_many({})
 

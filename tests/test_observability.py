@@ -296,12 +296,12 @@ def test_health_is_for_everyone(phone: Phone, path: str) -> None:
 
 
 def test_liveness_asks_no_database(phone: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.mongo.database.is_writable", fail)
+    monkeypatch.setattr("service.mongo.connection.is_writable", fail)
     assert phone.get("/health/live").status_code == 200
 
 
 def test_without_a_primary_the_service_is_not_ready(phone: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.mongo.database.is_writable", lambda: False)
+    monkeypatch.setattr("service.mongo.connection.is_writable", lambda: False)
     answer = phone.get("/health/ready")
     assert (answer.status_code, answer.json["code"]) == (503, "database_unavailable")
     assert int(answer.headers["Retry-After"]) >= 1

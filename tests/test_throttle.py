@@ -11,7 +11,7 @@ from werkzeug.test import TestResponse
 
 from service.documents import Account, Event
 from service.identity.throttle import network_of
-from service.mongo import database
+from service.mongo import connection
 from tests.client import PASSWORD, Person, Phone
 
 MakeApp = Callable[..., Flask]
@@ -31,7 +31,7 @@ def limited(make_app: MakeApp) -> Any:
         return make_app(**{**unlimited, "RATELIMIT_ENABLED": True, "TRUSTED_PROXIES": 1, **named})
 
     yield make
-    if database.is_memory(make_app().config["MONGODB_URI"]):
+    if connection.is_memory(make_app().config["MONGODB_URI"]):
         return
     for name in ("throttle_windows", "throttle_counters"):
         get_db()[name].delete_many({})

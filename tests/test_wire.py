@@ -12,7 +12,7 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from service.documents import Note
-from service.mongo import database, wire
+from service.mongo import transactions, wire
 from tests.client import Person
 
 pytestmark = pytest.mark.real
@@ -137,11 +137,11 @@ def test_a_transaction_sees_and_undoes_what_is_done_in_it(notes: Collection[Any]
     def work() -> None:
         wire.insert(notes, {"_id": "b"})
         assert wire.find_one(notes, {"_id": "b"})
-        assert database.outside(wire.find_one, notes, {"_id": "b"}) is None
+        assert transactions.outside(wire.find_one, notes, {"_id": "b"}) is None
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        database.transaction(work, 5)
+        transactions.run(work, 5)
     assert wire.find_one(notes, {"_id": "b"}) is None
 
 

@@ -18,7 +18,7 @@ from service.documents import Account, Event
 from service.documents.account import ALIVE
 from service.documents.record import Raw, now
 from service.model import schema
-from service.mongo import database
+from service.mongo import connection, problems
 from service.records import deletion
 from service.resources.accounts import new_password, store
 from service.security import end_sessions, security
@@ -230,7 +230,7 @@ def restore_backup(file: Path) -> None:
 
 def refuse_memory() -> None:
     """Refuse what mongomock cannot do."""
-    if database.is_memory(current_app.config["MONGODB_URI"]):
+    if connection.is_memory(current_app.config["MONGODB_URI"]):
         raise click.ClickException("this needs a real MongoDB; with --memory nothing is kept")
 
 
@@ -244,7 +244,7 @@ def plainly(hint: str = "") -> Iterator[None]:
     except OSError as error:
         raise click.ClickException(f"{error.filename or 'the file'}: {error.strerror}") from None
     except PyMongoError as error:
-        what = "MongoDB does not answer" if database.is_passing(error) else "MongoDB refuses"
+        what = "MongoDB does not answer" if problems.is_transient(error) else "MongoDB refuses"
         raise click.ClickException(f"{what}: {said_by(error)}{hint}") from None
 
 

@@ -21,7 +21,7 @@ from service.core.errors import BadRequest, IdempotencyMismatch, RequestInProgre
 from service.documents import KeptAnswer
 from service.documents.record import Raw, now
 from service.http.web import Answer, current_request
-from service.mongo import database
+from service.mongo import connection, transactions
 from service.security import security
 
 METHODS = frozenset({"POST", "PATCH", "PUT", "DELETE"})
@@ -59,7 +59,7 @@ def once(view: View, is_bounded: Callable[[], bool]) -> View:
             return view(*args, **kwargs)
         if DERIVED_KEY not in sent and not KEY.fullmatch(key):
             raise BadRequest("Idempotency-Key takes 1 to 255 printable ASCII characters")
-        transactional = is_bounded() and not database.is_memory(current_app.config["MONGODB_URI"])
+        transactional = is_bounded() and not connection.is_memory(current_app.config["MONGODB_URI"])
         return Attempt(key, transactional, lambda: safely(view, *args, **kwargs)).answer()
 
     return answer
@@ -92,7 +92,7 @@ class Attempt:
         try:
             if not self.transactional:
                 return self.replay() or self.keep(self.work())
-            return database.transaction(self.first, current_app.config["MONGODB_TIMEOUT"])
+            return transactions.run(self.first, current_app.config["MONGODB_TIMEOUT"])
         except Undone as undone:
             return self.keep(undone.response)
         except DuplicateKeyError:
@@ -114,7 +114,7 @@ class Attempt:
         except DuplicateKeyError:
             raise
         except Exception as error:
-            if database.is_conflict(error):
+            if transactions.is_conflict(error):
                 raise RequestInProgress("an earlier request with this key is still running") from None
             raise
         response = self.work()
@@ -159,7 +159,7 @@ def known_to_majority() -> Collection[Raw]:
     One that only the primary has was acknowledged to nobody, and is lost with it; sent again, it would be a promise.
     """
     kept: Collection[Raw] = KeptAnswer._get_collection()
-    if database.is_memory(current_app.config["MONGODB_URI"]):
+    if connection.is_memory(current_app.config["MONGODB_URI"]):
         return kept
     return kept.with_options(read_concern=ReadConcern("majority"))
 

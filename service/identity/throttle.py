@@ -12,7 +12,7 @@ from limits.strategies import MovingWindowRateLimiter
 from mongoengine.connection import get_connection
 
 from service.core.errors import TooManyRequests
-from service.mongo import database
+from service.mongo import connection, transactions
 
 
 class SharedStorage(MongoDBStorage):
@@ -35,7 +35,7 @@ class Throttle:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.enabled: bool = config["RATELIMIT_ENABLED"]
         uri = config["MONGODB_URI"]
-        name = None if database.is_memory(uri) else database.name_of(uri)
+        name = None if connection.is_memory(uri) else connection.name_of(uri)
         storage = (
             MemoryStorage()
             if name is None
@@ -95,15 +95,15 @@ class Throttle:
 
     def has_room(self, limit: limits.RateLimitItem, *key: str) -> bool:
         """Tell whether `limit` is not reached."""
-        return database.outside(self.windows.test, limit, *key)
+        return transactions.outside(self.windows.test, limit, *key)
 
     def count(self, limit: limits.RateLimitItem, *key: str) -> bool:
         """Count one more; False when `limit` was reached."""
-        return database.outside(self.windows.hit, limit, *key)
+        return transactions.outside(self.windows.hit, limit, *key)
 
     def problem(self, limit: limits.RateLimitItem, *key: str) -> TooManyRequests:
         """Return the refusal, with the seconds until the next try."""
-        wait = database.outside(self.windows.get_window_stats, limit, *key).reset_time - time.time()
+        wait = transactions.outside(self.windows.get_window_stats, limit, *key).reset_time - time.time()
         return TooManyRequests("too many tries; wait before the next", max(1, int(wait) + 1))
 
 

@@ -28,7 +28,7 @@ from service.http.openapi import operation
 from service.http.web import Answer
 from service.identity.passwords import MAX_LENGTH, MIN_LENGTH, acceptable
 from service.model import patch, schema
-from service.mongo import database
+from service.mongo import transactions
 from service.records.deletion import delete_account, exported
 from service.resources.resource import Resource
 from service.security import current_identity, device_of, end_sessions, security
@@ -173,7 +173,7 @@ class Password(Resource):
         account = own_account()
         security().throttle.password_change(account["_id"])
         if not security().hashing.matches(account["password_hash"], sent.current_password):
-            database.outside(Event.record, account["_id"], "login_failed", g.address)
+            transactions.outside(Event.record, account["_id"], "login_failed", g.address)
             raise BadCredentials("the current password is wrong")
         password = new_password({"new_password": sent.new_password}, "new_password", account["username"])
         same = {"_id": account["_id"], "password_hash": account["password_hash"]}

@@ -15,7 +15,7 @@ from service.http.idempotency import ATOMIC, DERIVED_KEY, METHODS, Undone
 from service.http.openapi import operation
 from service.http.web import Answer, json_answer
 from service.model.values import wrong
-from service.mongo import database
+from service.mongo import transactions
 from service.resources.resource import Resource
 
 MOST = 50
@@ -145,9 +145,9 @@ class Batch(Resource):
         if not sent.atomic:
             return together(one_by_one(sent.requests))
         try:
-            return database.transaction(lambda: all_or_none(sent.requests), current_app.config["MONGODB_TIMEOUT"])
+            return transactions.run(lambda: all_or_none(sent.requests), current_app.config["MONGODB_TIMEOUT"])
         except Undone as undone:
-            if database.active.get():
+            if transactions.is_active():
                 # The transaction is that of the batch's own idempotency key: it has to be undone as a whole.
                 raise
             return undone.response
@@ -259,7 +259,7 @@ def environment(part: BatchRequest, index: int, request_id: str) -> dict[str, An
     made |= {"HTTP_" + name.upper().replace("-", "_"): value for name, value in headers.items()}
     if (key := derived_key(part, index)) is not None:
         made[DERIVED_KEY] = key
-    if database.active.get():
+    if transactions.is_active():
         made[ATOMIC] = True
     return made
 
@@ -267,6 +267,6 @@ def environment(part: BatchRequest, index: int, request_id: str) -> dict[str, An
 def derived_key(part: BatchRequest, index: int) -> str | None:
     """Return the key of a write in a batch that has a key, so that a batch cut short goes on where it was cut."""
     key = request.headers.get("Idempotency-Key")
-    if key is None or part.method not in METHODS or "Idempotency-Key" in part.headers or database.active.get():
+    if key is None or part.method not in METHODS or "Idempotency-Key" in part.headers or transactions.is_active():
         return None
     return f"{key}\0{index}"

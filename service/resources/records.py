@@ -31,7 +31,7 @@ from service.model import schema
 from service.model.fields import refers_to
 from service.model.patch import Patch
 from service.model.patch import parse as parse_patch
-from service.mongo import database, wire
+from service.mongo import transactions, wire
 from service.query import Query, View, near, paging
 from service.query.paging import Filter
 from service.records.deletion import referrers, refuse_if_referenced, release
@@ -176,9 +176,9 @@ class RecordItem(RecordResource):
     def refuse_taken(self, id: str) -> None:
         """Raise why no record can be made under this id; return where it can be replaced, for it was just made."""
         # In a transaction a duplicate has undone it already, and nothing more can be read in it.
-        look = partial(database.outside, wire.find_one, self.document.stored())
+        look = partial(transactions.outside, wire.find_one, self.document.stored())
         if look({"_id": id, **scope("write", self.document)}):
-            if database.active.get():
+            if transactions.is_active():
                 raise DatabaseUnavailable("somebody else made the record at the same moment")
         elif look({"_id": id, **scope("read", self.document)}):
             raise Forbidden("you may read this record, but not write it")
@@ -214,7 +214,7 @@ class RecordItem(RecordResource):
                 release(self.document, [id], keep)
             else:
                 # Outside of the transaction of an idempotency key: it may be large, and done twice it does no harm.
-                database.outside(release, self.document, [id], keep)
+                transactions.outside(release, self.document, [id], keep)
         for _ in attempts():
             if self.document.bury({"_id": id, **scope("write", self.document), **if_match()}, keep):
                 break

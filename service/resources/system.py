@@ -8,7 +8,7 @@ from service.core import metrics as counted
 from service.core.errors import DatabaseUnavailable, NotFound, ShuttingDown, all_problems
 from service.http.openapi import document, operation
 from service.http.web import Answer
-from service.mongo import database
+from service.mongo import connection
 from service.security import security
 
 HEALTH = {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}
@@ -36,7 +36,7 @@ def ready() -> Response:
     """Answer while MongoDB has a writable primary and the server is not about to end."""
     if current_app.extensions.get("madang.draining"):
         raise ShuttingDown
-    if not database.is_writable():
+    if not connection.is_writable():
         raise DatabaseUnavailable("MongoDB has no writable primary")
     return jsonify(status="ok")
 
@@ -44,7 +44,7 @@ def ready() -> Response:
 @operation("Get the metrics", public=True, answer={200: {"type": "string"}}, media_type="text/plain")
 def metrics() -> Response:
     """Return the metrics in Prometheus' text format."""
-    database.count_connections()
+    connection.count_connections()
     return Answer(counted.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
 

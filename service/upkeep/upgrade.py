@@ -15,7 +15,7 @@ from pymongo.errors import PyMongoError
 from service.documents import Walk
 from service.documents.record import Raw, new_id, now
 from service.documents.versioned import Versioned
-from service.mongo import database
+from service.mongo import problems
 from service.upkeep.migrations import Migration, documents, every_step, steps
 
 BATCH = 500
@@ -176,7 +176,7 @@ def bring(document: type[Versioned], rows: list[Raw]) -> int:
         try:
             changed = document._get_collection().update_many(condition, step.pipeline()).matched_count
         except PyMongoError as error:
-            if database.is_passing(error):
+            if problems.is_transient(error):
                 raise
             raise UpgradeError(refusal(step, rows, error)) from error
     return changed
@@ -195,6 +195,6 @@ def insist(work: Callable[[], Result], patience: float) -> Result:
         try:
             return work()
         except PyMongoError as error:
-            if not database.is_passing(error) or time.monotonic() > end:
+            if not problems.is_transient(error) or time.monotonic() > end:
                 raise
             time.sleep(0.2)

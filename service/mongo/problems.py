@@ -1,0 +1,37 @@
+"""What an error of the database means to a client."""
+
+import mongoengine
+from pymongo.errors import (
+    ConnectionFailure,
+    DocumentTooLarge,
+    DuplicateKeyError,
+    OperationFailure,
+    PyMongoError,
+    WaitQueueTimeoutError,
+)
+
+from service.core.errors import AlreadyExists, DatabaseUnavailable, NotSupported, Problem, TooLarge
+
+TOO_LARGE_CODES = frozenset({10334, 17280, 17419, 17420})
+"""Server codes of a document over 16 MiB and of an index entry that is too long."""
+
+
+def of(error: Exception) -> Problem | None:
+    """Return what an error of PyMongo or MongoEngine means to a client; None where it is a bug of ours."""
+    if isinstance(error, DuplicateKeyError | mongoengine.NotUniqueError):
+        return AlreadyExists("the id is taken")
+    if isinstance(error, DocumentTooLarge) or getattr(error, "code", None) in TOO_LARGE_CODES:
+        return TooLarge("the record would be larger than MongoDB stores")
+    if isinstance(error, NotImplementedError):
+        return NotSupported("mongomock cannot do this; it needs a real MongoDB")
+    if isinstance(error, PyMongoError) and is_transient(error):
+        return DatabaseUnavailable()
+    return None
+
+
+def is_transient(error: PyMongoError) -> bool:
+    """Tell whether an operation failed for a transient reason: no primary, no connection, no time, a failover."""
+    if isinstance(error, ConnectionFailure | WaitQueueTimeoutError) or error.timeout:
+        return True
+    labels = ("RetryableWriteError", "TransientTransactionError", "RetryableError", "SystemOverloadedError")
+    return isinstance(error, OperationFailure) and any(error.has_error_label(label) for label in labels)
