@@ -27,8 +27,8 @@ from pymongo.errors import ConfigurationError, PyMongoError
 import settings
 from service import app as application
 from service.http.admission import Admission, threads
+from service.identity import deletion
 from service.mongo import connection
-from service.records import deletion
 from service.serve import heap, mongod, replica_set
 from service.serve.serving import Draining, DrainingServer, Farewell, end_on_signals, wake_for_signals
 from service.upkeep import backup, indexes, upgrade

@@ -23,8 +23,8 @@ import settings
 from bench import data
 from bench.data import Dataset
 from service import app as application
-from service import security
 from service.documents.record import access
+from service.identity.sessions import SECRET_BYTES, hashed
 from service.mongo import connection
 
 ROOT = Path(__file__).parent.parent
@@ -279,14 +279,13 @@ def madang_settings(uri: str) -> dict[str, Any]:
 
 def madang_tokens(uri: str) -> list[str]:
     """Return the refresh tokens of new sessions."""
-    app = application.create_app(madang_settings(uri))
+    sessions = application.create_app(madang_settings(uri)).extensions["madang.security"].sessions
     tokens, rows = [], []
-    with app.app_context():
-        for number in range(1, REFRESH_SESSIONS + 1):
-            for account in range(data.ACCOUNTS):
-                secret = secrets.token_bytes(security.SECRET_BYTES)
-                rows.append(session(account, number, security.hashed(secret)))
-                tokens.append(security.packed(rows[-1]["_id"], secret))
+    for number in range(1, REFRESH_SESSIONS + 1):
+        for account in range(data.ACCOUNTS):
+            secret = secrets.token_bytes(SECRET_BYTES)
+            rows.append(session(account, number, hashed(secret)))
+            tokens.append(sessions.packed(rows[-1]["_id"], secret))
     connection.disconnect()
     with database_of(uri) as base:
         base["sessions"].delete_many({"refresh_hash": {"$ne": "-"}})

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench import compare, contenders, data, inprocess
 from bench.contenders import BARE, MADANG
-from service import security
+from service.identity import sessions
 
 WORKLOADS = ("get", "list", "create", "patch")
 WARM_UP = 1
@@ -64,7 +64,7 @@ def counted(work: Callable[[], Any], out: Path) -> int:
 
 def main(uri: str, out: Path) -> None:
     """Count, inside of valgrind. It is slow, so that sessions would be looked up too often: they are taken as known."""
-    security.SESSION_CHECK_SECONDS = 1e9  # type: ignore[assignment]
+    sessions.CHECK_SECONDS = 1e9  # type: ignore[assignment]
     for contender in (BARE, MADANG):
         app = inprocess.load(contender, uri)
         for workload in WORKLOADS:

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench import compare, contenders, inprocess
 from bench.contenders import BARE, MADANG
-from service import security
+from service.identity import sessions
 
 REQUESTS = 2000
 TOP = 25
@@ -18,7 +18,7 @@ TOP = 25
 def run() -> list[dict[str, Any]]:
     """Print the functions that take most and return the share of each package, by server and workload."""
     rows = []
-    security.SESSION_CHECK_SECONDS = 1e9  # type: ignore[assignment]
+    sessions.CHECK_SECONDS = 1e9  # type: ignore[assignment]
     with compare.mongodb() as (uri, _, _):
         for contender in (BARE, MADANG):
             contenders.seed(contender, uri, inprocess.DATASET)

@@ -11,15 +11,16 @@ import mongoengine as me
 import orjson
 from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions
-from flask import Flask
 
 import settings
-from service import query, security
+from service import query
 from service.core.errors import Problem
 from service.documents import Note, Notebook, Record
 from service.documents.record import new_id
+from service.identity.sessions import SECRET_BYTES
 from service.model import patch, schema
 from service.mongo import connection
+from service.security import Security
 
 
 class Colour(enum.Enum):
@@ -92,17 +93,8 @@ class Everything(Record):
     }
 
 
-def app() -> Flask:
-    """Return an app that has keys and nothing else."""
-    made = Flask(__name__)
-    made.config.update(settings.load({"SERVICE_ENV": "test", "SERVICE_MONGODB_URI": connection.MEMORY}))
-    security.init_app(made)
-    return made
-
-
-KEYS = app()
 CODEC: Any = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
-BOUND: Any = KEYS.extensions["madang.security"]
+BOUND = Security(settings.load({"SERVICE_ENV": "test", "SERVICE_MONGODB_URI": connection.MEMORY}))
 SAMPLE = Everything.stamped("ada", schema.load(Everything, {"id": "x", "text": "a", "tags": ["b"], "whole": 2}))
 
 
@@ -175,8 +167,7 @@ def fuzz_claims(data: bytes) -> None:
 
 def fuzz_refresh_token(data: bytes) -> None:
     """Open a refresh token."""
-    with KEYS.app_context():
-        security.unpacked(text_of(data))
+    BOUND.sessions.unpacked(text_of(data))
 
 
 BODY = b"""{
@@ -207,8 +198,7 @@ QUERIES = (
 )
 TOKEN = BOUND.tokens.issue("ada", new_id(), 1_800_000_000)
 CLAIMS = orjson.dumps(jwt.decode(TOKEN, options={"verify_signature": False}))
-with KEYS.app_context():
-    REFRESH = security.packed(new_id(), b"x" * security.SECRET_BYTES)
+REFRESH = BOUND.sessions.packed(new_id(), b"x" * SECRET_BYTES)
 
 TARGETS: Mapping[str, tuple[Callable[[bytes], None], tuple[bytes, ...]]] = {
     "json": (fuzz_json, (BODY, *PATCHES)),

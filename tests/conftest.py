@@ -94,7 +94,7 @@ def app(shared_app: Flask) -> Iterator[Flask]:
         document._get_collection().delete_many({})
     security = shared_app.extensions["madang.security"]
     security.tokens.verified.entries.clear()
-    security.identities.entries.clear()
+    security.sessions.seen.entries.clear()
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from pymongo.synchronous.pool import Connection
 
 import settings
 from service import app as application
-from service import security
+from service.identity import sessions
 from service.mongo import wire
 
 PHASES = ("before", "sent", "after")
@@ -101,7 +101,7 @@ def install() -> None:
     Connection.send_message, Connection.receive_message = send_message, receive_message
     wire.Primary.exchanged, wire.received = exchanged, received
     # Otherwise the number of commands would depend on how long ago the session was looked up.
-    security.SESSION_CHECK_SECONDS = 0
+    sessions.CHECK_SECONDS = 0
 
 
 class Crashing:

@@ -346,7 +346,7 @@ def test_the_name_of_a_deleted_account_is_free_again(app: Flask, ada: Person) ->
 def test_an_old_login_does_not_delete_an_account(app: Flask, ada: Person) -> None:
     with app.app_context():
         token = security().tokens.issue(ada.id, ada.tokens["session_id"], ada_login(ada) - 301)
-    app.extensions["madang.security"].identities.entries.clear()
+    app.extensions["madang.security"].sessions.seen.entries.clear()
     answer = ada.delete(ME, headers={"Authorization": f"Bearer {token}"})
     assert (answer.status_code, answer.json["code"]) == (403, "reauthentication_required")
     assert ada.get(ME).status_code == 200

@@ -13,8 +13,9 @@ from werkzeug.test import TestResponse
 from service.documents import RECORDS, Account, Event, KeptAnswer, Note, Notebook, Record, Session
 from service.documents.record import now
 from service.documents.versioned import STAMPS
-from service.records import deletion
-from service.records.deletion import delete_account, last_writes, sweep
+from service.identity import deletion
+from service.identity.deletion import delete_account, last_writes, sweep
+from service.records import deletion as records_deletion
 from tests.client import PASSWORD, Person, Phone
 
 MakeApp = Callable[..., Flask]
@@ -222,7 +223,7 @@ def test_a_deletion_cut_short_between_batches_is_ended(
 ) -> None:
     Note.stored().insert_many(Note.stamped(ada.id, {"title": "x"}) for _ in range(45))
     with monkeypatch.context() as patched:
-        patched.setattr(deletion, "BATCH", 10)
+        patched.setattr(records_deletion, "BATCH", 10)
         patched.setattr(deletion, "release", failing_after(batches))
         with pytest.raises(KeyboardInterrupt):
             delete_account(ada.id)
@@ -287,7 +288,7 @@ class Tick(Record):
 @pytest.fixture
 def ticks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The collection of a record type that is deleted too."""
-    monkeypatch.setattr("service.records.deletion.RECORDS", [*RECORDS, Tick])
+    monkeypatch.setattr("service.identity.deletion.RECORDS", [*RECORDS, Tick])
     Tick.stored().create_index("access")
     yield Tick.stored()
     Tick.stored().drop()

@@ -116,7 +116,7 @@ class Tick(Record):
 @pytest.fixture
 def ticks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The collection of a record type that is exported too."""
-    monkeypatch.setattr("service.records.deletion.RECORDS", [*RECORDS, Tick])
+    monkeypatch.setattr("service.identity.deletion.RECORDS", [*RECORDS, Tick])
     yield Tick.stored()
     Tick.stored().drop()
 

@@ -22,7 +22,7 @@ from flask import Flask
 
 from service.documents import Account, Event, Note, Session
 from service.documents.record import now
-from service.records import deletion
+from service.identity import deletion
 from tests.client import PASSWORD
 
 pytestmark = pytest.mark.real

@@ -171,7 +171,7 @@ def test_a_role_counts_as_soon_as_it_is_given_and_until_it_is_taken(app: Flask, 
     found = []
     for roles in ([], ["admin"], []):
         Account._get_collection().update_one({"_id": "eve"}, {"$set": {"roles": roles}})
-        app.extensions["madang.security"].identities.entries.clear()
+        app.extensions["madang.security"].sessions.seen.entries.clear()
         found.append(eve.patch("/v1/notes/x", {"title": "new"}).status_code)
     assert found == [404, 200, 404]
 

@@ -17,11 +17,11 @@ from service.core.errors import Problem, ValidationFailed
 from service.documents import Account, Event
 from service.documents.account import ALIVE
 from service.documents.record import Raw, now
+from service.identity import deletion
 from service.model import schema
 from service.mongo import connection, problems
-from service.records import deletion
 from service.resources.accounts import new_password, store
-from service.security import end_sessions, security
+from service.security import security
 from service.upkeep import backup, indexes, migrations, upgrade
 from service.upkeep.archive import BackupError
 from service.upkeep.upgrade import UpgradeError
@@ -112,7 +112,7 @@ def give_roles(username: str, roles: Sequence[str]) -> None:
 def lock(username: str) -> None:
     """Lock an account: its sessions end, and nobody can log in."""
     account = change(username, {"$set": {"locked_at": now()}}, "locked")
-    end_sessions(account["_id"])
+    security().sessions.end(account["_id"])
 
 
 @accounts_group.command("unlock")
@@ -127,7 +127,7 @@ def unlock(username: str) -> None:
 def revoke(username: str) -> None:
     """End all sessions of an account."""
     account = found(username)
-    click.echo(f"{end_sessions(account['_id'])} sessions ended")
+    click.echo(f"{security().sessions.end(account['_id'])} sessions ended")
     Event.record(account["_id"], "session_ended")
 
 
@@ -137,7 +137,7 @@ def revoke(username: str) -> None:
 def delete(username: str) -> None:
     """Delete an account with all that it owns."""
     account = found(username)
-    end_sessions(account["_id"])
+    security().sessions.end(account["_id"])
     deletion.delete_account(account["_id"])
 
 

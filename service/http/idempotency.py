@@ -168,4 +168,4 @@ def digest(*parts: str | bytes) -> bytes:
     """Return a keyed hash of `parts`: a body may hold a password, for which a plain hash would not do."""
     packed = [part.encode() if isinstance(part, str) else part for part in parts]
     text = b"".join(len(part).to_bytes(8, "big") + part for part in packed)
-    return hmac.digest(security().derived_key("idempotency"), text, "sha256")
+    return hmac.digest(security().keys.derived("idempotency"), text, "sha256")

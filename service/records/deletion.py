@@ -1,31 +1,17 @@
-"""What goes with a record or an account that is deleted: in bounded batches, and again after a crash."""
+"""What goes with a record that is deleted: in bounded batches, and again after a crash."""
 
-import threading
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import islice
 from typing import Any
 
 from mongoengine import CASCADE, DENY, NULLIFY, PULL
-from pymongo.errors import PyMongoError
 
 from service.core.errors import StillReferenced
-from service.core.log import log
-from service.documents import RECORDS, Account, Event, KeptAnswer, Record, Session
-from service.documents.record import Raw, now
+from service.documents import Record
 
 BATCH = 1000
 """Most records that one operation of a deletion touches, so that other requests get their turn in between."""
-
-LAST_WRITES = timedelta(seconds=15)
-"""How long after its deletion an account is swept once more, or longer where operations may take longer."""
-
-
-def last_writes(timeout: float) -> timedelta:
-    """Return when every request that an account had begun has ended, where an operation may take `timeout` seconds."""
-    return max(LAST_WRITES, timedelta(seconds=3 * timeout))
-
 
 Referrer = tuple[type[Record], str, int]
 
@@ -114,60 +100,3 @@ def batches(document: type[Record], condition: dict[str, Any], going: Going = fr
 def change_all(document: type[Record], ids: list[str], update: dict[str, dict[str, Any]]) -> None:
     """Apply one update to several records, with the stamps of any write."""
     document.stored().update_many({"_id": {"$in": ids}}, document.written(update))
-
-
-def delete_account(account: str) -> None:
-    """Delete an account with all that it owns and every grant that it was given.
-
-    From the first step on nobody can act for it. What is cut short after that is ended by `sweep`, and so is what a
-    request of the account stored while it was deleted.
-    """
-    mark = {"$set": {"deleted_at": now()}, "$unset": dict.fromkeys(PERSONAL_FIELDS, "")}
-    Account._get_collection().update_one({"_id": account}, mark)
-    purge(account)
-
-
-PERSONAL_FIELDS = ("username_key", "username", "password_hash", "email", "display_name", "roles")
-
-
-def purge(account: str) -> None:
-    """Remove the sessions, kept answers, events, records and grants of an account."""
-    for document in (Session, KeptAnswer, Event):
-        document._get_collection().delete_many({"account": account})
-    for record in RECORDS:
-        for ids in batches(record, {"access": f"o:{account}"}):
-            release(record, ids, timedelta())
-            record.stored().delete_many({"_id": {"$in": ids}})
-        granted = f"r:{account}"
-        for ids in batches(record, {"access": granted}):
-            change_all(record, ids, {"$pull": {"readers": account, "writers": account, "access": granted}})
-
-
-def sweep(after: timedelta = LAST_WRITES) -> int:
-    """End the deletions that were begun and are old enough; return how many accounts are gone for good."""
-    due = list(Account._get_collection().find({"deleted_at": {"$lte": now() - after}}, {"_id": 1}))
-    for account in due:
-        purge(account["_id"])
-        Account._get_collection().delete_one({"_id": account["_id"]})
-    return len(due)
-
-
-def keep_sweeping(timeout: float, pause: float = 5.0) -> None:
-    """Start a thread that sweeps every `pause` seconds; an operation of MongoDB may take `timeout` seconds."""
-
-    def work() -> None:
-        while True:
-            time.sleep(pause)
-            try:
-                sweep(last_writes(timeout))
-            except PyMongoError as error:
-                log.warning("sweep_failed", reason=type(error).__name__)
-
-    threading.Thread(target=work, name="sweep", daemon=True).start()
-
-
-def exported(account: Raw) -> Iterable[tuple[type[Record], Iterator[Raw]]]:
-    """Yield each record type with the stored records that an account owns."""
-    for record in RECORDS:
-        rows = record.stored().find({"owner": account["_id"], "access": f"o:{account['_id']}"}, batch_size=100)
-        yield record, iter(rows)

@@ -26,12 +26,13 @@ from service.documents.record import Raw, new_id, now
 from service.http.arguments import Arguments, json_body, json_object, take
 from service.http.openapi import operation
 from service.http.web import Answer
+from service.identity.deletion import delete_account, exported
 from service.identity.passwords import MAX_LENGTH, MIN_LENGTH, acceptable
+from service.identity.sessions import device_of
 from service.model import patch, schema
 from service.mongo import transactions
-from service.records.deletion import delete_account, exported
 from service.resources.resource import Resource
-from service.security import current_identity, device_of, end_sessions, security
+from service.security import current_identity, security
 
 RECENT_LOGIN_SECONDS = 300
 PUBLIC_FIELDS = ("id", "username", "display_name")
@@ -152,7 +153,7 @@ class OwnAccount(Resource):
                 "log in again; deleting an account asks for a login of the last five minutes"
             )
         account = str(current_identity)
-        end_sessions(account)
+        security().sessions.end(account)
         delete_account(account)
         log.warning("account_deleted", account=account, request_id=g.request_id)
         return None, 204
@@ -181,7 +182,7 @@ class Password(Resource):
         if not Account._get_collection().update_one(same, Account.written({"$set": change})).matched_count:
             raise BadCredentials("the password was changed at the same time")
         # First the account, then the sessions: a login that runs at the same time looks at the account last.
-        end_sessions(account["_id"], but=current_identity.session)
+        security().sessions.end(account["_id"], but=current_identity.session)
         Event.record(account["_id"], "password_changed", g.address, device_of(current_identity.session))
         return None, 204
 

@@ -7,20 +7,12 @@ from pydantic import Field, create_model
 
 from service.context import g
 from service.core.errors import BadCredentials
-from service.documents import Event
+from service.documents import Account, Event
 from service.http.arguments import Arguments, has_body, take
 from service.http.openapi import operation
+from service.identity.sessions import device_of
 from service.resources.resource import Resource
-from service.security import (
-    authenticate,
-    current_identity,
-    device_of,
-    end_sessions,
-    failed_login,
-    open_session,
-    refresh,
-    security,
-)
+from service.security import authenticate, current_identity, security
 
 
 def login_arguments(config: dict[str, Any]) -> type[Arguments]:
@@ -76,11 +68,17 @@ class Login(Resource):
             account = authenticate(sent.username, sent.password)
         except BadCredentials:
             throttle.failed_login(name, g.address)
-            failed_login(sent.username, sent.device)
+            record_failure(name, sent.device)
             raise
         # Once more: of many guesses that were sent at once, none beyond the limit is answered, not even the right one.
         throttle.check_login(name, g.address)
-        return open_session(account, sent.device)
+        return security().sessions.open(account, g.address, sent.device)
+
+
+def record_failure(username_key: str, device: str | None) -> None:
+    """Record a failed login; for a name that does not exist too, so that the time does not tell it."""
+    account = Account._get_collection().find_one({"username_key": username_key}, {"_id": 1})
+    Event.record("" if account is None else account["_id"], "login_failed", g.address, device)
 
 
 class Refresh(Resource):
@@ -95,7 +93,7 @@ class Refresh(Resource):
     )
     def post(self) -> dict[str, Any]:
         """Spend a refresh token; sent again within the grace, it gets the same answer."""
-        return refresh(take(RefreshArguments).refresh_token)
+        return security().sessions.refresh(take(RefreshArguments).refresh_token, g.address, g.request_id)
 
 
 class Logout(Resource):
@@ -106,6 +104,6 @@ class Logout(Resource):
         """End this session, or all of the account."""
         sent = take(LogoutArguments) if has_body() else LogoutArguments()
         account, device = str(current_identity), device_of(current_identity.session)
-        end_sessions(account, only=None if sent.everywhere else current_identity.session)
+        security().sessions.end(account, only=None if sent.everywhere else current_identity.session)
         Event.record(account, "logout_everywhere" if sent.everywhere else "logout", g.address, device)
         return None, 204

@@ -7,9 +7,10 @@ from service.core.errors import NotFound
 from service.documents import Event, Session
 from service.documents.record import now
 from service.http.openapi import operation
+from service.identity.sessions import device_of
 from service.model import schema
 from service.resources.resource import Resource
-from service.security import current_identity, device_of, end_sessions
+from service.security import current_identity, security
 
 MOST_SESSIONS = 200
 """Each login makes one, and a script may log in all day: the list has an end."""
@@ -55,7 +56,7 @@ class SessionItem(Resource):
         """Sign out another device, or this one."""
         account = str(current_identity)
         device = device_of(id)
-        if not end_sessions(account, only=id):
+        if not security().sessions.end(account, only=id):
             raise NotFound("there is no such session")
         Event.record(account, "session_ended", g.address, device)
         return None, 204

@@ -1,0 +1,197 @@
+"""Sessions: how they are opened, refreshed and ended, and which are alive."""
+
+import base64
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Mapping
+from datetime import UTC, timedelta
+from typing import Any, NamedTuple, cast
+
+from service.core.errors import BadCredentials, NotAuthenticated, TokenReused
+from service.core.log import log
+from service.documents import Account, Event, Session
+from service.documents.account import ALIVE
+from service.documents.record import Raw, new_id, now
+from service.identity.keys import Keys
+from service.identity.tokens import Recent, Tokens, seconds
+from service.mongo import wire
+
+KNOWN_SESSIONS = 10_000
+CHECK_SECONDS = 0.8
+"""How long a session is taken to be alive without a look: an ended one is dead everywhere within a second."""
+SECRET_BYTES = 32
+MAC_BYTES = 16
+
+
+class Seen(NamedTuple):
+    """A session that was alive at a `moment` of the monotonic clock, and the roles that its account had."""
+
+    moment: float
+    account: str
+    roles: tuple[str, ...]
+
+    @property
+    def is_stale(self) -> bool:
+        """Tell whether that was too long ago for the session to be taken to be alive."""
+        return time.monotonic() - self.moment >= CHECK_SECONDS
+
+
+class Sessions:
+    """The sessions of all accounts, and the refresh tokens that keep them alive."""
+
+    def __init__(self, config: Mapping[str, Any], tokens: Tokens, keys: Keys) -> None:
+        """Take the settings, what issues access tokens, and the keys that refresh tokens are made with."""
+        self.tokens = tokens
+        self.keys = keys
+        self.life = timedelta(seconds=seconds(config["JWT_REFRESH_EXPIRATION_DELTA"]))
+        self.grace = timedelta(seconds=seconds(config["JWT_REFRESH_GRACE"]))
+        self.seen: Recent[Seen] = Recent(KNOWN_SESSIONS, lambda seen: seen.is_stale)
+
+    def roles(self, session: str, account: str) -> tuple[str, ...] | None:
+        """Return the roles of the account of a session; None when the session has ended, or is not of this account.
+
+        The session is looked up at most once in `CHECK_SECONDS`.
+        """
+        seen = self.seen.get(session)
+        if seen is not None and seen.account == account and not seen.is_stale:
+            return seen.roles
+        moment = time.monotonic()
+        found = live_account(account, session)
+        if found is None:
+            return None
+        roles = tuple(found.get("roles", ()))
+        self.seen.put(session, Seen(moment, account, roles))
+        return roles
+
+    def open(self, account: Raw, address: str, device: str | None) -> dict[str, Any]:
+        """Start a session of an account whose password was just given, and return its tokens, as the login answers.
+
+        Raises `BadCredentials` when the password was changed, or the account deleted or locked, in the meantime.
+        """
+        moment = now()
+        session, secret = new_id(), secrets.token_bytes(SECRET_BYTES)
+        document = {
+            "_id": session,
+            "account": account["_id"],
+            "device": device,
+            "address": address,
+            "created_at": moment,
+            "last_used_at": moment,
+            "auth_time": int(moment.replace(tzinfo=UTC).timestamp()),
+            "expires_at": moment + self.life,
+            "refresh_hash": hashed(secret),
+        }
+        Session._get_collection().insert_one(document)
+        # Whoever changes a password changes the account first and ends its sessions after: one of the two sees the
+        # other.
+        unchanged = {"_id": account["_id"], "password_hash": account["password_hash"], "locked_at": {"$exists": False}}
+        if Account._get_collection().find_one(unchanged, {"_id": 1}) is None:
+            Session._get_collection().delete_one({"_id": session})
+            raise BadCredentials("the username or the password is wrong")
+        Event.record(account["_id"], "login", address, device)
+        return self.answer(document, secret)
+
+    def refresh(self, token: str, address: str, request_id: str) -> dict[str, Any]:
+        """Spend a refresh token and return the tokens that follow it, as the refresh answers.
+
+        Its successor is derived from it with a key of ours, so that a retry within the grace gets the very same one
+        although only hashes are stored. Raises `NotAuthenticated` for what never was a token or whose session has
+        ended, `TokenReused` for one that was spent before; that ends the session, and is an event from `address` and a
+        line in the log.
+        """
+        session, secret, key = self.unpacked(token)
+        following = hmac.digest(self.keys.derived("successor", key), session.encode() + secret, "sha256")
+        moment = now()
+        rotation = {
+            "refresh_hash": hashed(following),
+            "previous_hash": hashed(secret),
+            "rotated_at": moment,
+            "last_used_at": moment,
+            "expires_at": moment + self.life,
+        }
+        good = {"_id": session, "refresh_hash": hashed(secret), "expires_at": {"$gt": moment}}
+        rotated = wire.change(Session._get_collection(), good, {"$set": rotation})
+        if rotated is not None:
+            return self.answer(rotated, following)
+        found = Session._get_collection().find_one({"_id": session, "expires_at": {"$gt": now()}})
+        if found is None:
+            raise NotAuthenticated("the session has ended; log in again")
+        if self.is_repeated(found, secret, following):
+            return self.answer(found, following)
+        self.end(found["account"], session)
+        Event.record(found["account"], "refresh_reused", address, found.get("device"))
+        log.warning("refresh_reused", account=found["account"], session=session, request_id=request_id)
+        raise TokenReused("the refresh token was spent before; the session has ended")
+
+    def is_repeated(self, session: Raw, secret: bytes, following: bytes) -> bool:
+        """Tell whether a refresh token is the one that was just rotated."""
+        last = session.get("previous_hash") == hashed(secret) and session["refresh_hash"] == hashed(following)
+        return last and now() - session["rotated_at"] <= self.grace
+
+    def end(self, account: str, only: str | None = None, but: str | None = None) -> int:
+        """End the sessions of an account: all, `only` one, or all `but` one. Return how many."""
+        condition: dict[str, Any] = {"account": account}
+        if only is not None:
+            condition["_id"] = only
+        elif but is not None:
+            condition["_id"] = {"$ne": but}
+        ended = Session._get_collection().delete_many(condition).deleted_count
+        self.seen.drop(lambda seen: seen.account == account)
+        return int(ended)
+
+    def answer(self, session: Raw, secret: bytes) -> dict[str, Any]:
+        """Return the body of a login or a refresh."""
+        return {
+            "access_token": self.tokens.issue(session["account"], session["_id"], session["auth_time"]),
+            "token_type": "Bearer",
+            "expires_in": int(self.tokens.life),
+            "refresh_token": self.packed(session["_id"], secret),
+            "session_id": session["_id"],
+        }
+
+    def packed(self, session: str, secret: bytes) -> str:
+        """Return a refresh token: the session, a secret, and the MAC that shows that we made it."""
+        mac = self.mac(session, secret, self.keys.secrets[0])
+        return f"{session}.{base64.urlsafe_b64encode(secret + mac).rstrip(b'=').decode()}"
+
+    def unpacked(self, token: str) -> tuple[str, bytes, str]:
+        """Return the session and the secret of a refresh token, and the key that its MAC was made with.
+
+        Raises `NotAuthenticated` for what we did not make.
+        """
+        session, _, text = token.rpartition(".")
+        try:
+            data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        except ValueError:
+            data = b""
+        secret, mac = data[:SECRET_BYTES], data[SECRET_BYTES:]
+        for key in self.keys.secrets:
+            if hmac.compare_digest(mac, self.mac(session, secret, key)):
+                return session, secret, key
+        # A guess must not end a session, so what we did not make is no reuse.
+        raise NotAuthenticated("this is not a refresh token of this service")
+
+    def mac(self, session: str, secret: bytes, key: str) -> bytes:
+        """Return the MAC of a refresh token."""
+        return hmac.digest(self.keys.derived("refresh", key), session.encode() + b"\0" + secret, "sha256")[:MAC_BYTES]
+
+
+def hashed(secret: bytes) -> str:
+    """Return what is stored of a secret of 32 random bytes; one that nobody can guess needs no slow hash."""
+    return hashlib.sha256(secret).hexdigest()
+
+
+def live_account(account: str, session: str) -> Raw | None:
+    """Return the account of a session that has not ended, with its roles; None when one of the two is gone."""
+    alive = wire.find_one(Session._get_collection(), {"_id": session, "account": account}, {"expires_at": 1})
+    if alive is None or alive["expires_at"] <= now():
+        return None
+    return wire.find_one(Account._get_collection(), {"_id": account, **ALIVE}, {"roles": 1})
+
+
+def device_of(session: str) -> str | None:
+    """Return the name of the device of a session, None when it has none or has ended."""
+    found = Session._get_collection().find_one({"_id": session}, {"device": 1}) or {}
+    return cast("str | None", found.get("device"))
