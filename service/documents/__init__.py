@@ -3,6 +3,7 @@
 from service.documents.account import Account
 from service.documents.event import Event
 from service.documents.kept_answer import KeptAnswer
+from service.documents.lease import Lease, LeaseLost
 from service.documents.note import Note
 from service.documents.notebook import Notebook
 from service.documents.record import Record
@@ -11,4 +12,16 @@ from service.documents.walk import Walk
 
 RECORDS: list[type[Record]] = [Notebook, Note]
 
-__all__ = ["RECORDS", "Account", "Event", "KeptAnswer", "Note", "Notebook", "Record", "Session", "Walk"]
+__all__ = [
+    "RECORDS",
+    "Account",
+    "Event",
+    "KeptAnswer",
+    "Lease",
+    "LeaseLost",
+    "Note",
+    "Notebook",
+    "Record",
+    "Session",
+    "Walk",
+]

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 
 from pymongo.errors import PyMongoError
@@ -48,13 +48,16 @@ def purge(account: str) -> None:
             change_all(record, ids, {"$pull": {"readers": account, "writers": account, "access": granted}})
 
 
-def sweep(after: timedelta = LAST_WRITES) -> int:
-    """End the deletions that were begun and are old enough; return how many accounts are gone for good."""
+def sweep(after: timedelta = LAST_WRITES, going_on: Callable[[], bool] = lambda: True) -> int:
+    """End the deletions that were begun and are old enough, while `going_on`; return how many accounts are gone."""
     due = list(Account._get_collection().find({"deleted_at": {"$lte": now() - after}}, {"_id": 1}))
+    gone = 0
     for account in due:
+        if not going_on():
+            break
         purge(account["_id"])
-        Account._get_collection().delete_one({"_id": account["_id"]})
-    return len(due)
+        gone += Account._get_collection().delete_one({"_id": account["_id"]}).deleted_count
+    return gone
 
 
 def keep_sweeping(timeout: float, pause: float = 5.0) -> None:

@@ -14,7 +14,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
-from service.documents import Account, Session, Walk
+from service.documents import Account, Lease, Session, Walk
 from service.documents.record import Raw, new_id, now
 from service.upkeep import archive, indexes
 from service.upkeep.archive import BackupError, Block
@@ -42,9 +42,10 @@ Report = Callable[[str, int, int, bool], None]
 def backed_up() -> list[Any]:
     """Return the document classes that a backup holds; accounts last, for nobody logs in before they are there.
 
-    Sessions are not among them: an old backup would bring ended ones back to life, that of a stolen phone too.
+    Sessions are not among them: an old backup would bring ended ones back to life, that of a stolen phone too. Leases
+    are of the moment.
     """
-    others = [document for document in indexes.documents() if document not in (Session, Account)]
+    others = [document for document in indexes.documents() if document not in (Session, Account, Lease)]
     return [*others, Account]
 
 
@@ -146,10 +147,11 @@ def check_versions(header: Block) -> None:
 
 
 def refuse_occupied() -> None:
-    """Raise `BackupError` where the database has any document, but for what is known of migrations."""
+    """Raise `BackupError` where the database has any document, but for what is known of migrations and leases."""
+    own = {Walk._meta["collection"], Lease._meta["collection"]}
     with pymongo.timeout(BLOCK_SECONDS):
         for name in stored().list_collection_names():
-            beside = name == Walk._meta["collection"] or name.startswith((PREFIX, "system."))
+            beside = name in own or name.startswith((PREFIX, "system."))
             if not beside and name != CLAIM and stored()[name].find_one({}, {"_id": 1}) is not None:
                 raise BackupError(f"the database is not empty: it has {name}; restore into an empty one")
 

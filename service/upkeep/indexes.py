@@ -12,7 +12,7 @@ from pymongo import ASCENDING, GEOSPHERE, TEXT, IndexModel
 from pymongo.errors import OperationFailure
 
 from service import query
-from service.documents import RECORDS, Account, Event, KeptAnswer, Session, Walk
+from service.documents import RECORDS, Account, Event, KeptAnswer, Lease, Session, Walk
 from service.documents.record import Record
 from service.model import schema
 from service.model.fields import meaning
@@ -98,7 +98,7 @@ def declared(document: Any) -> list[IndexModel]:
 
 def documents() -> list[Any]:
     """Return every document class of the service that has a collection."""
-    return [Account, Session, Event, KeptAnswer, Walk, *RECORDS]
+    return [Account, Session, Event, KeptAnswer, Lease, Walk, *RECORDS]
 
 
 def changes() -> list[Change]:

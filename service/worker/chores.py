@@ -1,0 +1,27 @@
+"""The table of what a worker does again and again, with its pause."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from service.identity import deletion
+from service.worker.lease import Right
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """A piece of work that one process at a time does, every `pause` seconds."""
+
+    name: str
+    """Of its lease too: another name would be another lease."""
+    pause: float
+    work: Callable[[Right], Any]
+    """Does what there is to do, for as long as its right is held."""
+
+
+def chores(settings: Mapping[str, Any]) -> list[Chore]:
+    """Return all chores, for the settings of the service."""
+    age = deletion.last_writes(settings["MONGODB_TIMEOUT"])
+    return [
+        Chore("sweep", 5.0, lambda right: deletion.sweep(age, lambda: right.held)),
+    ]

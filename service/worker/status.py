@@ -1,0 +1,95 @@
+"""What a worker tells of itself over HTTP: health and metrics, to a load balancer and to Prometheus."""
+
+import json
+import secrets
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
+from typing import ClassVar
+
+import pymongo
+
+from service.core import metrics
+from service.core.errors import DatabaseUnavailable, NotFound, Problem, ShuttingDown
+from service.worker.crew import Crew, is_ready
+
+SILENCE = 5
+"""Seconds that a client may say nothing."""
+
+Page = tuple[int, str, bytes]
+"""A status, a content type and a body."""
+
+
+class StatusServer(ThreadingHTTPServer):
+    """Answers `/health/live`, `/health/ready` and `/metrics` from a thread of its own."""
+
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, crew: Crew, patience: float) -> None:
+        """Listen; `patience` are the seconds that MongoDB may take for an answer. Raises `OSError`."""
+        self.crew, self.patience = crew, patience
+        self.pages: dict[str, Callable[[], Page]] = {
+            "/health/live": healthy,
+            "/health/ready": self.ready,
+            "/metrics": counted,
+        }
+        super().__init__((host, port), Handler)
+
+    def server_bind(self) -> None:
+        """Bind without a look at the name service, which may be slow: nobody asks for the name of the server."""
+        TCPServer.server_bind(self)
+
+    def start(self) -> None:
+        """Answer from now on."""
+        threading.Thread(target=self.serve_forever, name="status", daemon=True).start()
+
+    def ready(self) -> Page:
+        """Answer whether the worker works."""
+        if self.crew.ending.is_set():
+            raise ShuttingDown
+        with pymongo.timeout(self.patience):
+            if not is_ready(self.crew):
+                raise DatabaseUnavailable("MongoDB has no writable primary, or a chore has ended")
+        return healthy()
+
+    def page(self, path: str) -> Page:
+        """Return what is at a path."""
+        try:
+            if path not in self.pages:
+                raise NotFound("there is nothing at this path")
+            return self.pages[path]()
+        except Problem as problem:
+            document = json.dumps(problem.as_dict(secrets.token_hex(16))).encode()
+            return problem.status, "application/problem+json", document
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one connection."""
+
+    server: StatusServer
+    timeout: ClassVar[int] = SILENCE
+    server_version = "Madang"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        """Answer a GET."""
+        status, kind, body = self.server.page(self.path)
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: who looks does so every few seconds."""
+
+
+def healthy() -> Page:
+    """Answer that all is well."""
+    return 200, "application/json", b'{"status":"ok"}'
+
+
+def counted() -> Page:
+    """Return the metrics in Prometheus' text format."""
+    return 200, "text/plain; version=0.0.4; charset=utf-8", metrics.exposition()
