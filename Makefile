@@ -1,15 +1,18 @@
 # Madang: `make` lists the targets.
 PYTHON ?= python3
 BIN = .venv/bin
-STAMP = .venv/installed
+# What is installed already stays. A Python that was named is meant; else any that .venv has and that is new enough will do.
+INSTALL = command -v $(PYTHON) >/dev/null || { echo "Madang needs Python 3.11 or newer; there is no $(PYTHON)" >&2; exit 1; }; \
+	$(PYTHON) tools/install.py $(if $(filter-out file,$(origin PYTHON)),--this-python)
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/'
 
-serve: $(STAMP)  ## start the service, with a MongoDB of its own if none is named
+serve:  ## start the service, with a MongoDB of its own if none is named
+	@$(INSTALL) requirements-serve.lock
 	exec $(BIN)/python run.py $(ARGS)
 
-test: $(STAMP)  ## lint, types, architecture, then the tests on mongomock and on a real MongoDB
+test: install  ## lint, types, architecture, then the tests on mongomock and on a real MongoDB
 	@$(MAKE) $(AT_ONCE) -j2 lint browser
 	$(BIN)/coverage erase
 	@echo "Three runs of pytest at once; each is shown when it has ended."
@@ -39,13 +42,8 @@ mongodb-a-to-d:
 mongodb-e-to-z:
 	$(BIN)/coverage run -m pytest --mongodb --ignore-glob='tests/test_[a-d]*'
 
-install: $(STAMP)  ## make the virtual environment in .venv from the lock
-
-$(STAMP): requirements.lock
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || sh tools/apt-install python3-venv
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
-	@touch $@
+install:  ## bring .venv up to the lock: all that serving, tests and tools need
+	@$(INSTALL) requirements.lock
 
 browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || sh tools/apt-install chromium
@@ -53,26 +51,23 @@ browser:
 COMPILE = $(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host \
 	--no-emit-find-links --no-header --allow-unsafe
 
-bench: $(STAMP) .venv-bench/installed  ## measure the service beside others and write docs/performance.md
+bench: install .venv-bench/installed  ## measure the service beside others and write docs/performance.md
 	@command -v wrk >/dev/null || sh tools/apt-install wrk
 	$(BIN)/python -m bench $(ARGS)
 
-chaos: $(STAMP)  ## kill databases, workers and servers, and ask for too much; takes a quarter of an hour
+chaos: install  ## kill databases, workers and servers, and ask for too much; takes a quarter of an hour
 	$(BIN)/python -m chaos $(ARGS)
 
-fuzz: $(STAMP) .venv/fuzz-installed  ## send whatever a machine makes up to the API and the parsers; takes a quarter of an hour
+fuzz: install  ## send whatever a machine makes up to the API and the parsers; takes a quarter of an hour
+	@$(INSTALL) requirements-fuzz.lock
 	$(BIN)/python -m fuzz $(ARGS)
-
-.venv/fuzz-installed: requirements-fuzz.lock $(STAMP)
-	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-fuzz.lock
-	@touch $@
 
 .venv-bench/installed: bench/requirements.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install -q --disable-pip-version-check -r bench/requirements.txt
 	@touch $@
 
-lock:  ## write the locks anew from pyproject.toml: all packages, those of the image, of `make serve`, of `make fuzz`
+lock: install  ## write the locks anew from pyproject.toml: all packages, those of the image, of `make serve`, of `make fuzz`
 	$(COMPILE) --extra mongod --extra door --extra dev -o requirements.lock pyproject.toml
 	$(COMPILE) -c requirements.lock -o requirements-runtime.lock pyproject.toml
 	$(COMPILE) -c requirements.lock --extra mongod --extra door -o requirements-serve.lock pyproject.toml

@@ -18,6 +18,7 @@ from service.mongo import connection
 from service.serve import mongod
 from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
+from tests.trees import another_database
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,21 +26,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out, and count, what only a real server has."""
-    if config.getoption("--mongodb"):
-        return
-    real = [item for item in items if item.get_closest_marker("real") or item.get_closest_marker("browser")]
-    config.hook.pytest_deselected(items=real)
-    items[:] = [item for item in items if item not in real]
+    """Leave out, and count, what only a real server has; there, what has nothing to do with a database."""
+    elsewhere = {"once"} if config.getoption("--mongodb") else {"real", "browser"}
+    left_out = [item for item in items if elsewhere & {marker.name for marker in item.iter_markers()}]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")
 def mongodb_uri(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The database of the run. A server named by SERVICE_MONGODB_URI comes first, else one of our own."""
+    """The database of the run: one beside that which SERVICE_MONGODB_URI names, else one on a server of our own."""
     if not pytestconfig.getoption("--mongodb"):
         yield connection.MEMORY
     elif uri := os.environ.get("SERVICE_MONGODB_URI"):
-        yield uri
+        yield another_database(uri, "test")
     else:
         server = mongod.LocalServer.start(tmp_path_factory.mktemp("mongodb"))
         yield server.uri

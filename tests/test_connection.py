@@ -7,6 +7,7 @@ import pytest
 
 from service.mongo import connection
 from tests.client import Person
+from tests.trees import another_database
 
 
 @pytest.mark.real
@@ -29,3 +30,16 @@ def test_a_uri_as_hosted_databases_give_it_is_taken(test_settings: dict[str, Any
 def test_a_uri_cannot_weaken_what_is_promised(test_settings: dict[str, Any], option: str) -> None:
     with pytest.raises(ValueError, match="MONGODB_URI"):
         connection.options({**test_settings, "MONGODB_URI": f"mongodb://a/madang?replicaSet=x&{option}"})
+
+
+@pytest.mark.parametrize(
+    ("uri", "other"),
+    [
+        ("mongodb://h:1/app?replicaSet=r", "mongodb://h:1/app_x?replicaSet=r"),
+        ("mongodb://h:1,i:2/app", "mongodb://h:1,i:2/app_x"),
+        ("mongodb://h:1/?w=1", "mongodb://h:1/madang_x?w=1"),
+        ("mongodb://h", "mongodb://h/madang_x"),
+    ],
+)
+def test_the_tests_have_a_database_of_their_own_on_a_server_that_is_named(uri: str, other: str) -> None:
+    assert another_database(uri, "x") == other

@@ -170,6 +170,10 @@ def test_images_are_pinned_to_an_exact_version() -> None:
     assert [image for image in images if not EXACT.fullmatch(image)] == []
 
 
+def test_the_mongodb_of_the_readme_is_that_of_compose() -> None:
+    assert f" {services()['mongodb']['image']} --replSet madang\n" in (ROOT / "README.md").read_text()
+
+
 def pins(lock: Path) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9.-]+)==(\S+)", lock.read_text(), re.MULTILINE))
 

@@ -159,7 +159,7 @@ def test_without_one_on_path_the_package_has_one(monkeypatch: pytest.MonkeyPatch
 def test_without_any_the_message_names_three_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(mongod, "PACKAGE", "not-installed")
-    with pytest.raises(MongodNotFound, match=r"(?s)make install.*docker compose up.*run\.py --memory"):
+    with pytest.raises(MongodNotFound, match=r"(?s)make serve.*brew install.*README\.md.*docker compose up.*--memory"):
         mongod.find_mongod()
 
 

@@ -1,7 +1,6 @@
 """Versions of the service beside each other: changed copies of it, run as real processes on one database."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -17,9 +16,10 @@ from pymongo import MongoClient
 from pymongo.uri_parser import parse_uri
 
 from tests.client import PASSWORD
-from tests.conftest import ROOT
 from tests.test_extending import apply, free_port
 from tests.test_readme import Block
+
+ROOT = Path(__file__).parent.parent
 
 
 def version(tree: Path, changes: Iterable[Block]) -> Path:
@@ -136,8 +136,11 @@ def serving(uri: str, var: Path, *trees: Path) -> Iterator[list[Server]]:
 
 
 def another_database(uri: str, name: str) -> str:
-    """The URI of another database on the same server."""
-    return re.sub(r"/[^/?]*(\?|$)", rf"/{name}\1", uri)
+    """The URI of another database on the same server: that of the URI with `_name` behind it."""
+    scheme, _, rest = uri.partition("://")
+    hosts, _, path = rest.partition("/")
+    database, mark, options = path.partition("?")
+    return f"{scheme}://{hosts}/{database or 'madang'}_{name}{mark}{options}"
 
 
 @contextmanager

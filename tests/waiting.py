@@ -1,0 +1,16 @@
+"""Waiting until something is so, in place of a time that is long enough on one machine and too long on another."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+Found = TypeVar("Found")
+
+
+def until(reached: Callable[[], Found], seconds: float = 10) -> Found:
+    """What `reached` returns once that is true; an AssertionError when it never is."""
+    end = time.monotonic() + seconds
+    while not (found := reached()):
+        assert time.monotonic() < end, f"not reached within {seconds} s"
+        time.sleep(0.02)
+    return found
