@@ -113,6 +113,7 @@ def create_serving_app() -> Flask:
     """Return the application that a worker serves, and do beside it what does not wait for a request."""
     app = made_app()
     deletion.keep_sweeping(app.config["MONGODB_TIMEOUT"])
+    connection.tell_driver()
     connection.keep_counting()
     # What is here now stays for good: without this, looking through it again and again is a fifth of a request.
     gc.collect()

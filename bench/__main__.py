@@ -24,6 +24,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     servers = "some of these, or other source trees as `tree:<folder>`: %(default)s"
     parser.add_argument("--servers", default=everybody, help=servers)
     parser.add_argument("--workloads", default=",".join(load.WORKLOADS))
+    parser.add_argument("--yardstick", default="bare", help="the server to which ratios are given (%(default)s)")
     parser.add_argument("--connections", default="32,1")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=4, help="of each cell in each round")
@@ -36,7 +37,7 @@ def comparison(options: argparse.Namespace) -> Any:
     """Compare the servers."""
     names = options.servers.split(",")
     plan = Plan(
-        names=names if "bare" in names else ["bare", *names],
+        names=names if options.yardstick in names else [options.yardstick, *names],
         workloads=options.workloads.split(","),
         connections=[int(number) for number in options.connections.split(",")],
         rounds=options.rounds,
@@ -44,7 +45,7 @@ def comparison(options: argparse.Namespace) -> Any:
         cache_gb=options.cache_gb,
     )
     rows = compare.run(plan)
-    print(page.plain(rows))
+    print(page.plain(rows, options.yardstick))
     return rows
 
 

@@ -60,14 +60,15 @@ METHOD = """\
   `--seconds 65` has one in each turn (decision 0020).
 - Of two cores one runs `wrk` and MongoDB, so the throughput is that of a small server.
 - To compare a change with what was before it, name the other source tree as one more server, in the same run:
-  `python -m bench compare --servers madang,tree:<folder> --dry`. `--cache-gb` gives MongoDB another cache.
+  `python -m bench compare --servers madang,tree:<folder> --yardstick tree:<folder> --dry`. `--cache-gb` gives MongoDB
+  another cache.
 """
 
 
 BOUNDS = """\
 ## What bounds each path
 
-- **Get by id.** A third is the command to MongoDB (`service/mongo/wire.py`: encode, send, receive, decode, and a
+- **Get by id.** A third is the command to MongoDB (`service/mongo/short.py`: encode, send, receive, decode, and a
   connection from the pool), a sixth Granian and the kernel, an eighth Flask's contexts and routing. The rest is
   many small steps of a few microseconds: the slot, the token and the session, the log line, the metrics, the
   headers. None of them stands out any more.
@@ -189,14 +190,14 @@ def costs(rows: Rows, shown: Sequence[Contender], workloads: Sequence[str], conn
     return table(["", *(contender.title for contender in shown)], lines)
 
 
-def plain(rows: Rows) -> str:
-    """Return the comparison for a terminal."""
+def plain(rows: Rows, yardstick: str = "bare") -> str:
+    """Return the comparison for a terminal, with ratios to the yardstick within each round."""
     lines = []
     width = max(len(row["name"]) for row in rows)
     for count in sorted({row["connections"] for row in rows}, reverse=True):
         for workload in dict.fromkeys(row["workload"] for row in rows):
             for name in dict.fromkeys(row["name"] for row in rows):
-                found = compare.cell(rows, name, workload, count)
+                found = compare.cell(rows, name, workload, count, yardstick)
                 lines.append(
                     f"{count:3} {workload:8} {name:{width}} {found.rate:7.0f}/s  ratio {found.ratio:.2f}"
                     f" ({found.low:.2f}-{found.high:.2f})  CPU {found.cpu:5.0f} µs, ratio {found.cpu_ratio:.2f}"

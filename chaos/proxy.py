@@ -17,6 +17,8 @@ class Proxy:
         self.port = free_port()
         self.delay = 0.0
         """Seconds by which each piece of an answer is late."""
+        self.loses: bytes | None = None
+        """What the next answer holds that does not arrive: the connection breaks instead."""
         self.listener: socket.socket | None = None
         self.open: set[socket.socket] = set()
 
@@ -59,6 +61,9 @@ class Proxy:
             while piece := source.recv(2**20):
                 if answers:
                     time.sleep(self.delay)
+                    if self.loses is not None and self.loses in piece:
+                        self.loses = None
+                        break
                 sink.sendall(piece)
         with suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)

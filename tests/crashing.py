@@ -83,14 +83,14 @@ def install() -> None:
             fuse.burn(f"{len(fuse.commands)}-after")
         return reply
 
-    exchange, receive_short = wire.Primary.exchanged, wire.received
+    exchange, receive_short = wire.exchange, wire.receive
 
-    def exchanged(self: wire.Primary, server: Any, body: bytes) -> Any:
+    def exchange_short(sock: Any, command: bytes, deadline: float) -> Any:
         if fuse.point is not None:
-            fuse.count(bytes(COMMAND) + body)
-        return exchange(self, server, body)
+            fuse.count(bytes(COMMAND) + command)
+        return exchange(sock, command, deadline)
 
-    def received(*args: Any) -> Any:
+    def receive_reply(*args: Any) -> Any:
         if fuse.point is None:
             return receive_short(*args)
         fuse.burn(f"{len(fuse.commands)}-sent")
@@ -99,7 +99,7 @@ def install() -> None:
         return reply
 
     Connection.send_message, Connection.receive_message = send_message, receive_message
-    wire.Primary.exchanged, wire.received = exchanged, received
+    wire.exchange, wire.receive = exchange_short, receive_reply
     # Otherwise the number of commands would depend on how long ago the session was looked up.
     sessions.CHECK_SECONDS = 0
 

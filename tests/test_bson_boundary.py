@@ -14,7 +14,7 @@ from service.context import Identity, g
 from service.documents import Note
 from service.documents.record import now
 from service.http.openapi import operation_of
-from service.mongo import wire
+from service.mongo import driver
 from service.security import current_identity
 from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
@@ -121,7 +121,7 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         ):
             spy(monkeypatch, type(collection), name, handed)
     for name in ("insert", "change"):
-        spy(monkeypatch, wire, name, handed)
+        spy(monkeypatch, driver, name, handed)
     return handed
 
 

@@ -11,8 +11,8 @@ from mongoengine.base import BaseField
 from pymongo.collection import Collection
 
 from service.documents.versioned import STAMPS, Versioned
-from service.mongo import wire
-from service.mongo.wire import Raw as Raw
+from service.mongo import driver
+from service.mongo.driver import Raw as Raw
 
 PRINCIPAL = r"^(\*|role:[A-Za-z0-9._-]{1,40}|[A-Za-z0-9._-]{1,64})$"
 # In a path, dots alone are no name: a client that resolves `/v1/notes/..` would ask for something else.
@@ -113,7 +113,7 @@ class Record(Versioned):
         Raises `pymongo.errors.DuplicateKeyError` when its `_id` is taken.
         """
         record = cls.stamped(owner, content)
-        wire.insert(cls.stored(), record)
+        driver.insert(cls.stored(), record)
         return record
 
     @classmethod
@@ -139,7 +139,7 @@ class Record(Versioned):
 
         Returns None, and changes nothing, when there is none. Every write of a record that is there goes through here.
         """
-        return wire.change(cls.stored(), condition, cls.written(update), upsert)
+        return driver.change(cls.stored(), condition, cls.written(update), upsert)
 
     @classmethod
     def written(cls, update: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

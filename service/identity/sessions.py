@@ -16,7 +16,7 @@ from service.documents.account import ALIVE
 from service.documents.record import Raw, new_id, now
 from service.identity.keys import Keys
 from service.identity.tokens import Recent, Tokens, seconds
-from service.mongo import wire
+from service.mongo import driver
 
 KNOWN_SESSIONS = 10_000
 CHECK_SECONDS = 0.8
@@ -112,7 +112,7 @@ class Sessions:
             "expires_at": moment + self.life,
         }
         good = {"_id": session, "refresh_hash": hashed(secret), "expires_at": {"$gt": moment}}
-        rotated = wire.change(Session._get_collection(), good, {"$set": rotation})
+        rotated = driver.change(Session._get_collection(), good, {"$set": rotation})
         if rotated is not None:
             return self.answer(rotated, following)
         found = Session._get_collection().find_one({"_id": session, "expires_at": {"$gt": now()}})
@@ -185,10 +185,10 @@ def hashed(secret: bytes) -> str:
 
 def live_account(account: str, session: str) -> Raw | None:
     """Return the account of a session that has not ended, with its roles; None when one of the two is gone."""
-    alive = wire.find_one(Session._get_collection(), {"_id": session, "account": account}, {"expires_at": 1})
+    alive = driver.find_one(Session._get_collection(), {"_id": session, "account": account}, {"expires_at": 1})
     if alive is None or alive["expires_at"] <= now():
         return None
-    return wire.find_one(Account._get_collection(), {"_id": account, **ALIVE}, {"roles": 1})
+    return driver.find_one(Account._get_collection(), {"_id": account, **ALIVE}, {"roles": 1})
 
 
 def device_of(session: str) -> str | None:

@@ -8,14 +8,41 @@ from typing import Any, cast
 
 import mongoengine
 import mongomock
+import pymongo
 from mongoengine.connection import get_connection
+from pymongo.client_options import ClientOptions
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from service.core import metrics
+from service.core.log import log
+from service.mongo import short
+from service.mongo.driver import Driver, Raw
+from service.mongo.plain import PyMongoDriver
+from service.mongo.short import ShortDriver
 
 MEMORY = "memory://"
 """Scheme of a `MONGODB_URI` that means mongomock: nothing is kept."""
+
+
+class Client(pymongo.MongoClient[Raw]):
+    """PyMongo's client, with the driver that its options allow."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.driver: Driver = chosen(self.options)
+
+
+def chosen(options: ClientOptions) -> Driver:
+    """Return the driver for a connection with these options: the short way, if they ask for nothing beyond it."""
+    reason = short.obstacle(options)
+    return PyMongoDriver(reason) if reason else ShortDriver(float(options.timeout or 0))
+
+
+class MemoryClient(mongomock.MongoClient):  # type: ignore[type-arg]
+    """Mongomock's client: it stands in for PyMongo's."""
+
+    driver: Driver = PyMongoDriver("mongomock")
 
 
 def options(config: dict[str, Any]) -> dict[str, Any]:
@@ -27,8 +54,9 @@ def options(config: dict[str, Any]) -> dict[str, Any]:
     """
     uri = config["MONGODB_URI"]
     if is_memory(uri):
-        return {"host": "mongodb://localhost", "db": "madang", "mongo_client_class": mongomock.MongoClient}
+        return {"host": "mongodb://localhost", "db": "madang", "mongo_client_class": MemoryClient}
     return {
+        "mongo_client_class": Client,
         "host": without_write_concern(uri),
         "db": name_of(uri),
         "connect": False,
@@ -115,6 +143,12 @@ def count_connections() -> None:
     in_use = sum(pool.active_sockets for pool in pools)
     metrics.OPEN.set(in_use + sum(len(pool.conns) for pool in pools))
     metrics.IN_USE.set(in_use)
+
+
+def tell_driver() -> None:
+    """Log which driver was chosen for the connection, and why where it is not the short way."""
+    driver: Driver = get_connection().driver
+    log.info("driver", driver=driver.name, **({"reason": driver.reason} if driver.reason else {}))
 
 
 def keep_counting(pause: float = 1.0) -> None:

@@ -31,7 +31,7 @@ from service.model import schema
 from service.model.fields import refers_to
 from service.model.patch import Patch
 from service.model.patch import parse as parse_patch
-from service.mongo import transactions, wire
+from service.mongo import driver, transactions
 from service.query import Query, View, near, paging
 from service.query.paging import Filter
 from service.records.deletion import referrers, refuse_if_referenced, release
@@ -176,7 +176,7 @@ class RecordItem(RecordResource):
     def refuse_taken(self, id: str) -> None:
         """Raise why no record can be made under this id; return where it can be replaced, for it was just made."""
         # In a transaction a duplicate has undone it already, and nothing more can be read in it.
-        look = partial(transactions.outside, wire.find_one, self.document.stored())
+        look = partial(transactions.outside, driver.find_one, self.document.stored())
         if look({"_id": id, **scope("write", self.document)}):
             if transactions.is_active():
                 raise DatabaseUnavailable("somebody else made the record at the same moment")
@@ -227,7 +227,7 @@ class RecordItem(RecordResource):
 
 def find(document: type[Record], action: Action, id: str) -> Raw | None:
     """Return the record with this id if the identity may do `action` with it."""
-    return wire.find_one(document.stored(), {"_id": id, **scope(action, document)})
+    return driver.find_one(document.stored(), {"_id": id, **scope(action, document)})
 
 
 def read_page(asked: Query, condition: Filter) -> list[Raw]:
@@ -240,7 +240,7 @@ def read_page(asked: Query, condition: Filter) -> list[Raw]:
     bounded = {"$and": [condition, asked.after]} if asked.after else condition
     # Left to itself MongoDB may take the index of a filter, and then sorts in memory.
     hint = paging.index_keys(asked.sort)
-    return wire.find(collection, bounded, asked.projection, asked.sort, asked.limit + 1, hint)
+    return driver.find(collection, bounded, asked.projection, asked.sort, asked.limit + 1, hint)
 
 
 def readable_and_asked(asked: Query) -> Filter:
@@ -292,7 +292,7 @@ def dump_all(document: type[Record], rows: Iterable[Raw], view: View) -> list[di
 def readable(target: type[Record], ids: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return those of the records named that the identity may read, in JSON form by id: one query."""
     wanted = list(ids)
-    rows = wire.find(target.stored(), {"_id": {"$in": wanted}, **scope("read", target)}) if wanted else ()
+    rows = driver.find(target.stored(), {"_id": {"$in": wanted}, **scope("read", target)}) if wanted else ()
     return {row["_id"]: schema.dump(target, row) for row in rows}
 
 
@@ -390,7 +390,7 @@ def check_references(document: type[Record], content: Mapping[str, Any]) -> None
     missing = []
     for name, field, target in schema.references(document):
         if ids := as_list(content.get(field.db_field)):
-            rows = wire.find(target.stored(), {"_id": {"$in": ids}, **scope("read", target)}, {"_id": 1})
+            rows = driver.find(target.stored(), {"_id": {"$in": ids}, **scope("read", target)}, {"_id": 1})
             there = {row["_id"] for row in rows}
             many = isinstance(content[field.db_field], list)
             missing += [

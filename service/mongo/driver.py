@@ -1,0 +1,86 @@
+"""What a request asks of MongoDB: a small protocol, which `plain` and `short` implement, and the functions over it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from pymongo.collection import Collection
+
+Raw = dict[str, Any]
+"""A document as MongoDB has it."""
+Sort = Sequence[tuple[str, int]]
+"""Fields with their direction: 1 ascending, -1 descending."""
+
+
+class Driver(Protocol):
+    """How the operations of requests are done; each connection has one, which is chosen when it is made.
+
+    Inside of a transaction they belong to it. What goes wrong is a `pymongo.errors.PyMongoError`.
+    """
+
+    name: str
+    reason: str
+    """The option of the connection for which only PyMongo will do; empty for the short way."""
+
+    def find(
+        self,
+        collection: Collection[Raw],
+        condition: Mapping[str, Any],
+        projection: Mapping[str, int] | None,
+        sort: Sort,
+        limit: int,
+        hint: Sort,
+    ) -> list[Raw]:
+        """Return the documents that fulfil a condition."""
+        ...
+
+    def insert(self, collection: Collection[Raw], document: Raw) -> None:
+        """Store a new document."""
+        ...
+
+    def change(
+        self, collection: Collection[Raw], condition: Mapping[str, Any], update: Mapping[str, Any], upsert: bool
+    ) -> Raw | None:
+        """Change the one document that fulfils a condition and return it as it then is."""
+        ...
+
+
+def driver_of(collection: Collection[Raw]) -> Driver:
+    """Return the driver that was chosen for the connection of a collection: see `connection.Client`."""
+    client: Any = collection.database.client
+    driver: Driver = client.driver
+    return driver
+
+
+def find(
+    collection: Collection[Raw],
+    condition: Mapping[str, Any],
+    projection: Mapping[str, int] | None = None,
+    sort: Sort = (),
+    limit: int = 0,
+    hint: Sort = (),
+) -> list[Raw]:
+    """Return all documents that fulfil `condition`, at most `limit` where it is not 0, by the index `hint`."""
+    return driver_of(collection).find(collection, condition, projection, sort, limit, hint)
+
+
+def find_one(
+    collection: Collection[Raw], condition: Mapping[str, Any], projection: Mapping[str, int] | None = None
+) -> Raw | None:
+    """Return a document that fulfils `condition`, None when there is none."""
+    found = find(collection, condition, projection, limit=1)
+    return found[0] if found else None
+
+
+def insert(collection: Collection[Raw], document: Raw) -> None:
+    """Store a new document, which brings its `_id`. Raises `pymongo.errors.DuplicateKeyError` when that is taken."""
+    driver_of(collection).insert(collection, document)
+
+
+def change(
+    collection: Collection[Raw], condition: Mapping[str, Any], update: Mapping[str, Any], upsert: bool = False
+) -> Raw | None:
+    """Apply `update` to the one document that fulfils `condition` and return it as it then is; None if there is none.
+
+    Raises `pymongo.errors.DuplicateKeyError` where it breaks a unique index.
+    """
+    return driver_of(collection).change(collection, condition, update, upsert)

@@ -1,0 +1,50 @@
+"""PyMongo's own way."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pymongo import ReturnDocument
+from pymongo.collection import Collection
+from pymongo.synchronous.client_session import ClientSession
+
+from service.mongo.driver import Raw, Sort
+
+
+class PyMongoDriver:
+    """Does each operation as PyMongo does it."""
+
+    name = "pymongo"
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+
+    def find(
+        self,
+        collection: Collection[Raw],
+        condition: Mapping[str, Any],
+        projection: Mapping[str, int] | None,
+        sort: Sort,
+        limit: int,
+        hint: Sort,
+    ) -> list[Raw]:
+        """Return the documents that fulfil a condition."""
+        cursor = collection.find(condition, projection, sort=list(sort) or None, limit=limit)
+        return list(cursor.hint(list(hint)) if hint else cursor)
+
+    def insert(self, collection: Collection[Raw], document: Raw, session: ClientSession | None = None) -> None:
+        """Store a new document."""
+        collection.insert_one(document, session=session)
+
+    def change(
+        self,
+        collection: Collection[Raw],
+        condition: Mapping[str, Any],
+        update: Mapping[str, Any],
+        upsert: bool,
+        session: ClientSession | None = None,
+    ) -> Raw | None:
+        """Change the one document that fulfils a condition and return it as it then is."""
+        found: Raw | None = collection.find_one_and_update(
+            condition, update, upsert=upsert, return_document=ReturnDocument.AFTER, session=session
+        )
+        return found

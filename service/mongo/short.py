@@ -1,0 +1,245 @@
+"""The short way: one command to the primary over a connection of PyMongo's pool, without PyMongo's layers in between.
+
+Of the 200 µs that PyMongo takes for a `find_one`, 60 are what has to be done: encode, send, receive, decode (measured
+with PyMongo 4.20). The rest selects a server, prepares retries and tells listeners. So here is one try of a plain
+operation, and PyMongo is the fallback for all else, any failure included: it knows of elections, retries, deadlines
+and errors. It does a write again under the transaction number of the same server session, by which MongoDB knows it and
+does it once (MongoDB manual, retryable writes).
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from math import ceil
+from typing import Any
+
+import bson
+import pymongo
+from bson.codec_options import TypeRegistry
+from pymongo import _csot
+from pymongo.client_options import ClientOptions
+from pymongo.collection import Collection
+from pymongo.errors import PyMongoError
+from pymongo.monitoring import ConnectionClosedReason
+from pymongo.read_preferences import ReadPreference
+from pymongo.synchronous.client_session import _SESSION, ClientSession
+from pymongo.synchronous.command_cursor import CommandCursor
+from pymongo.topology_description import TOPOLOGY_TYPE, TopologyDescription
+
+from service.core.log import log
+from service.core.metrics import database_of
+from service.mongo import wire
+from service.mongo.driver import Raw, Sort
+from service.mongo.plain import PyMongoDriver
+
+NO_CODECS = TypeRegistry()
+LEAST_SECONDS = 0.001
+STEP = 0.01
+"""Seconds by which the timeouts of sockets differ."""
+
+
+class Fallback(Exception):
+    """There was no plain success: PyMongo has to do it."""
+
+
+class NoReply(Fallback):
+    """No connection was to be had, it broke, or the reply did not come."""
+
+
+def obstacle(options: ClientOptions) -> str:
+    """Return the option of a connection for which only PyMongo will do, as a URI has it; empty where there is none."""
+    pool = options.pool_options
+    found = {
+        "timeoutMS=0": not options.timeout,
+        "retryReads=false": not options.retry_reads,
+        "retryWrites=false": not options.retry_writes,
+        "loadBalanced": options.load_balanced,
+        "compressors": pool._compression_settings is not None and pool._compression_settings.compressors,
+        "serverApi": pool.server_api is not None,
+        "autoEncryption": options.auto_encryption_opts is not None,
+    }
+    return next((name for name, is_so in found.items() if is_so), "")
+
+
+class ShortDriver(PyMongoDriver):
+    """The short way of a connection whose operations may take `timeout` seconds."""
+
+    name = "short"
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__()
+        self.timeout = timeout
+        self.known: tuple[Any, Any] = (None, None)
+        """What PyMongo knew of the servers when they were last looked at, and its server of the primary then."""
+        self.told = False
+
+    def find(
+        self,
+        collection: Collection[Raw],
+        condition: Mapping[str, Any],
+        projection: Mapping[str, int] | None,
+        sort: Sort,
+        limit: int,
+        hint: Sort,
+    ) -> list[Raw]:
+        """Return the documents that fulfil a condition."""
+        server = self.primary(collection.database.client._topology) if is_plain(collection) else None
+        if server is None:
+            return super().find(collection, condition, projection, sort, limit, hint)
+        deadline = time.monotonic() + self.timeout
+        try:
+            command = find_command(collection, condition, projection, sort, limit, hint)
+            cursor = self.run(server, collection, command, deadline)["cursor"]
+        except Fallback:
+            with left_until(deadline):
+                return super().find(collection, condition, projection, sort, limit, hint)
+        if not cursor["id"]:
+            rows: list[Raw] = cursor["firstBatch"]
+            return rows
+        # A reply holds 16 MB; PyMongo gets what is beyond.
+        with left_until(deadline):
+            return list(CommandCursor(collection, cursor, server.description.address))
+
+    def insert(self, collection: Collection[Raw], document: Raw, session: ClientSession | None = None) -> None:
+        """Store a new document."""
+        command = {"insert": collection.name, "documents": [document]}
+        self.write(collection, command, partial(super().insert, collection, document))
+
+    def change(
+        self,
+        collection: Collection[Raw],
+        condition: Mapping[str, Any],
+        update: Mapping[str, Any],
+        upsert: bool,
+        session: ClientSession | None = None,
+    ) -> Raw | None:
+        """Change the one document that fulfils a condition and return it as it then is."""
+        command = {"findAndModify": collection.name, "query": condition, "update": update, "new": True}
+        if upsert:
+            command["upsert"] = True
+        fallback = partial(super().change, collection, condition, update, upsert)
+        reply = self.write(collection, command, lambda session: {"value": fallback(session)})
+        found: Raw | None = reply["value"]
+        return found
+
+    def write(self, collection: Collection[Raw], command: Raw, fallback: Callable[[ClientSession | None], Any]) -> Any:
+        """Do a write once and return its reply, or what `fallback` gives, by which PyMongo does it."""
+        client = collection.database.client
+        topology = client._topology
+        server = self.primary(topology) if is_plain(collection) and collection.write_concern.acknowledged else None
+        if server is None or not server.description.retryable_writes_supported:
+            return fallback(None)
+        deadline = time.monotonic() + self.timeout
+        server_session = topology.get_server_session(topology.description.logical_session_timeout_minutes)
+        server_session.last_use = time.monotonic()
+        command["lsid"] = server_session.session_id
+        command["txnNumber"] = bson.Int64(server_session.transaction_id + 1)
+        if concern := collection.write_concern.document:
+            command["writeConcern"] = concern
+        try:
+            reply = self.run(server, collection, command, deadline)
+        except Fallback as error:
+            if isinstance(error, NoReply):
+                server_session.mark_dirty()
+            with left_until(deadline), client.start_session(causal_consistency=False) as session:
+                # PyMongo counts up before it sends, and so comes to the same number.
+                session._server_session = server_session
+                return fallback(session)
+        # Only now: a session whose write was cut short by anything else is not used again, for its number may be.
+        server_session.inc_transaction_id()
+        topology.return_server_session(server_session)
+        return reply
+
+    def primary(self, topology: Any) -> Any:
+        """Return PyMongo's server of the primary as it knows it now; None when it knows of none."""
+        # PyMongo makes a new description whenever it learns something, so the same one has the same primary.
+        description, server = self.known
+        if description is not topology.description:
+            description = topology.description
+            server = self.primary_in(description, topology)
+            self.known = description, server
+        return server
+
+    def primary_in(self, description: TopologyDescription, topology: Any) -> Any:
+        """Return the server that takes writes, of a replica set or of a direct connection; None where there is none."""
+        if description.topology_type in (TOPOLOGY_TYPE.Sharded, TOPOLOGY_TYPE.LoadBalanced):
+            if not self.told:
+                log.info("driver", driver=PyMongoDriver.name, reason=f"topology {description.topology_type_name}")
+            self.told = True
+            return None
+        servers = description.server_descriptions().items()
+        address = next((address for address, server in servers if server.is_writable), None)
+        return topology.get_server_by_address(address) if address else None
+
+    def run(self, server: Any, collection: Collection[Raw], command: Raw, deadline: float) -> Any:
+        """Send a command to a server and return its reply; raises `Fallback` for all but success.
+
+        It may have had its effect all the same: what got lost may be the reply.
+        """
+        command["maxTimeMS"] = int(self.timeout * 1000)
+        command["$db"] = collection.database.name
+        body = bson.encode(command, codec_options=collection.codec_options)
+        start = time.perf_counter()
+        reply = bson.decode(self.exchanged(server, body, deadline), collection.codec_options)
+        if reply["ok"] != 1 or "writeErrors" in reply or "writeConcernError" in reply:
+            raise Fallback
+        database_of(next(iter(command))).observe(time.perf_counter() - start)
+        return reply
+
+    def exchanged(self, server: Any, body: bytes, deadline: float) -> memoryview:
+        """Send the BSON of a command and return that of its reply; raises `NoReply`."""
+        try:
+            # The deadline is for a connection that has to be waited for, or to be opened.
+            with pymongo.timeout(self.timeout), server.pool.checkout() as connection:
+                try:
+                    # In steps, so that it is set anew, by a call of the kernel, only where there was a wait.
+                    connection.set_conn_timeout(max(ceil((deadline - time.monotonic()) / STEP), 1) * STEP)
+                    return wire.exchange(connection.conn.sock, body, deadline)
+                except BaseException:
+                    # What is left of this exchange must not be taken for the reply to the next one.
+                    connection.close_conn(ConnectionClosedReason.ERROR)
+                    raise
+        except (OSError, PyMongoError) as error:
+            raise NoReply from error
+
+
+def is_plain(collection: Collection[Raw]) -> bool:
+    """Tell whether an operation is one for the short way.
+
+    PyMongo does what belongs to a session or has a deadline of its own, what need not be read from the primary, and
+    types that are made by a codec.
+    """
+    return (
+        _SESSION.get() is None
+        and _csot.get_timeout() is None
+        and collection.read_preference == ReadPreference.PRIMARY
+        and collection.codec_options.type_registry == NO_CODECS
+    )
+
+
+def find_command(
+    collection: Collection[Raw],
+    condition: Mapping[str, Any],
+    projection: Mapping[str, int] | None,
+    sort: Sort,
+    limit: int,
+    hint: Sort,
+) -> Raw:
+    """Return the command of a find (MongoDB manual, `find`)."""
+    command: Raw = {"find": collection.name, "filter": condition}
+    if projection:
+        command["projection"] = projection
+    if sort:
+        command["sort"] = dict(sort)
+    if limit:
+        command["limit"] = command["batchSize"] = limit
+    if hint:
+        command["hint"] = dict(hint)
+    if concern := collection.read_concern.document:
+        command["readConcern"] = concern
+    return command
+
+
+def left_until(deadline: float) -> Any:
+    """Return the context in which PyMongo has what is left of the time of an operation."""
+    return pymongo.timeout(max(LEAST_SECONDS, deadline - time.monotonic()))

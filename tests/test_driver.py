@@ -1,0 +1,565 @@
+"""The two drivers: what a request asks of MongoDB is the same by PyMongo's own way and by the short one."""
+
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import bson
+import pytest
+from bson import InvalidDocument
+from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
+from bson.son import SON
+from flask import Flask
+from pymongo import MongoClient, ReadPreference, WriteConcern, timeout
+from pymongo.collection import Collection
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError, ServerSelectionTimeoutError
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
+from pymongo.read_concern import ReadConcern
+from pymongo.server_api import ServerApi
+from pymongo.topology_description import TOPOLOGY_TYPE
+from pymongo.uri_parser import parse_uri
+from structlog.testing import capture_logs
+
+from bench.processes import free_port
+from chaos.proxy import Proxy
+from service.documents import Note
+from service.mongo import connection, driver, problems, short, transactions, wire
+from service.mongo.connection import Client, MemoryClient
+from service.mongo.plain import PyMongoDriver
+from service.mongo.short import ShortDriver
+from service.serve import mongod, replica_set
+from tests.client import Person
+
+SECONDS = 1.0
+"""What an operation may take on the connections of these tests."""
+NOT_PRIMARY = 10107
+INSERTED = b"\x10n\x00\x01\x00\x00\x00"
+"""What the reply to an insert of one document holds and no other: `n` is 1."""
+
+Notes = Collection[Any]
+
+
+@pytest.fixture(scope="module")
+def server(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URI of a mongod that fails where it is told to, by its own fail points; nothing on mongomock."""
+    if not pytestconfig.getoption("--mongodb"):
+        yield ""
+        return
+    data, port = tmp_path_factory.mktemp("driver"), free_port()
+    words = [str(mongod.find_mongod()), *mongod.options(data, 0.25, 64), "--port", str(port)]
+    process = mongod.spawn([*words, "--setParameter", "enableTestCommands=1"], data / "log")
+    uri = f"mongodb://127.0.0.1:{port}/driver?replicaSet={mongod.REPLICA_SET}"
+    try:
+        replica_set.await_primary(uri, None, time.monotonic() + 60, process)
+        yield uri
+    finally:
+        mongod.end(process, 10)
+
+
+@contextmanager
+def connected(uri: str, kind: str, **options: Any) -> Iterator[Any]:
+    """A client whose driver is of a kind, on an empty collection `notes`."""
+    with Client(uri, **{"timeoutMS": int(SECONDS * 1000), "appname": uuid.uuid4().hex, **options}) as client:
+        client.driver = PyMongoDriver() if kind == "pymongo" else ShortDriver(SECONDS)
+        client["driver"]["notes"].delete_many({})
+        yield client
+
+
+class Commands(CommandListener):
+    """The names of the commands that were sent, by PyMongo or by the short way."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.names: list[str] = []
+        exchange = wire.exchange
+
+        def counted(sock: Any, command: bytes, deadline: float) -> memoryview:
+            self.names.append(next(iter(bson.decode(command))))
+            return exchange(sock, command, deadline)
+
+        monkeypatch.setattr(wire, "exchange", counted)
+
+    def started(self, event: CommandStartedEvent) -> None:
+        self.names.append(event.command_name)
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        pass
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
+    return Commands(monkeypatch)
+
+
+KINDS = [pytest.param("pymongo", id="pymongo"), pytest.param("short", id="short", marks=pytest.mark.real)]
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def client(kind: str, server: str, commands: Commands) -> Iterator[Any]:
+    if not server:
+        yield MemoryClient()
+        return
+    with connected(server, kind, event_listeners=[commands]) as client:
+        yield client
+
+
+@pytest.fixture
+def notes(client: Any, commands: Commands) -> Notes:
+    found: Notes = client["driver"]["notes"]
+    found.insert_one({"_id": "a", "n": 0})
+    commands.names.clear()
+    return found
+
+
+def fail(notes: Notes, *commands: str, times: int = 1, **data: Any) -> None:
+    """Let the next commands of this client fail as `data` says (MongoDB, fail point `failCommand`)."""
+    ((host, port),) = notes.database.client.nodes
+    data |= {"failCommands": list(commands), "appName": notes.database.client.options.pool_options.appname}
+    with MongoClient[Any](host, port) as admin:
+        admin.admin.command("configureFailPoint", "failCommand", mode={"times": times}, data=data)
+
+
+class TestBothDrivers:
+    """On mongomock too, where it can."""
+
+    def test_a_condition_a_sort_a_limit_and_a_projection_are_obeyed(self, notes: Notes) -> None:
+        for number in range(1, 5):
+            driver.insert(notes, {"_id": f"n{number}", "n": number})
+        rows = driver.find(notes, {"n": {"$lt": 4}}, {"n": 1, "_id": 0}, sort=[("n", -1)], limit=2, hint=[("_id", 1)])
+        assert rows == [{"n": 3}, {"n": 2}]
+        assert len(driver.find(notes, {})) == 5
+        assert driver.find(notes, {"n": 9}) == []
+
+    def test_one_is_found_or_none(self, notes: Notes) -> None:
+        assert driver.find_one(notes, {"_id": "a"}) == {"_id": "a", "n": 0}
+        assert driver.find_one(notes, {"_id": "a"}, {"n": 0}) == {"_id": "a"}
+        assert driver.find_one(notes, {"_id": "b"}) is None
+
+    def test_an_id_that_is_taken_is_told(self, notes: Notes) -> None:
+        with pytest.raises(DuplicateKeyError):
+            driver.insert(notes, {"_id": "a", "n": 1})
+        assert driver.find(notes, {}) == [{"_id": "a", "n": 0}]
+
+    def test_a_change_gives_back_what_is_then_there(self, notes: Notes) -> None:
+        assert driver.change(notes, {"_id": "a", "n": 0}, {"$inc": {"n": 1}}) == {"_id": "a", "n": 1}
+        assert driver.change(notes, {"_id": "a", "n": 0}, {"$inc": {"n": 1}}) is None
+        assert driver.change(notes, {"_id": "b"}, {"$set": {"n": 5}}, upsert=True) == {"_id": "b", "n": 5}
+        assert [row["n"] for row in driver.find(notes, {}, sort=[("_id", 1)])] == [1, 5]
+
+    @pytest.mark.real
+    def test_a_write_after_one_that_was_refused_is_done(self, notes: Notes) -> None:
+        """The number of the one that was refused is not used again: MongoDB would take it for the same write."""
+        for number in range(1, 4):
+            with pytest.raises(DuplicateKeyError):
+                driver.insert(notes, {"_id": "a"})
+            assert driver.change(notes, {"_id": "a"}, {"$inc": {"n": 1}}) == {"_id": "a", "n": number}
+
+    @pytest.mark.real
+    def test_a_hint_that_names_no_index_is_told(self, notes: Notes) -> None:
+        with pytest.raises(OperationFailure, match="hint provided does not correspond"):
+            driver.find(notes, {}, hint=[("nothing", 1)])
+
+    @pytest.mark.real
+    def test_what_has_no_form_in_bson_is_told(self, notes: Notes) -> None:
+        with pytest.raises(InvalidDocument):
+            driver.insert(notes, {"_id": "b", "n": object()})
+        with pytest.raises(InvalidDocument):
+            driver.find(notes, {"n": object()})
+        assert driver.find(notes, {}) == [{"_id": "a", "n": 0}]
+
+    @pytest.mark.real
+    def test_more_than_one_reply_holds_is_whole(self, notes: Notes) -> None:
+        for number in range(5):
+            driver.insert(notes, {"_id": f"large-{number}", "n": 9, "text": "x" * 5_000_000})
+        found = driver.find(notes, {"n": 9}, sort=[("_id", 1)], limit=5)
+        assert [row["_id"] for row in found] == [f"large-{number}" for number in range(5)]
+        assert len(driver.find(notes, {"n": 9})) == 5
+        status = notes.database.client.admin.command("serverStatus")
+        assert status["metrics"]["cursor"]["open"]["total"] == 0
+
+    @pytest.mark.real
+    def test_a_cursor_that_ends_early_is_told(self, notes: Notes) -> None:
+        for number in range(5):
+            driver.insert(notes, {"_id": f"large-{number}", "n": 9, "text": "x" * 5_000_000})
+        fail(notes, "getMore", errorCode=43)
+        with pytest.raises(OperationFailure):
+            driver.find(notes, {"n": 9})
+        assert len(driver.find(notes, {"n": 9})) == 5
+
+
+@pytest.mark.real
+class TestFailures:
+    """What goes wrong once is done once more; what goes on is told in time."""
+
+    FAILURES = [{"errorCode": NOT_PRIMARY}, {"closeConnection": True}]
+
+    @pytest.mark.parametrize("failure", FAILURES, ids=["not primary", "connection closed"])
+    def test_a_read_is_tried_once_more(self, notes: Notes, commands: Commands, failure: dict[str, Any]) -> None:
+        fail(notes, "find", **failure)
+        assert driver.find_one(notes, {"_id": "a"}) == {"_id": "a", "n": 0}
+        assert commands.names == ["find", "find"]
+
+    @pytest.mark.parametrize("failure", FAILURES, ids=["not primary", "connection closed"])
+    def test_a_write_is_tried_once_more(self, notes: Notes, commands: Commands, failure: dict[str, Any]) -> None:
+        fail(notes, "insert", "findAndModify", **failure)
+        driver.insert(notes, {"_id": "b", "n": 0})
+        fail(notes, "insert", "findAndModify", **failure)
+        assert driver.change(notes, {"_id": "b"}, {"$inc": {"n": 1}}) == {"_id": "b", "n": 1}
+        assert commands.names == ["insert", "insert", "findAndModify", "findAndModify"]
+        assert driver.find_one(notes, {"_id": "b"}) == {"_id": "b", "n": 1}
+
+    def test_a_write_that_was_done_but_not_acknowledged_is_not_done_again(
+        self, notes: Notes, commands: Commands
+    ) -> None:
+        late = {"code": 89, "errmsg": "the others do not answer"}
+        fail(notes, "findAndModify", writeConcernError=late, errorLabels=["RetryableWriteError"])
+        assert driver.change(notes, {"_id": "a"}, {"$inc": {"n": 1}}) == {"_id": "a", "n": 1}
+        assert commands.names == ["findAndModify", "findAndModify"]
+        assert driver.find_one(notes, {"_id": "a"}) == {"_id": "a", "n": 1}
+
+    def test_connections_that_broke_unseen_are_replaced(self, notes: Notes) -> None:
+        driver.find_one(notes, {"_id": "a"})
+        for one in notes.database.client._topology.select_server(lambda servers: servers, "test").pool.conns:
+            one.conn.sock.shutdown(socket.SHUT_RDWR)
+        assert driver.find_one(notes, {"_id": "a"}) == {"_id": "a", "n": 0}
+        assert driver.change(notes, {"_id": "a"}, {"$inc": {"n": 1}}) == {"_id": "a", "n": 1}
+
+    @pytest.mark.parametrize("command", ["find", "insert", "findAndModify"])
+    def test_a_server_that_does_not_answer_is_waited_for_until_the_deadline(self, notes: Notes, command: str) -> None:
+        fail(notes, command, blockConnection=True, blockTimeMS=int(SECONDS * 1700), times=3)
+        begun = time.monotonic()
+        with pytest.raises(PyMongoError) as raised:
+            {
+                "find": lambda: driver.find(notes, {}),
+                "insert": lambda: driver.insert(notes, {"_id": "b"}),
+                "findAndModify": lambda: driver.change(notes, {"_id": "a"}, {"$inc": {"n": 1}}),
+            }[command]()
+        assert problems.is_transient(raised.value)
+        assert SECONDS * 0.9 < time.monotonic() - begun < SECONDS * 2.5
+
+    def test_a_late_reply_is_not_taken_for_the_next_one(self, notes: Notes) -> None:
+        fail(notes, "find", blockConnection=True, blockTimeMS=int(SECONDS * 1300))
+        with pytest.raises(PyMongoError):
+            driver.find_one(notes, {"_id": "a"})
+        driver.insert(notes, {"_id": "b", "n": 1})
+        assert [driver.find_one(notes, {"_id": wanted}) for wanted in "ba"] == [
+            {"_id": "b", "n": 1},
+            {"_id": "a", "n": 0},
+        ]
+
+    def test_a_pool_without_a_free_connection_is_waited_for_until_the_deadline(self, server: str, kind: str) -> None:
+        with connected(server, kind, maxPoolSize=1) as client:
+            notes = client["driver"]["notes"]
+            pool = client._topology.select_server(lambda servers: servers, "test").pool
+            begun = time.monotonic()
+            with pool.checkout():
+                with pytest.raises(PyMongoError) as raised:
+                    driver.find(notes, {})
+                assert problems.is_transient(raised.value)
+                assert SECONDS * 0.9 < time.monotonic() - begun < SECONDS * 2.5
+            assert driver.find(notes, {}) == []
+
+
+@pytest.mark.real
+class TestOptions:
+    """What a collection asks for is done, by whichever driver."""
+
+    @pytest.fixture
+    def stamped(self, notes: Notes) -> Notes:
+        driver.insert(notes, {"_id": "b", "at": datetime(2026, 1, 1), "n": 2.5})
+        return notes
+
+    def test_its_codec_options(self, stamped: Notes) -> None:
+        aware: Any = stamped.with_options(codec_options=CodecOptions(tz_aware=True, document_class=SON))
+        found = driver.find_one(aware, {"_id": "b"})
+        assert type(found) is SON
+        assert found["at"] == datetime(2026, 1, 1, tzinfo=UTC)
+        assert type(driver.change(aware, {"_id": "b"}, {"$set": {"n": 3.5}})) is SON
+
+    def test_its_types(self, stamped: Notes) -> None:
+        class Half(TypeDecoder):
+            bson_type = float
+
+            def transform_bson(self, value: Any) -> Any:
+                return f"{value:.1f}"
+
+        options: Any = CodecOptions(type_registry=TypeRegistry([Half()]))
+        found = driver.find_one(stamped.with_options(codec_options=options), {"_id": "b"})
+        assert found is not None
+        assert found["n"] == "2.5"
+
+    def test_its_read_concern(self, stamped: Notes) -> None:
+        majority = stamped.with_options(read_concern=ReadConcern("majority"))
+        assert driver.find_one(majority, {"_id": "a"}) == {"_id": "a", "n": 0}
+        with pytest.raises(OperationFailure, match="readConcern"):
+            driver.find(stamped.with_options(read_concern=ReadConcern("none such")), {})
+
+    def test_its_write_concern(self, stamped: Notes) -> None:
+        five = stamped.with_options(write_concern=WriteConcern(w=5))
+        with pytest.raises(PyMongoError, match="enough data-bearing nodes"):
+            driver.insert(five, {"_id": "c"})
+        with pytest.raises(PyMongoError, match="enough data-bearing nodes"):
+            driver.change(five, {"_id": "a"}, {"$inc": {"n": 1}})
+
+    def test_its_read_preference(self, stamped: Notes) -> None:
+        secondary = stamped.with_options(read_preference=ReadPreference.SECONDARY)
+        with pytest.raises(ServerSelectionTimeoutError):
+            driver.find(secondary, {})
+
+    def test_a_deadline_of_its_own(self, stamped: Notes) -> None:
+        fail(stamped, "find", blockConnection=True, blockTimeMS=int(SECONDS * 1700), times=2)
+        begun = time.monotonic()
+        with pytest.raises(PyMongoError), timeout(0.2):
+            driver.find(stamped, {})
+        assert time.monotonic() - begun < SECONDS * 0.9
+
+    def test_a_session_and_its_transaction(self, stamped: Notes) -> None:
+        with stamped.database.client.start_session() as session, session.bind():
+            session.start_transaction()
+            driver.insert(stamped, {"_id": "c"})
+            assert driver.find_one(stamped, {"_id": "c"}) == {"_id": "c"}
+            assert transactions.outside(driver.find_one, stamped, {"_id": "c"}) is None
+            session.abort_transaction()
+        assert driver.find_one(stamped, {"_id": "c"}) is None
+
+
+FORK = """
+import os, sys, warnings
+from service.mongo import driver
+from service.mongo.connection import Client
+from service.mongo.plain import PyMongoDriver
+
+client = Client(sys.argv[1], timeoutMS=5000)
+if sys.argv[2] == "pymongo":
+    client.driver = PyMongoDriver()
+notes = client["driver"]["notes"]
+assert driver.find_one(notes, {"_id": "a"}) == {"_id": "a", "n": 0}
+warnings.filterwarnings("ignore", message="MongoClient opened before fork")
+child = os.fork()
+name = "parent" if child else "child"
+for number in range(200):
+    driver.insert(notes, {"_id": f"{name}-{number}"})
+    assert driver.find_one(notes, {"_id": f"{name}-{number}"}) == {"_id": f"{name}-{number}"}
+if not child:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert len(driver.find(notes, {})) == 401
+"""
+
+
+@pytest.mark.real
+def test_a_fork_takes_connections_of_its_own(notes: Notes, server: str, kind: str) -> None:
+    command = [sys.executable, "-c", FORK, server, kind]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- The short way ---------------------------------------------------------------------------------------------------
+
+
+def refuse(*_args: Any, **_kwargs: Any) -> Any:
+    raise AssertionError("PyMongo is asked")
+
+
+@pytest.fixture
+def no_pymongo(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """What makes PyMongo's own operations fail from then on."""
+
+    def forbid() -> None:
+        for name in ("find", "insert_one", "find_one_and_update"):
+            monkeypatch.setattr(Collection, name, refuse)
+
+    return forbid
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("option", ["", "&directConnection=true", "&readConcernLevel=majority"])
+def test_the_plain_case_does_without_pymongos_layers(server: str, no_pymongo: Callable[[], None], option: str) -> None:
+    with connected(server + option, "short") as client:
+        notes = client["driver"]["notes"]
+        client.driver = connection.chosen(client.options)
+        notes.find_one({})
+        no_pymongo()
+        driver.insert(notes, {"_id": "a", "n": 1})
+        assert driver.change(notes, {"_id": "a"}, {"$inc": {"n": 1}}) == {"_id": "a", "n": 2}
+        assert driver.change(notes, {"_id": "b"}, {"$set": {"n": 0}}, upsert=True) == {"_id": "b", "n": 0}
+        assert driver.find(notes, {"n": 2}) == [{"_id": "a", "n": 2}]
+        assert driver.find_one(notes, {"_id": "c"}) is None
+
+
+@pytest.mark.real
+def test_a_reply_that_gets_lost_is_asked_for_again(server: str) -> None:
+    (host, port), *_ = parse_uri(server)["nodelist"]
+    with Proxy(port) as proxy, connected(f"mongodb://{host}:{proxy.port}/?directConnection=true", "short") as client:
+        notes = client["driver"]["notes"]
+        notes.insert_one({"_id": "a", "n": 0})
+        proxy.loses = b"firstBatch"
+        assert driver.find_one(notes, {"_id": "a"}) == {"_id": "a", "n": 0}
+        assert proxy.loses is None
+
+
+@pytest.mark.real
+def test_a_write_whose_reply_gets_lost_is_done_once(server: str, kind: str) -> None:
+    (host, port), *_ = parse_uri(server)["nodelist"]
+    with Proxy(port) as proxy, connected(f"mongodb://{host}:{proxy.port}/?directConnection=true", kind) as client:
+        notes = client["driver"]["notes"]
+        proxy.loses = INSERTED
+        driver.insert(notes, {"_id": "a", "n": 0})
+        assert proxy.loses is None
+        proxy.loses = b"lastErrorObject"
+        assert driver.change(notes, {"_id": "a"}, {"$inc": {"n": 1}}) == {"_id": "a", "n": 1}
+        assert proxy.loses is None
+        assert driver.find(notes, {}) == [{"_id": "a", "n": 1}]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("kind", ["short"], indirect=True)
+def test_a_server_that_takes_connections_and_says_nothing_is_given_up(notes: Notes, monkeypatch: Any) -> None:
+    """Also where there is no connection yet: to open one is a part of the operation."""
+    own: Any = driver.driver_of(notes)
+    pool = own.primary(notes.database.client._topology).pool
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        pool.reset()
+        pool.ready()
+        monkeypatch.setattr(pool, "address", silent.getsockname())
+        begun = time.monotonic()
+        with pytest.raises(short.NoReply):
+            own.exchanged(SimpleNamespace(pool=pool), bson.encode({"ping": 1}), begun + SECONDS)
+        assert SECONDS * 0.5 < time.monotonic() - begun < SECONDS * 3
+
+
+class Stop(BaseException):
+    """What ends a thread in the midst of anything, as a KeyboardInterrupt does."""
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("kind", ["short"], indirect=True)
+def test_the_number_of_a_write_that_was_cut_short_is_not_used_again(
+    monkeypatch: pytest.MonkeyPatch, notes: Notes
+) -> None:
+    receive = wire.receive
+
+    def cut_short(*args: Any) -> Any:
+        receive(*args)
+        raise Stop
+
+    with monkeypatch.context() as patched:
+        patched.setattr(wire, "receive", cut_short)
+        with pytest.raises(Stop):
+            driver.change(notes, {"_id": "a"}, {"$inc": {"n": 1}})
+    assert driver.change(notes, {"_id": "a"}, {"$inc": {"n": 1}}) == {"_id": "a", "n": 2}
+
+
+@pytest.mark.real
+def test_two_connections_of_a_process_do_not_know_of_each_other(server: str, mongodb_uri: str) -> None:
+    with connected(server, "short") as one, connected(mongodb_uri, "short") as other:
+        for client, name in ((one, "one"), (other, "other")):
+            client["driver"]["notes"].insert_one({"_id": name})
+        for _ in range(3):
+            assert driver.find(one["driver"]["notes"], {}) == [{"_id": "one"}]
+            assert driver.find(other["driver"]["notes"], {}) == [{"_id": "other"}]
+        other.drop_database("driver")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("action", ["patch", "get"])
+def test_a_person_gets_what_one_lost_reply_held(
+    monkeypatch: pytest.MonkeyPatch, app: Flask, ada: Person, action: str
+) -> None:
+    note = ada.make_note(priority=1)
+    real, lost = wire.receive, []
+
+    def receive(*args: Any) -> Any:
+        reply = real(*args)
+        if not lost:
+            lost.append(reply)
+            raise ConnectionResetError
+        return reply
+
+    monkeypatch.setattr(wire, "receive", receive)
+    path = f"/v1/notes/{note['id']}"
+    answer = ada.get(path) if action == "get" else ada.patch(path, {"$inc": {"priority": 1}})
+    assert lost
+    assert (answer.status_code, answer.json["priority"]) == (200, 1 if action == "get" else 2)
+
+
+# --- Which one -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("timeoutMS=500", ""),
+        ("timeoutMS=500&directConnection=true", ""),
+        ("timeoutMS=500&tls=true", ""),
+        ("timeoutMS=0", "timeoutMS=0"),
+        ("timeoutMS=500&retryReads=false", "retryReads=false"),
+        ("timeoutMS=500&retryWrites=false", "retryWrites=false"),
+        ("timeoutMS=500&loadBalanced=true", "loadBalanced"),
+        ("timeoutMS=500&compressors=zlib", "compressors"),
+    ],
+)
+def test_the_driver_is_chosen_by_the_options_of_the_connection(option: str, reason: str) -> None:
+    with Client(f"mongodb://localhost/?{option}", connect=False) as client:
+        assert client.driver.name == ("pymongo" if reason else "short")
+        assert client.driver.reason == reason
+
+
+def test_what_no_uri_can_ask_for_is_looked_at_too() -> None:
+    with Client("mongodb://localhost/?timeoutMS=500", connect=False, server_api=ServerApi("1")) as client:
+        assert client.driver.reason == "serverApi"
+    pool = SimpleNamespace(_compression_settings=None, server_api=None)
+    plain = {"timeout": 1, "retry_reads": True, "retry_writes": True, "load_balanced": None, "pool_options": pool}
+    asked: Any = SimpleNamespace(**plain, auto_encryption_opts=object())
+    assert short.obstacle(asked) == "autoEncryption"
+
+
+@pytest.mark.parametrize("option", ["", "?directConnection=true", "?retryReads=false"])
+def test_the_log_tells_which_driver_it_is_and_why(
+    monkeypatch: pytest.MonkeyPatch, test_settings: dict[str, Any], option: str
+) -> None:
+    config = {**test_settings, "MONGODB_URI": f"mongodb://localhost/madang{option}"}
+    settings = connection.options(config)
+    client = settings.pop("mongo_client_class")(**{name: settings[name] for name in settings if name != "db"})
+    monkeypatch.setattr(connection, "get_connection", lambda: client)
+    with client, capture_logs() as lines:
+        connection.tell_driver()
+    assert lines == [{"event": "driver", "log_level": "info", "driver": "short"}]
+
+
+def test_the_log_tells_why_it_is_pymongo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "get_connection", MemoryClient)
+    with capture_logs() as lines:
+        connection.tell_driver()
+    assert lines == [{"event": "driver", "log_level": "info", "driver": "pymongo", "reason": "mongomock"}]
+
+
+def test_a_sharded_cluster_is_left_to_pymongo_and_the_log_tells_so_once() -> None:
+    own = ShortDriver(SECONDS)
+    topology = SimpleNamespace(
+        description=SimpleNamespace(topology_type=TOPOLOGY_TYPE.Sharded, topology_type_name="Sharded")
+    )
+    with capture_logs() as lines:
+        assert own.primary(topology) is None
+        topology.description = SimpleNamespace(**vars(topology.description))
+        assert own.primary(topology) is None
+    assert lines == [{"event": "driver", "log_level": "info", "driver": "pymongo", "reason": "topology Sharded"}]
+
+
+def test_records_are_read_by_the_driver_of_their_connection(app: Flask, mongodb_uri: str) -> None:
+    wanted = "pymongo" if connection.is_memory(mongodb_uri) else "short"
+    assert driver.driver_of(Note.stored()).name == wanted
