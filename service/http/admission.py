@@ -1,6 +1,5 @@
 """Admission: how many requests are at work at once, how many wait for that, and what the others are told."""
 
-import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
@@ -13,8 +12,8 @@ import pymongo
 
 from service.core import metrics
 from service.core.errors import Overloaded, Problem, RequestTimeout
+from service.core.headers import FRESH, request_id
 from service.http.connections import Watch
-from service.http.observability import FRESH, REQUEST_ID
 from service.http.web import BODY
 
 OWN = ("/health/", "/metrics", "/docs", "/openapi.json", "/.well-known/")
@@ -161,10 +160,9 @@ class Stream:
 
 def refuse(problem: Problem, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Answer with a problem that the app does not hear of: counted, but without a log line."""
-    named = environ.get("HTTP_X_REQUEST_ID", "")
-    request_id = named if REQUEST_ID.fullmatch(named) else secrets.token_hex(16)
-    headers = [*problem.headers.items(), ("Content-Type", "application/problem+json"), ("X-Request-ID", request_id)]
+    named = request_id(environ.get("HTTP_X_REQUEST_ID", ""))
+    headers = [*problem.headers.items(), ("Content-Type", "application/problem+json"), ("X-Request-ID", named)]
     start_response(f"{problem.status} {HTTPStatus(problem.status).phrase}", [*headers, *FRESH])
     method = environ["REQUEST_METHOD"]
     metrics.requests_of(method if method in metrics.METHODS else "other", REFUSED, problem.status).inc()
-    return [orjson.dumps(problem.as_dict(request_id))]
+    return [orjson.dumps(problem.as_dict(named))]

@@ -1,7 +1,5 @@
 """What the service tells of each request: its id, one log line, and the headers of every answer."""
 
-import re
-import secrets
 import time
 from functools import partial
 
@@ -9,23 +7,9 @@ from flask import Flask
 
 from service.context import current_globals
 from service.core import metrics
+from service.core.headers import CACHING, FRESH, HEADERS, KEPT, PAGE, POLICY, request_id
 from service.core.log import Lines, configure_log
 from service.http.web import Answer, current_request
-
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-HEADERS = (
-    ("X-Content-Type-Options", "nosniff"),
-    ("X-Frame-Options", "DENY"),
-    ("Referrer-Policy", "no-referrer"),
-    ("Cross-Origin-Resource-Policy", "same-site"),
-)
-POLICY = "Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"
-"""The content security policy of an answer that is no page."""
-CACHING = "Cache-Control"
-PAGE = ((CACHING, "no-store"), *HEADERS)
-FRESH = (POLICY, *PAGE)
-# A device may keep a record, but has to ask whether it is still current.
-KEPT = (POLICY, (CACHING, "private, no-cache"), *HEADERS)
 
 
 def init_app(app: Flask) -> None:
@@ -39,9 +23,8 @@ def init_app(app: Flask) -> None:
 def begin() -> None:
     """Start the clock and name the request: the client's own name for it, or a new one."""
     environ, g = current_request().environ, current_globals()
-    named = environ.get("HTTP_X_REQUEST_ID", "")
     g.started = time.perf_counter()
-    g.request_id = named if REQUEST_ID.fullmatch(named) else secrets.token_hex(16)
+    g.request_id = request_id(environ.get("HTTP_X_REQUEST_ID", ""))
     g.address = environ.get("REMOTE_ADDR") or "unknown"
     metrics.IN_FLIGHT.inc()
 

@@ -1,7 +1,6 @@
 """What a worker tells of itself over HTTP: health and metrics, to a load balancer and to Prometheus."""
 
 import json
-import secrets
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +11,7 @@ import pymongo
 
 from service.core import metrics
 from service.core.errors import DatabaseUnavailable, NotFound, Problem, ShuttingDown
+from service.core.headers import request_id
 from service.worker.crew import Crew, is_ready
 
 SILENCE = 5
@@ -60,7 +60,7 @@ class StatusServer(ThreadingHTTPServer):
                 raise NotFound("there is nothing at this path")
             return self.pages[path]()
         except Problem as problem:
-            document = json.dumps(problem.as_dict(secrets.token_hex(16))).encode()
+            document = json.dumps(problem.as_dict(request_id(""))).encode()
             return problem.status, "application/problem+json", document
 
 
