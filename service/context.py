@@ -63,6 +63,6 @@ def current_service() -> Flask:
 def current_globals() -> Globals:
     """Return `g` itself. Raises `RuntimeError` outside of a context."""
     try:
-        return cast(Globals, _cv_app.get().g)
+        return _cv_app.get().g  # type: ignore[return-value]
     except LookupError:
         raise RuntimeError(OUTSIDE) from None

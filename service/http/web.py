@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from functools import cached_property, lru_cache
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import orjson
@@ -26,7 +25,6 @@ KNOWN_QUERIES, LONGEST_KNOWN, MOST_KNOWN = 512, 500, 16  # of so many bytes and 
 BODY = "madang.body"
 """Where admission puts the body of a request when it has read it."""
 EMPTY_STATUS = frozenset({204, 304})
-STATUS_LINE = {int(status): f"{int(status)} {status.phrase.upper()}" for status in HTTPStatus}
 
 
 class Service(Flask):
@@ -85,7 +83,7 @@ class Service(Flask):
         rule = request.url_rule
         if rule is None or request.method == "OPTIONS":
             return super().dispatch_request()
-        return self.view_functions[rule.endpoint](**cast("dict[str, Any]", request.view_args))
+        return self.view_functions[rule.endpoint](**request.view_args)  # type: ignore[arg-type]
 
     def finalize_request(self, value: Any, from_error_handler: bool = False) -> Response:
         """Return the answer that a view or an error handler gave, after what comes after every request."""
@@ -101,7 +99,7 @@ class Service(Flask):
         if len(self.after_request_funcs) > 1 or _cv_request.get()._after_request_functions:
             return super().process_response(response)
         for function in reversed(self.after_request_funcs.get(None, ())):
-            response = cast(Response, function(response))
+            response = function(response)
         return response
 
     def do_teardown_request(self, exc: BaseException | None = None) -> None:
@@ -135,7 +133,7 @@ class Sent(Request):
 def current_request() -> Sent:
     """Return the request itself. Raises `RuntimeError` outside of one."""
     try:
-        return cast(Sent, _cv_request.get().request)
+        return _cv_request.get().request  # type: ignore[return-value]
     except LookupError:
         raise RuntimeError(OUTSIDE) from None
 
@@ -161,34 +159,35 @@ class Answer(Response):
     standing: tuple[tuple[str, str], ...] = ()
     keepable = True
 
-    @classmethod
-    def of(cls, body: bytes, status: int, headers: list[tuple[str, str]]) -> "Answer":
-        """Return an answer of `body`: what Werkzeug makes of the same, in a fifth of the time.
+    has_close_functions = False
 
-        Raises `ValueError` for a header with a line break, which would be the end of it.
-        """
-        for _, value in headers:
-            if "\n" in value or "\r" in value:
-                raise ValueError("a header must not hold a line break")
-        made = cls.__new__(cls)
-        made.headers = Headers()
-        made.headers._list = headers
-        made._status, made._status_code = STATUS_LINE[status], status
-        made.response, made.direct_passthrough, made._on_close = [body], False, []
-        return made
+    @classmethod
+    def of(cls, body: bytes, status: int, headers: Iterable[tuple[str, str]]) -> "Answer":
+        """Return an answer of `body`. Raises `ValueError` for a header with a line break, which would be its end."""
+        # One by one: Werkzeug asks a list of pairs first whether it is a mapping of some kind, for 1.5 µs. And the body
+        # in a list: of bytes alone Werkzeug tells the length, which the server does anyhow.
+        made = Headers()
+        for name, value in headers:
+            made.add(name, value)
+        return cls([body], status, made)
 
     @property
     def names(self) -> set[str]:
         """Return the names of its headers, without the standing ones."""
-        return {name for name, _ in self.headers._list}
+        return {name for name, _ in self.headers}
+
+    def call_on_close(self, func: Callable[[], Any]) -> Callable[[], Any]:
+        """Call a function when the answer has been sent; that it is, Werkzeug sees to."""
+        self.has_close_functions = True
+        return super().call_on_close(func)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         """Send the answer: what Werkzeug does, and less where there is nothing left to find out."""
         body = self.response
-        plain = type(body) is list and len(body) == 1 and not self.direct_passthrough and not self._on_close
-        if not plain or self._status_code in EMPTY_STATUS or environ["REQUEST_METHOD"] == "HEAD":
+        whole = type(body) is list and len(body) == 1 and not self.direct_passthrough and not self.has_close_functions
+        if not whole or self.status_code in EMPTY_STATUS or environ["REQUEST_METHOD"] == "HEAD":
             return super().__call__(environ, start_response)
-        start_response(self._status, [*self.headers._list, *self.standing])
+        start_response(self.status, [*self.headers, *self.standing])
         return body  # type: ignore[return-value]
 
     def get_wsgi_headers(self, environ: "WSGIEnvironment") -> Headers:
