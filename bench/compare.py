@@ -75,6 +75,7 @@ def lined_up(names: Sequence[str], cache_gb: float | None = None) -> Iterator[Fi
         for contender in chosen:
             print(f"seed, start and check {contender.name}", flush=True)
             if contender.where(uri) not in seeded:
+                stack.callback(contender.drop, uri)
                 contenders.seed(contender, uri, DATASET)
                 seeded.add(contender.where(uri))
             process = stack.enter_context(started(contender, uri, database.folder))
@@ -89,7 +90,7 @@ def started(contender: Contender, uri: str, folder: Path, cores: str = "0") -> A
     name = contender.name.replace("/", "_")
     environ = {**contender.environment(uri), "SERVICE_VAR": str(folder / f"var-{name}")}
     log = folder / f"{name}.log"
-    return serving(contender.filled(), environ, contender.item % "x", log, cores, folder=contender.folder)
+    return serving(contender.filled(uri), environ, contender.item % "x", log, cores, folder=contender.folder)
 
 
 def run(plan: Plan, say: Callable[[str], None] = print) -> list[dict[str, Any]]:

@@ -43,7 +43,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Contender:
-    """A server to measure. `command` may name `{python}`, `{port}` and `{threads}`.
+    """A server to measure. `command` may name `{python}`, `{port}`, `{threads}` and `{store}`: what `where` gives.
 
     `stored` gives the document of a note as this server would have written it; `indexes` are those that its reads
     need; `unshaped` gives the content of a note from its JSON. `refresh` gives refresh tokens that are good once.
@@ -71,13 +71,17 @@ class Contender:
     prepare: Callable[[str], None] = lambda _uri: None
     refresh_tokens: Callable[[str], list[str]] = lambda _uri: stateless_tokens()
 
-    def filled(self) -> list[str]:
-        """Return the command with its interpreter and threads; the port is filled in at the start."""
-        python = self.python or sys.executable
-        return [part.replace("{python}", python).replace("{threads}", str(self.threads)) for part in self.command]
+    def filled(self, uri: str) -> list[str]:
+        """Return the command with all but the port, which is filled in at the start."""
+        values = {
+            "{python}": self.python or sys.executable,
+            "{threads}": str(self.threads),
+            "{store}": self.where(uri),
+        }
+        return [values.get(part, part) for part in self.command]
 
     def where(self, uri: str) -> str:
-        """Return the URI of the server's own database, on the server that `uri` names."""
+        """Return where the server's own data is: the URI of its database, on the MongoDB that `uri` names."""
         return urlsplit(uri)._replace(path=f"/bench_{self.database or self.name}").geturl()
 
     def environment(self, uri: str) -> dict[str, str]:
@@ -89,6 +93,10 @@ class Contender:
     def token(self, account: int) -> str:
         """Return an access token of an account."""
         return data.token(account)
+
+    def body(self, _account: int, note: Document) -> Document:
+        """Return the body that makes a note of an account."""
+        return note
 
     def facts(self, uri: str, workload: str, dataset: Dataset) -> dict[str, Any]:
         """Return what the wrk script draws from."""

@@ -25,7 +25,9 @@ function make.list()
 end
 
 function make.create()
-  return wrk.format("POST", facts.collection, headers[math.random(facts.accounts)], pick(facts.bodies))
+  local account, body = math.random(facts.accounts), pick(facts.bodies)
+  if facts.owners then body = '{"owner":"' .. facts.owners[account] .. '",' .. body:sub(2) end
+  return wrk.format("POST", facts.collection, headers[account], body)
 end
 
 function make.patch()
@@ -71,11 +73,14 @@ end
 
 -- The tokens of a refresh are used from then on, as an app does.
 local function take_tokens(body)
-  local access = body:match('"access_token": ?"([^"]+)"')
-  local refresh = body:match('"refresh_token": ?"([^"]+)"')
+  -- PocketBase has one token for both.
+  local both = body:match('"token": ?"([^"]+)"')
+  local access = body:match('"access_token": ?"([^"]+)"') or both
+  local refresh = body:match('"refresh_token": ?"([^"]+)"') or both
   if not access then return end
   if refresh then queue[#queue + 1] = refresh end
-  local account = decoded(access:match("%.([^.]+)%.")):match('"sub": ?"acc0(%x+)"')
+  local claims = decoded(access:match("%.([^.]+)%."))
+  local account = claims:match('"sub": ?"acc0(%x+)"') or claims:match('"id": ?"acc0(%x+)"')
   if account then headers[tonumber(account, 16) + 1].Authorization = "Bearer " .. access end
 end
 

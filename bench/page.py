@@ -55,9 +55,13 @@ METHOD = """\
   another process on the machine), the CPU tells what the server needs, and the throughput what one gets.
 - **Mobile session** is refresh, list, five gets, patch and create, with the new tokens used from then on. Madang's
   refresh rotates the token in the database and notices a stolen one; the others sign a new one and ask no database.
-- Writes wait for MongoDB's journal, as they do by default on a replica set. Its cache is the default too, half of the
-  memory: what is changed is written out at a checkpoint, once a minute, in whoever's turn that falls.
-  `--seconds 65` has one in each turn (decision 0020).
+- **Durability.** On MongoDB a write is answered when it is in the journal on disk, as by default on a replica set: none
+  that was acknowledged gets lost. PocketBase answers when SQLite has it in a log that is not synced (WAL,
+  `synchronous=NORMAL`): what was acknowledged last survives the end of the process, but not a power cut.
+- PocketBase is one process with its database in it, all on the servers' core; the others' MongoDB is beside it.
+  `pocketbase-without-log` is the same without its log of requests.
+- MongoDB's cache is its default, half of the memory: what is changed is written out at a checkpoint, once a minute, in
+  whoever's turn that falls. `--seconds 65` has one in each turn (decision 0020).
 - Of two cores one runs `wrk` and MongoDB, so the throughput is that of a small server.
 - To compare a change with what was before it, name the other source tree as one more server, in the same run:
   `python -m bench compare --servers madang,tree:<folder> --yardstick tree:<folder> --dry`. `--cache-gb` gives MongoDB

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib import pyplot as plt
 
-COLOURS = ("#9aa0a6", "#1a6b4f", "#4c78a8", "#b07aa1", "#c98b3c", "#5f6368")
+COLOURS = ("#9aa0a6", "#1a6b4f", "#4c78a8", "#b07aa1", "#c98b3c", "#5f6368", "#b5594c")
 
 
 def ratios(rows: list[dict[str, Any]], name: str, workload: str, connections: int) -> list[float]:
