@@ -69,8 +69,8 @@ class Base:
     """Claims that a token must have."""
     JWT_REFRESH_EXPIRATION_DELTA: float | timedelta = 30 * 24 * 3600
     """Life of a session that nobody uses."""
-    JWT_REFRESH_GRACE: float | timedelta = 30
-    """How long a refresh token that was just rotated still answers with its own successor."""
+    JWT_REFRESH_GRACE: float | timedelta = 30 * 24 * 3600
+    """How long a spent refresh token still answers with its own successor, as long as that one is unused."""
 
     PASSWORD_HASHING_LIMIT: int = 8
     """Most password hashes that wait or run at once in a worker, at most half of its threads; a login beyond is 429."""

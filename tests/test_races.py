@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,29 @@ def test_eight_refreshes_on_two_servers_give_one_successor(here: Server, there: 
     assert {answer.status_code for answer in answers} == {200}
     (successor,) = {answer.json()["refresh_token"] for answer in answers}
     assert phone.refresh(successor).status_code == 200
+
+
+def test_retries_of_a_spent_token_beside_its_successor_give_one_line_of_tokens_or_none(
+    here: Server, there: Server
+) -> None:
+    """A retry that comes before its successor is used gets that one, one that comes after it ends the session."""
+    ended = 0
+    for _ in range(6):
+        phone = sign_up(here)
+        old, new = phone.tokens["refresh_token"], phone.refresh().json()["refresh_token"]
+        works = [partial(phone.moved(server).refresh, token) for server in (here, there) for token in (old, new) * 2]
+        answers = list(zip([old, new] * 4, at_once(*works), strict=True))
+        given = {(token, answer.json()["refresh_token"]) for token, answer in answers if answer.ok}
+        refused = {answer.json()["code"] for _, answer in answers if not answer.ok}
+        assert {successor for token, successor in given if token == old} <= {new}
+        newest = {successor for token, successor in given if token == new}
+        assert len(newest) <= 1
+        assert refused <= {"token_reused", "not_authenticated"}
+        alive = "token_reused" not in refused
+        assert [phone.refresh(token).ok for token in newest] == [alive] * len(newest)
+        assert bool(Session.objects(id=phone.tokens["session_id"])) == alive
+        ended += not alive
+    assert Event.objects(kind="refresh_reused").count() == ended
 
 
 @pytest.mark.parametrize("everywhere", [False, True])

@@ -36,7 +36,7 @@ def spent(person: Person, times: int = 1) -> list[str]:
 
 
 def let_the_grace_pass() -> None:
-    Session.objects.update(rotated_at=now() - timedelta(seconds=31))
+    Session.objects.update(rotated_at=now() - timedelta(days=30, seconds=1))
 
 
 def second_device(person: Person, app: Flask) -> Person:
@@ -101,6 +101,18 @@ def test_a_retry_within_the_grace_gets_the_very_same_successor(ada: Person) -> N
     assert [answer.status_code for answer in answers] == [200, 200, 200]
     assert len({answer.json["refresh_token"] for answer in answers}) == 1
     assert not Event.objects(kind="refresh_reused")
+
+
+@pytest.mark.parametrize("slept", [timedelta(hours=2), timedelta(days=29)])
+def test_a_phone_that_slept_after_a_lost_answer_is_not_logged_out(ada: Person, slept: timedelta) -> None:
+    old, lost = spent(ada)
+    Session.objects.update(rotated_at=now() - slept, last_used_at=now() - slept)
+    answer = refresh(ada, old)
+    assert (answer.status_code, answer.json["refresh_token"]) == (200, lost)
+    ada.headers = {"Authorization": f"Bearer {answer.json['access_token']}"}
+    assert ada.get(ME).status_code == 200
+    assert refresh(ada, lost).status_code == 200
+    assert refresh(ada, old).json["code"] == "token_reused"
 
 
 def test_a_retry_does_not_make_the_grace_longer(ada: Person) -> None:

@@ -96,10 +96,10 @@ class Sessions:
     def refresh(self, token: str, address: str, request_id: str) -> dict[str, Any]:
         """Spend a refresh token and return the tokens that follow it, as the refresh answers.
 
-        Its successor is derived from it with a key of ours, so that a retry within the grace gets the very same one
-        although only hashes are stored. Raises `NotAuthenticated` for what never was a token or whose session has
-        ended, `TokenReused` for one that was spent before; that ends the session, and is an event from `address` and a
-        line in the log.
+        Its successor is derived from it with a key of ours, so that a retry gets the very same one although only hashes
+        are stored: within the grace, as long as that one is unused. Raises `NotAuthenticated` for what never was a
+        token or whose session has ended, `TokenReused` for one that was spent before; that ends the session, and is an
+        event from `address` and a line in the log.
         """
         session, secret, key = self.unpacked(token)
         following = hmac.digest(self.keys.derived("successor", key), session.encode() + secret, "sha256")
@@ -120,9 +120,9 @@ class Sessions:
             raise NotAuthenticated("the session has ended; log in again")
         if self.is_repeated(found, secret, following):
             return self.answer(found, following)
-        self.end(found["account"], session)
-        Event.record(found["account"], "refresh_reused", address, found.get("device"))
-        log.warning("refresh_reused", account=found["account"], session=session, request_id=request_id)
+        if self.end(found["account"], session):
+            Event.record(found["account"], "refresh_reused", address, found.get("device"))
+            log.warning("refresh_reused", account=found["account"], session=session, request_id=request_id)
         raise TokenReused("the refresh token was spent before; the session has ended")
 
     def is_repeated(self, session: Raw, secret: bytes, following: bytes) -> bool:
