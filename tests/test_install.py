@@ -63,10 +63,16 @@ class Tree:
         self.root = root
         self.venv = root / ".venv"
         root.mkdir()
-        shutil.copy(ROOT / "Makefile", root)
         shutil.copytree(ROOT / "tools", root / "tools", ignore=shutil.ignore_patterns("__pycache__"))
         (root / "run.py").write_text(RUN)
+        self.python(sys.executable)
         self.lock()
+
+    def python(self, path: str) -> None:
+        """Have this Python be the one that the Makefile takes where none is named."""
+        makefile = (ROOT / "Makefile").read_text()
+        assert "PYTHON ?= python3\n" in makefile
+        (self.root / "Makefile").write_text(makefile.replace("PYTHON ?= python3\n", f"PYTHON ?= {path}\n"))
 
     def lock(self, thing: str = "1.0") -> None:
         """Write both locks; serving needs the thing in this version, all else a tool too."""
@@ -112,7 +118,7 @@ class Tree:
 def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tree, str, bool]:
     """A tree, what its first `make serve` said, and whether that brought the tool; to make `.venv` takes seconds."""
     tree = Tree(tmp_path_factory.mktemp("install") / "a tree")
-    return tree, tree.make("serve", f"PYTHON={sys.executable}"), tree.holds("tool")
+    return tree, tree.make("serve"), tree.holds("tool")
 
 
 @pytest.fixture
@@ -259,12 +265,11 @@ def test_a_python_that_is_too_old_gets_one_line(tmp_path: Path, old: tuple[int, 
 
 @pytest.mark.parametrize("old", OLD[-1:])
 def test_an_old_python_leaves_one_that_works_alone(tree: Tree, old: tuple[int, int]) -> None:
-    makefile = (tree.root / "Makefile").read_text()
-    (tree.root / "Makefile").write_text(makefile.replace("PYTHON ?= python3\n", f"PYTHON = {PYTHONS[old]}\n"))
+    tree.python(PYTHONS[old])
     try:
         assert tree.make("serve") == served()
     finally:
-        (tree.root / "Makefile").write_text(makefile)
+        tree.python(sys.executable)
 
 
 def test_the_installer_is_written_for_old_pythons() -> None:
