@@ -76,7 +76,7 @@ def test_a_request_in_flight_is_answered_and_new_ones_are_refused(tmp_path: Path
         service.send("POST", "/v1/accounts", ADA)
         token = token_of(service)
         # A frozen database makes it slow: it takes the three seconds of MONGODB_TIMEOUT.
-        os.kill(service.serve.mongod, signal.SIGSTOP)
+        os.kill(service.mongod, signal.SIGSTOP)
         try:
             request = f"GET /v1/notes HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
             with connection(service, request) as slow:
@@ -85,7 +85,7 @@ def test_a_request_in_flight_is_answered_and_new_ones_are_refused(tmp_path: Path
                 assert until(lambda: not service.lives(), 2)
                 assert slow.recv(4096).startswith(b"HTTP/1.1 503")
         finally:
-            os.kill(service.serve.mongod, signal.SIGCONT)
+            os.kill(service.mongod, signal.SIGCONT)
         assert service.process.wait(BOUND) == 0
 
 

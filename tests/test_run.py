@@ -196,14 +196,14 @@ def test_a_body_of_unknown_length_is_read_up_to_the_limit(service: Running, size
 
 def test_while_mongodb_does_not_answer_it_says_so_in_time_and_recovers(service: Running) -> None:
     token = token_of(service)
-    os.kill(service.serve.mongod, signal.SIGSTOP)
+    os.kill(service.mongod, signal.SIGSTOP)
     try:
         begun = time.monotonic()
         answers = [service.send("GET", path, token=token) for path in ("/health/live", "/health/ready", "/v1/notes")]
         # Readiness looks for `MONGODB_CONNECT_TIMEOUT`, the list for `MONGODB_TIMEOUT`.
         assert time.monotonic() - begun < 2 + 5 + 2
     finally:
-        os.kill(service.serve.mongod, signal.SIGCONT)
+        os.kill(service.mongod, signal.SIGCONT)
     assert [answer.status_code for answer in answers] == [200, 503, 503]
     assert answers[2].json()["code"] == "database_unavailable"
     assert int(answers[2].headers["Retry-After"]) >= 1
@@ -234,7 +234,7 @@ def test_data_and_sessions_survive_a_restart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT], ids=lambda sign: sign.name)
 def test_a_signal_ends_it_with_all_its_processes(tmp_path: Path, sign: signal.Signals) -> None:
     with running(tmp_path, "--workers", "2") as service:
-        others = [service.serve.mongod, *service.workers()]
+        others = [service.mongod, *service.workers()]
         assert len(others) == 3
         time.sleep(
             1
@@ -249,7 +249,7 @@ def test_a_signal_ends_it_with_all_its_processes(tmp_path: Path, sign: signal.Si
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, list[int]]]:
     """The process ids of the MongoDB and the workers of a service that was killed."""
     with running(tmp_path_factory.mktemp("killed"), "--workers", "1") as service:
-        mongod, workers = service.serve.mongod, service.workers()
+        mongod, workers = service.mongod, service.workers()
         service.process.kill()
         service.process.wait()
     yield mongod, workers
