@@ -7,7 +7,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,20 +18,21 @@ import pytest
 from bson import InvalidDocument
 from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 from bson.son import SON
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from flask import Flask
 from pymongo import MongoClient, ReadPreference, WriteConcern, timeout
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError, ServerSelectionTimeoutError
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 from pymongo.read_concern import ReadConcern
-from pymongo.server_api import ServerApi
-from pymongo.topology_description import TOPOLOGY_TYPE
 from pymongo.uri_parser import parse_uri
-from structlog.testing import capture_logs
 
 from bench.processes import free_port
 from chaos.proxy import Proxy
-from service.documents import Note
 from service.mongo import connection, driver, problems, short, transactions, wire
 from service.mongo.connection import Client, MemoryClient
 from service.mongo.plain import PyMongoDriver
@@ -46,15 +49,36 @@ INSERTED = b"\x10n\x00\x01\x00\x00\x00"
 Notes = Collection[Any]
 
 
+def certificate(folder: Path) -> Path:
+    """The file with the key and the certificate of a server at 127.0.0.1, which signs itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    made = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = folder / "server.pem"
+    path.write_bytes(key.private_bytes(*form) + made.public_bytes(Encoding.PEM))
+    return path
+
+
 @pytest.fixture(scope="module")
-def server(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(scope="module")
+def server(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory, pem: Path) -> Iterator[str]:
     """The URI of a mongod that fails where it is told to, by its own fail points; nothing on mongomock."""
     if not pytestconfig.getoption("--mongodb"):
         yield ""
         return
     data, port = tmp_path_factory.mktemp("driver"), free_port()
     words = [str(mongod.find_mongod()), *mongod.options(data, 0.25, 64), "--port", str(port)]
-    process = mongod.spawn([*words, "--setParameter", "enableTestCommands=1"], data / "log")
+    words += ["--setParameter", "enableTestCommands=1", "--tlsMode", "preferTLS", "--tlsCertificateKeyFile", str(pem)]
+    process = mongod.spawn(words, data / "log")
     uri = f"mongodb://127.0.0.1:{port}/driver?replicaSet={mongod.REPLICA_SET}"
     try:
         replica_set.await_primary(uri, None, time.monotonic() + 60, process)
@@ -402,6 +426,18 @@ def test_the_plain_case_does_without_pymongos_layers(server: str, no_pymongo: Ca
 
 
 @pytest.mark.real
+def test_it_goes_through_tls(server: str, pem: Path, no_pymongo: Callable[[], None]) -> None:
+    with connected(f"{server}&tls=true&tlsCAFile={pem}", "short") as client:
+        notes = client["driver"]["notes"]
+        notes.find_one({})
+        no_pymongo()
+        driver.insert(notes, {"_id": "a", "text": "x" * 1_000_000})
+        found = driver.find_one(notes, {"_id": "a"})
+        assert found is not None
+        assert len(found["text"]) == 1_000_000
+
+
+@pytest.mark.real
 def test_a_reply_that_gets_lost_is_asked_for_again(server: str) -> None:
     (host, port), *_ = parse_uri(server)["nodelist"]
     with Proxy(port) as proxy, connected(f"mongodb://{host}:{proxy.port}/?directConnection=true", "short") as client:
@@ -495,71 +531,3 @@ def test_a_person_gets_what_one_lost_reply_held(
     answer = ada.get(path) if action == "get" else ada.patch(path, {"$inc": {"priority": 1}})
     assert lost
     assert (answer.status_code, answer.json["priority"]) == (200, 1 if action == "get" else 2)
-
-
-# --- Which one -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("option", "reason"),
-    [
-        ("timeoutMS=500", ""),
-        ("timeoutMS=500&directConnection=true", ""),
-        ("timeoutMS=500&tls=true", ""),
-        ("timeoutMS=0", "timeoutMS=0"),
-        ("timeoutMS=500&retryReads=false", "retryReads=false"),
-        ("timeoutMS=500&retryWrites=false", "retryWrites=false"),
-        ("timeoutMS=500&loadBalanced=true", "loadBalanced"),
-        ("timeoutMS=500&compressors=zlib", "compressors"),
-    ],
-)
-def test_the_driver_is_chosen_by_the_options_of_the_connection(option: str, reason: str) -> None:
-    with Client(f"mongodb://localhost/?{option}", connect=False) as client:
-        assert client.driver.name == ("pymongo" if reason else "short")
-        assert client.driver.reason == reason
-
-
-def test_what_no_uri_can_ask_for_is_looked_at_too() -> None:
-    with Client("mongodb://localhost/?timeoutMS=500", connect=False, server_api=ServerApi("1")) as client:
-        assert client.driver.reason == "serverApi"
-    pool = SimpleNamespace(_compression_settings=None, server_api=None)
-    plain = {"timeout": 1, "retry_reads": True, "retry_writes": True, "load_balanced": None, "pool_options": pool}
-    asked: Any = SimpleNamespace(**plain, auto_encryption_opts=object())
-    assert short.obstacle(asked) == "autoEncryption"
-
-
-@pytest.mark.parametrize("option", ["", "?directConnection=true", "?retryReads=false"])
-def test_the_log_tells_which_driver_it_is_and_why(
-    monkeypatch: pytest.MonkeyPatch, test_settings: dict[str, Any], option: str
-) -> None:
-    config = {**test_settings, "MONGODB_URI": f"mongodb://localhost/madang{option}"}
-    settings = connection.options(config)
-    client = settings.pop("mongo_client_class")(**{name: settings[name] for name in settings if name != "db"})
-    monkeypatch.setattr(connection, "get_connection", lambda: client)
-    with client, capture_logs() as lines:
-        connection.tell_driver()
-    assert lines == [{"event": "driver", "log_level": "info", "driver": "short"}]
-
-
-def test_the_log_tells_why_it_is_pymongo(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "get_connection", MemoryClient)
-    with capture_logs() as lines:
-        connection.tell_driver()
-    assert lines == [{"event": "driver", "log_level": "info", "driver": "pymongo", "reason": "mongomock"}]
-
-
-def test_a_sharded_cluster_is_left_to_pymongo_and_the_log_tells_so_once() -> None:
-    own = ShortDriver(SECONDS)
-    topology = SimpleNamespace(
-        description=SimpleNamespace(topology_type=TOPOLOGY_TYPE.Sharded, topology_type_name="Sharded")
-    )
-    with capture_logs() as lines:
-        assert own.primary(topology) is None
-        topology.description = SimpleNamespace(**vars(topology.description))
-        assert own.primary(topology) is None
-    assert lines == [{"event": "driver", "log_level": "info", "driver": "pymongo", "reason": "topology Sharded"}]
-
-
-def test_records_are_read_by_the_driver_of_their_connection(app: Flask, mongodb_uri: str) -> None:
-    wanted = "pymongo" if connection.is_memory(mongodb_uri) else "short"
-    assert driver.driver_of(Note.stored()).name == wanted
