@@ -28,6 +28,7 @@ import settings
 from service import app as application
 from service.http.admission import Admission, threads
 from service.identity import deletion
+from service.model.registry import Registry
 from service.mongo import connection
 from service.serve import heap, mongod, replica_set
 from service.serve.serving import Draining, DrainingServer, Farewell, end_on_signals, wake_for_signals
@@ -112,7 +113,7 @@ def load_worker(draining: Draining, slots: int, port: int) -> Flask:
 def create_serving_app() -> Flask:
     """Return the application that a worker serves, and do beside it what does not wait for a request."""
     app = made_app()
-    deletion.keep_sweeping(app.config["MONGODB_TIMEOUT"])
+    deletion.keep_sweeping(app.extensions["madang.registry"], app.config["MONGODB_TIMEOUT"])
     connection.tell_driver()
     connection.keep_counting()
     # What is here now stays for good: without this, looking through it again and again is a fifth of a request.
@@ -190,17 +191,18 @@ def prepare_database() -> list[str]:
     get lost, or where a restore did not come to its end.
     """
     app = made_app()
+    registry: Registry = app.extensions["madang.registry"]
     with app.app_context():
         refuse_weak_writes()
         if backup.is_unfinished():
             raise settings.SettingsError("a restore was cut short: run `flask restore FILE` again")
-        upgrade.begin()
+        upgrade.begin(registry)
         if app.config["CREATE_INDEXES"]:
             # One that is there but different serves the servers of the old version, which may still run.
-            indexes.make("missing")
-        elif missing := [str(change) for change in indexes.changes() if change.kind == "missing"]:
+            indexes.make(registry, "missing")
+        elif missing := [str(change) for change in indexes.changes(registry) if change.kind == "missing"]:
             raise settings.SettingsError("run `flask indexes make`; these are missing:\n" + "\n".join(missing))
-        notes = [*upgrade.notes(), *indexes.notes()]
+        notes = [*upgrade.notes(registry), *indexes.notes(registry)]
     # The workers are forked from this process, and a connection belongs to one process.
     connection.disconnect()
     return notes

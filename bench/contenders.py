@@ -23,9 +23,9 @@ import settings
 from bench import data
 from bench.data import Dataset
 from service import app as application
-from service.documents.record import access
 from service.identity.sessions import SECRET_BYTES, hashed
 from service.mongo import connection
+from service.policy import access_list
 
 ROOT = Path(__file__).parent.parent
 PEERS_PYTHON = os.environ.get("BENCH_PYTHON") or str(ROOT / ".venv-bench" / "bin" / "python")
@@ -243,7 +243,7 @@ def as_record(note: Document) -> Document:
     """Return a note as Madang stores it."""
     stored = plain(note)
     del stored["notebook"]
-    return {**stored, "access": access(note["owner"], (), ())}
+    return {**stored, "access": access_list(note["owner"], {})}
 
 
 def prepare_madang(uri: str) -> None:

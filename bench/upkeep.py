@@ -22,7 +22,7 @@ import requests
 from pymongo import MongoClient
 
 from bench import processes
-from service.documents.record import now
+from service.core.clock import now
 from service.serve import mongod
 
 ROOT = Path(__file__).parent.parent

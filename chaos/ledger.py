@@ -88,9 +88,9 @@ class Ledger:
         findings = Findings()
         compare_titles(self.made, rows, findings)
         found = {row["_id"]: row for row in rows}
-        for id, counts in self.added.items():  # noqa: A001
+        for id, counts in self.added.items():
             compare_sum(id, counts, found.get(id), findings)
-        for id, titles in self.states.items():  # noqa: A001
+        for id, titles in self.states.items():
             row = found.get(id, {})
             if (title := row.get("title")) not in titles:
                 findings.losses.append(f"{id} has the title {title}, not one of {titles}")

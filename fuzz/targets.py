@@ -13,13 +13,16 @@ from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions
 
 import settings
-from service import query
 from service.core.errors import Problem
+from service.core.ids import new_id
+from service.core.json_text import decode
 from service.documents import Note, Notebook, Record
-from service.documents.record import new_id
 from service.identity.sessions import SECRET_BYTES
-from service.model import patch, schema
+from service.model import patch
+from service.model.record_type import derive
 from service.mongo import connection
+from service.query.parse import PARAMETERS, Parser
+from service.records import store
 from service.security import Security
 
 
@@ -95,7 +98,9 @@ class Everything(Record):
 
 CODEC: Any = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
 BOUND = Security(settings.load({"SERVICE_ENV": "test", "SERVICE_MONGODB_URI": connection.MEMORY}))
-SAMPLE = Everything.stamped("ada", schema.load(Everything, {"id": "x", "text": "a", "tags": ["b"], "whole": 2}))
+TYPE = derive(Everything)
+TYPES = (derive(Note), TYPE)
+SAMPLE = store.new_record(TYPE, "ada", TYPE.schema.load({"id": "x", "text": "a", "tags": ["b"], "whole": 2}))
 
 
 def encoded(*values: Any) -> None:
@@ -106,9 +111,9 @@ def encoded(*values: Any) -> None:
 
 def asked(arguments: Mapping[str, str]) -> None:
     """Parse a query string as the list of two record types does."""
-    for document in (Note, Everything):
+    for type in TYPES:
         try:
-            found = query.parse(document, arguments, "ada", BOUND.cursor_key)
+            found = Parser(type).parse(arguments, "ada", BOUND.cursor_key)
         except Problem:
             continue
         encoded(found.where, found.near, found.after)
@@ -121,23 +126,23 @@ def text_of(data: bytes) -> str:
 
 def fuzz_json(data: bytes) -> None:
     """Decode a body."""
-    orjson.dumps(schema.decoded(data))
+    orjson.dumps(decode(data))
 
 
 def fuzz_body(data: bytes) -> None:
     """Load a body that creates a record, and dump the record."""
-    content = schema.load(Everything, schema.decoded(data))
+    content = TYPE.schema.load(decode(data))
     encoded(content)
-    orjson.dumps(schema.dump(Everything, Everything.stamped("ada", content)))
+    orjson.dumps(TYPE.schema.dump(store.new_record(TYPE, "ada", content)))
 
 
 def fuzz_patch(data: bytes) -> None:
     """Parse a patch and apply it to a record."""
-    wanted = patch.parse(Everything, schema.decoded(data))
+    wanted = patch.parse(TYPE.schema, decode(data))
     encoded(wanted.update, wanted.guard, wanted.values)
     content = wanted.apply(SAMPLE)
     encoded(content)
-    orjson.dumps(schema.dump(Everything, {**SAMPLE, **content}))
+    orjson.dumps(TYPE.schema.dump({**SAMPLE, **content}))
 
 
 def fuzz_where(data: bytes) -> None:
@@ -147,7 +152,7 @@ def fuzz_where(data: bytes) -> None:
 
 def fuzz_query(data: bytes) -> None:
     """Parse a whole query string."""
-    asked({name: text for name, text in parse_qsl(text_of(data), True) if name in query.PARAMETERS})
+    asked({name: text for name, text in parse_qsl(text_of(data), True) if name in PARAMETERS})
 
 
 def fuzz_cursor(data: bytes) -> None:
@@ -188,8 +193,7 @@ WHERES = (
     b'{"time": {"$not": {"$gt": "2026-11-22T10:00:00Z"}}, "price": "1.5", "key": "000000000000000000000000"}',
 )
 CURSORS = tuple(
-    query.parse(document, {}, "ada", BOUND.cursor_key).cursor({**SAMPLE, "_id": "x"}).encode()
-    for document in (Note, Everything)
+    Parser(type).parse({}, "ada", BOUND.cursor_key).cursor({**SAMPLE, "_id": "x"}).encode() for type in TYPES
 )
 QUERIES = (
     b"limit=20&count=true&scope=mine,public&fields=id,title&sort=-priority,due",
@@ -225,15 +229,11 @@ def feed(name: str, data: bytes) -> None:
 def names() -> set[str]:
     """Return the names that stand in JSON objects: of fields and of operators."""
     return {
-        *(
-            name
-            for document in (Note, Everything)
-            for name in (*schema.public_fields(document), *document._meta["filters"])
-        ),
+        *(name for type in TYPES for name in (*type.schema.fields, *type.filters)),
         *(
             *patch.APPLY,
-            *query.operators_of(Everything._fields["times"]),
-            *query.operators_of(Everything._fields["spot"]),
+            *TYPE.filters["times"].operators,
+            *TYPE.filters["spot"].operators,
         ),
         *(
             "$and",
@@ -285,4 +285,4 @@ VALUES = (
 
 def words() -> set[str]:
     """Return what stands in what the parsers take, for a fuzzer that knows bytes only."""
-    return (names() - {""}) | query.PARAMETERS | {text.decode() for text in VALUES}
+    return (names() - {""}) | PARAMETERS | {text.decode() for text in VALUES}

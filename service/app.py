@@ -1,7 +1,7 @@
 """The application factory: an ordered list of small steps, and the one handler of all errors."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -16,11 +16,12 @@ from service.context import Globals, g
 from service.core import errors
 from service.core.errors import Problem
 from service.core.log import log
-from service.documents import RECORDS
+from service.documents import RECORDS, Record
 from service.http import observability
 from service.http.web import Answer, Json, NoSessions, Sent, Service, current_request
+from service.model.registry import Registry
 from service.mongo import connection, problems, transactions
-from service.upkeep import indexes, migrations
+from service.upkeep import migrations
 
 EXPOSED_HEADERS = ["ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotent-Replayed"]
 
@@ -35,8 +36,10 @@ BY_STATUS: Mapping[int, type[Problem]] = {
 """What an error of Werkzeug's means; any other below 500 is a bad request."""
 
 
-def create_app(settings: Mapping[str, Any]) -> Flask:
-    """Return the WSGI application for `settings`, as `settings.load` gives them. Opens no connection.
+def create_app(settings: Mapping[str, Any], documents: Sequence[type[Record]] = RECORDS) -> Flask:
+    """Return the WSGI application for `settings`, as `settings.load` gives them, and some record types.
+
+    Opens no connection.
 
     Raises `UnsupportedField` or `InvalidDocument` for a document that cannot be served, `ValueError` for a setting
     that is not safe.
@@ -47,18 +50,13 @@ def create_app(settings: Mapping[str, Any]) -> Flask:
     app.request_class = Sent
     app.response_class = Answer
     app.session_interface = NoSessions()
+    app.extensions["madang.registry"] = Registry(documents)
+    migrations.check(documents)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     for init_app in STEPS:
         init_app(app)
     return app
-
-
-def check_documents(_app: Flask) -> None:
-    """Refuse to start with a record type that cannot be served."""
-    for document in RECORDS:
-        indexes.check(document)
-    migrations.check()
 
 
 def bind_documents(app: Flask) -> None:
@@ -160,7 +158,6 @@ def from_werkzeug(error: HTTPException) -> Problem:
 
 
 STEPS: list[Callable[[Flask], None]] = [
-    check_documents,
     trust_proxies,
     observability.init_app,
     handle_errors,

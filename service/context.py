@@ -1,6 +1,5 @@
 """What belongs to one request and nobody else: the typed `g`."""
 
-from dataclasses import dataclass
 from typing import Any, cast
 
 import flask
@@ -8,26 +7,8 @@ from flask import Flask
 from flask.ctx import _AppCtxGlobals
 from flask.globals import _cv_app
 
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who a request acts for, as its access token and its session say.
-
-    `auth_time` is when the password was given, in seconds since the epoch. `str()` gives the account id.
-    """
-
-    account: str
-    session: str
-    auth_time: int
-    roles: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return self.account
-
-    @property
-    def principals(self) -> list[str]:
-        """Return the names under which this identity was given rights: its id and its roles."""
-        return [self.account, *(f"role:{role}" for role in self.roles)]
+from service.model.registry import Registry
+from service.policy import Identity
 
 
 class Globals(_AppCtxGlobals):
@@ -66,3 +47,9 @@ def current_globals() -> Globals:
         return _cv_app.get().g  # type: ignore[return-value]
     except LookupError:
         raise RuntimeError(OUTSIDE) from None
+
+
+def current_registry() -> Registry:
+    """Return the record types of the app. Raises `RuntimeError` outside of a context."""
+    found: Registry = current_service().extensions["madang.registry"]
+    return found

@@ -4,25 +4,22 @@ The way of working is Flask-JWT's: `authenticate(username, password)` and `ident
 `current_identity` is a proxy, and the `JWT_*` settings mean what they meant there.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from flask import Flask
 from werkzeug.local import LocalProxy
 
-from service.context import Identity, current_globals, current_service
+from service.context import current_globals, current_service
 from service.core.errors import BadCredentials, Forbidden, NotAuthenticated
-from service.documents import Account, Record
-from service.documents.record import Raw
+from service.documents import Account
 from service.identity.keys import Keys
 from service.identity.passwords import Hashing, needs_rehash
 from service.identity.sessions import Sessions
 from service.identity.throttle import Throttle
 from service.identity.tokens import Tokens
-
-Action = Literal["read", "write", "own"]
-Within = Sequence[Literal["mine", "shared", "public"] | str]
-Filter = dict[str, Any]
+from service.mongo.raw import Raw
+from service.policy import Identity
 
 current_identity: Identity = cast(Identity, LocalProxy(lambda: current_globals().identity))
 """The identity of this request. What leaves the request takes `str(current_identity)`: BSON cannot encode a proxy."""
@@ -91,29 +88,3 @@ def authenticate(username: str, password: str) -> Raw:
             return authenticate(username, password)
         account["password_hash"] = renewed
     return account
-
-
-# --- What ------------------------------------------------------------------------------------------------------------
-
-EVERYONE = "*"
-ANY: Within = ("mine", "shared", "public")
-NOT_BURIED: Filter = {"purge_at": {"$exists": False}}
-
-
-def scope(action: Action, document: type[Record], within: Within = ANY) -> Filter:
-    """Return the MongoDB filter of those records that the current identity may `read`, may `write`, or owns (`own`).
-
-    This is the only place where access is decided. `within` narrows reading to what is `mine`, `shared` with me by id
-    or role, or `public`.
-    """
-    who = current_globals().identity
-    account, principals = who.account, who.principals
-    if action == "own":
-        return {"owner": account, **NOT_BURIED}
-    if action == "write":
-        return {"$or": [{"owner": account}, {"writers": {"$in": [*principals, EVERYONE]}}], **NOT_BURIED}
-    # The hidden list of a tombstone is gone, so that reading finds none.
-    entries = [f"o:{account}"] if "mine" in within else []
-    entries += [f"r:{principal}" for principal in principals] if "shared" in within else []
-    entries += [f"r:{EVERYONE}"] if "public" in within else []
-    return {"access": entries[0] if len(entries) == 1 else {"$in": entries}}

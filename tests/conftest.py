@@ -1,7 +1,7 @@
 """One suite, two databases: mongomock, or with `--mongodb` a real server started for the run."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,12 +13,14 @@ from mongoengine.connection import get_connection
 
 import settings
 from service import app as application
+from service.documents import RECORDS, Record
 from service.identity import passwords
 from service.mongo import connection
 from service.serve import mongod
 from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
 from tests.trees import another_database
+from tests.types import REGISTRY
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,7 +58,7 @@ def shared_app(test_settings: dict[str, Any]) -> Iterator[Flask]:
     """The app that most tests share; making one, with its indexes, takes a second on a real server."""
     app = application.create_app(test_settings)
     with app.app_context():
-        indexes.make()
+        indexes.make(REGISTRY)
     yield app
     connection.disconnect()
 
@@ -90,7 +92,7 @@ def remembering_hasher(monkeypatch: pytest.MonkeyPatch) -> None:
 def app(shared_app: Flask) -> Iterator[Flask]:
     """The shared app on an empty database."""
     yield shared_app
-    for document in indexes.documents():
+    for document in indexes.documents(REGISTRY):
         document._get_collection().delete_many({})
     security = shared_app.extensions["madang.security"]
     security.tokens.verified.entries.clear()
@@ -99,8 +101,12 @@ def app(shared_app: Flask) -> Iterator[Flask]:
 
 @pytest.fixture
 def make_app(test_settings: dict[str, Any], app: Flask) -> Any:
-    """A function that makes an app on the same database with other settings."""
-    return lambda **changed: application.create_app({**test_settings, **changed})
+    """A function that makes an app on the same database with other settings, or other record types."""
+
+    def make(documents: Sequence[type[Record]] = RECORDS, **changed: Any) -> Flask:
+        return application.create_app({**test_settings, **changed}, documents)
+
+    return make
 
 
 @pytest.fixture

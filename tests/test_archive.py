@@ -8,7 +8,7 @@ import bson
 import pytest
 from bson.binary import Binary
 
-from service.documents.record import now
+from service.core.clock import now
 from service.upkeep import archive
 from service.upkeep.archive import BackupError
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from service.core.ids import new_id
 from service.documents import Account, Note, Notebook, Session
-from service.documents.record import new_id
 from tests.client import Person, pointers
 
 GUESSES = ["$", ".*", "(a+)+$", "[", "\\", "\\Qa", "#", " ", "\n", "(?i)SECRET", "\u200b", "\U0010ffff", "é" * 200]

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from service.core.clock import now
 from service.documents import Account, Session
-from service.documents.record import now
 from tests.client import PASSWORD, Person, Phone, pointers
 
 OBJECTS: list[Any] = [

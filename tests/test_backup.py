@@ -20,6 +20,7 @@ from tests.conftest import ROOT
 from tests.test_house import own_account, records
 from tests.test_readme import blocks
 from tests.trees import Client, Server, another_database, emptied, environment, flask, serving
+from tests.types import REGISTRY
 
 pytestmark = pytest.mark.real
 
@@ -259,7 +260,7 @@ def test_what_the_page_says_is_in_a_backup_is_in_it(uris: list[str], databases: 
     )
     records = {document._meta["collection"] for document in RECORDS}
     assert set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in inside.splitlines() if "|" in line))) == (
-        set(versions()) - records
+        set(versions(REGISTRY)) - records
     )
     assert "| `sessions` |" in outside
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from service.documents.record import now
+from service.core.clock import now
 from service.serve import mongod
 from service.upkeep import archive
 from service.upkeep.backup import CLAIM, PREFIX, versions
@@ -26,6 +26,7 @@ from tests.test_archive import HEADER, NOTE, block, whole
 from tests.test_readme import Block
 from tests.test_run import refused, until
 from tests.trees import another_database, emptied, flask, start, version
+from tests.types import REGISTRY
 
 NOTES = 20000
 
@@ -363,9 +364,9 @@ def test_a_mongodb_that_does_not_let_us_in_is_told(source: str, backup: Path, tm
 
 
 def test_a_backup_names_all_collections_but_sessions() -> None:
-    assert list(versions())[-1] == "accounts"
-    assert "sessions" not in versions()
-    assert {name: version for name, version in versions().items() if version} == {
+    assert list(versions(REGISTRY))[-1] == "accounts"
+    assert "sessions" not in versions(REGISTRY)
+    assert {name: version for name, version in versions(REGISTRY).items() if version} == {
         "notebooks": 1,
         "notes": 1,
         "accounts": 1,

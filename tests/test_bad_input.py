@@ -10,6 +10,7 @@ from flask import Flask
 from service.http.openapi import operation_of
 from service.upkeep import indexes
 from tests.client import Person, pointers
+from tests.types import REGISTRY
 
 JSON = {"content_type": "application/json"}
 Route = tuple[str, str]
@@ -17,7 +18,7 @@ Route = tuple[str, str]
 
 def dump() -> dict[str, list[Any]]:
     """All that is stored."""
-    return {document.__name__: list(document._get_collection().find()) for document in indexes.documents()}
+    return {document.__name__: list(document._get_collection().find()) for document in indexes.documents(REGISTRY)}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def me(app: Flask, known: dict[str, Any]) -> Iterator[Person]:
         ada.make_notebook(id="x1")
         known["stored"] = dump()
     else:
-        for document in indexes.documents():
+        for document in indexes.documents(REGISTRY):
             if rows := known["stored"][document.__name__]:
                 document._get_collection().insert_many(rows)
     yield known["ada"]

@@ -100,7 +100,7 @@ def test_an_atomic_batch_does_all(ada: Person) -> None:
     requests.append(part("PATCH", "/v1/notes/n1", {"title": "y"}))
     answer = ada.post("/v1/batch", {"atomic": True, "requests": requests})
     assert [response["status"] for response in answer.json["responses"]] == [201, 201, 201, 200]
-    assert Note.stored().find_one({"_id": "n1"})["title"] == "y"
+    assert Note._get_collection().find_one({"_id": "n1"})["title"] == "y"
 
 
 @pytest.mark.real

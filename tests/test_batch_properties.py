@@ -50,12 +50,12 @@ def steady(value: Any) -> Any:
 
 def begin(ada: Person) -> None:
     """Leave one note, and nothing of the run before."""
-    Note.stored().delete_many({})
+    Note._get_collection().delete_many({})
     ada.make_note(id="a", title="first")
 
 
 def stored() -> list[Json]:
-    return [steady(row) for row in Note.stored().find(projection={"purge_at": 0}, sort=[("_id", 1)])]
+    return [steady(row) for row in Note._get_collection().find(projection={"purge_at": 0}, sort=[("_id", 1)])]
 
 
 def alone(ada: Person, parts: list[Json]) -> list[Json]:

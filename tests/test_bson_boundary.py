@@ -10,14 +10,16 @@ from bson.errors import InvalidDocument
 from flask import Flask
 from werkzeug.local import LocalProxy
 
-from service.context import Identity, g
+from service.context import g
+from service.core.clock import now
 from service.documents import Note
-from service.documents.record import now
 from service.http.openapi import operation_of
 from service.mongo import driver
+from service.policy import Identity
 from service.security import current_identity
 from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
+from tests.types import REGISTRY
 
 PLAIN = {str, int, float, bool, type(None), datetime, bytes, dict, list, bson.ObjectId, bson.Int64}
 
@@ -52,8 +54,8 @@ def test_mongoengine_would_let_a_proxy_of_a_string_through(signed_in: Identity) 
 def test_storing_the_bare_proxy_is_refused_and_stores_nothing(signed_in: Identity) -> None:
     for owner in (signed_in, LocalProxy(lambda: signed_in.account)):
         with pytest.raises(InvalidDocument, match="LocalProxy"):
-            Note.stored().insert_one({"_id": "x", "owner": owner})
-    assert Note.stored().count_documents({}) == 0
+            Note._get_collection().insert_one({"_id": "x", "owner": owner})
+    assert Note._get_collection().count_documents({}) == 0
 
 
 def test_the_text_of_the_proxy_is_a_plain_string(signed_in: Identity) -> None:
@@ -107,7 +109,7 @@ BODIES: dict[tuple[str, str], list[Any]] = {
 def stored(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Everything that is handed to MongoDB's collections for writing from now on, as it was handed over."""
     handed: list[Any] = []
-    for document in indexes.documents():
+    for document in indexes.documents(REGISTRY):
         collection = document._get_collection()
         for name in (
             "insert_one",
@@ -164,7 +166,7 @@ def test_every_write_of_an_account_or_a_record_is_walked_here(app: Flask) -> Non
 def test_what_is_stored_comes_back_plain(ada: Person, path: str) -> None:
     ada.make_note(id="x", **NOTE)
     assert Phone(ada.client, ada.headers).get(path).status_code == 200
-    documents = [row for document in indexes.documents() for row in document._get_collection().find()]
+    documents = [row for document in indexes.documents(REGISTRY) for row in document._get_collection().find()]
     assert documents
     assert [place for row in documents for place in odd(row)] == []
-    assert {row["owner"] for row in Note.stored().find()} == {ada.id}
+    assert {row["owner"] for row in Note._get_collection().find()} == {ada.id}

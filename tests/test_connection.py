@@ -136,4 +136,4 @@ def test_a_sharded_cluster_is_left_to_pymongo_and_the_log_tells_so_once() -> Non
 
 def test_records_are_read_by_the_driver_of_their_connection(app: Flask, mongodb_uri: str) -> None:
     wanted = "pymongo" if connection.is_memory(mongodb_uri) else "short"
-    assert driver.driver_of(Note.stored()).name == wanted
+    assert driver.driver_of(Note._get_collection()).name == wanted

@@ -19,7 +19,8 @@ import requests
 from flask import Flask
 from mongoengine.connection import get_connection
 
-from service.documents import RECORDS, Note
+from service.documents import RECORDS
+from service.records import store
 from tests.client import Person
 from tests.conftest import ROOT
 from tests.crashing import points
@@ -161,7 +162,7 @@ def rows(key: str) -> dict[tuple[str, str], tuple[int | None, int]]:
     return {
         (document._meta["collection"], row["_id"]): (row.get("priority"), row["revision"])
         for document in RECORDS
-        for row in document.stored().find(mine)
+        for row in document._get_collection().find(mine)
     }
 
 
@@ -295,14 +296,14 @@ def test_a_transaction_that_runs_out_of_time_is_ended(
     app: Flask, ada: Person, short_transactions: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(app.config, "MONGODB_TIMEOUT", 0.3)
-    insert = Note.insert
+    create = store.create
 
     def slow(*args: Any) -> Any:
-        insert(*args)
+        create(*args)
         time.sleep(0.4)
         raise TimeoutError
 
-    monkeypatch.setattr(Note, "insert", slow)
+    monkeypatch.setattr(store, "create", slow)
     assert ada.post("/v1/notes", {"title": "x"}, headers={"Idempotency-Key": "k1"}).status_code == 500
     assert open_transactions() == 0
 

@@ -11,11 +11,13 @@ from mongoengine.connection import get_connection
 
 from service.core.errors import StillReferenced
 from service.documents import RECORDS, Note, Notebook, Record
-from service.documents.record import Raw
 from service.documents.versioned import STAMPS
-from service.records import deletion
-from service.records.deletion import BATCH, refuse_if_referenced, release
+from service.model.registry import Registry
+from service.mongo.raw import Raw
+from service.records import deletion, store
+from service.records.deletion import BATCH
 from tests.client import Person, Phone
+from tests.types import REGISTRY, create, new
 
 MakeApp = Callable[..., Flask]
 DAYS = timedelta(days=30)
@@ -79,31 +81,37 @@ class Folder(Record):
 
 
 LIBRARY: list[type[Record]] = [Shelf, Book, Page, Label, Tour, Loan, Folder]
+ALL = [*RECORDS, *LIBRARY]
+TYPES = Registry(ALL)
+
+
+def release(document: type[Record], ids: list[str], keep: timedelta) -> None:
+    deletion.release(TYPES, TYPES.of(document), ids, keep)
+
+
+def refuse_if_referenced(document: type[Record], ids: list[str]) -> None:
+    deletion.refuse_if_referenced(TYPES, TYPES.of(document), ids)
 
 
 @pytest.fixture(autouse=True)
 def empty(app: Flask) -> Iterator[None]:
     yield
     for document in LIBRARY:
-        document.stored().delete_many({})
+        document._get_collection().delete_many({})
 
 
 @pytest.fixture
-def library(make_app: MakeApp, ada: Person, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phone]:
+def library(make_app: MakeApp, ada: Person) -> Phone:
     """Ada at a service that has the types of this page too."""
-    RECORDS.extend(LIBRARY)
-    try:
-        yield Phone(make_app().test_client(), ada.headers)
-    finally:
-        del RECORDS[-len(LIBRARY) :]
+    return Phone(make_app(documents=ALL).test_client(), ada.headers)
 
 
 def put(document: type[Record], id: str, **content: Any) -> None:
-    document.insert("ada", {"_id": id, **content})
+    create(document, "ada", {"_id": id, **content})
 
 
 def row(document: type[Record], id: str) -> Raw:
-    found = document.stored().find_one({"_id": id})
+    found = document._get_collection().find_one({"_id": id})
     assert found is not None
     return found
 
@@ -113,7 +121,9 @@ def buried(document: type[Record], id: str) -> bool:
 
 
 def many(document: type[Record], count: int, **content: Any) -> None:
-    document.stored().insert_many(document.stamped("ada", {"_id": f"n{number}", **content}) for number in range(count))
+    document._get_collection().insert_many(
+        new(document, "ada", {"_id": f"n{number}", **content}) for number in range(count)
+    )
 
 
 # What each rule does
@@ -174,7 +184,7 @@ def test_deny_refuses_while_there_is_one_that_refers() -> None:
 
 def test_a_tombstone_refers_to_nothing() -> None:
     put(Loan, "l", book="b")
-    Loan.bury({"_id": "l"}, DAYS)
+    store.bury(TYPES.of(Loan), {"_id": "l"}, DAYS)
     refuse_if_referenced(Book, ["b"])
 
 
@@ -192,30 +202,30 @@ def test_a_record_of_another_type_under_the_same_id_is_none_that_goes(document: 
 def test_more_records_than_one_batch_are_all_changed(document: type[Record]) -> None:
     many(document, BATCH + 5, **({"s": "a"} if document is Label else {"shelves": ["a", "b"]}))
     release(Shelf, ["a"], DAYS)
-    assert document.stored().count_documents({"revision": 2}) == BATCH + 5
-    assert document.stored().count_documents({"$or": [{"s": "a"}, {"shelves": "a"}]}) == 0
+    assert document._get_collection().count_documents({"revision": 2}) == BATCH + 5
+    assert document._get_collection().count_documents({"$or": [{"s": "a"}, {"shelves": "a"}]}) == 0
 
 
 def test_each_operation_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deletion, "BATCH", 10)
     many(Label, 25, s="a")
-    assert [len(ids) for ids in taken(deletion.batches(Label, {"s": "a"}))] == [10, 10, 5]
+    assert [len(ids) for ids in taken(deletion.batches(TYPES.of(Label), {"s": "a"}))] == [10, 10, 5]
 
 
 def taken(batches: Iterator[list[str]]) -> Iterator[list[str]]:
     """Each batch, whose records are then gone."""
     for ids in batches:
         yield ids
-        Label.stored().delete_many({"_id": {"$in": ids}})
+        Label._get_collection().delete_many({"_id": {"$in": ids}})
 
 
 def test_a_cascade_of_more_than_one_batch_goes_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deletion, "BATCH", 10)
     many(Book, 25, shelf="a")
-    Page.stored().insert_many(Page.stamped("ada", {"_id": f"p{n}", "book": f"n{n}"}) for n in range(25))
+    Page._get_collection().insert_many(new(Page, "ada", {"_id": f"p{n}", "book": f"n{n}"}) for n in range(25))
     release(Shelf, ["a"], DAYS)
-    assert Book.stored().count_documents({"purge_at": {"$exists": False}}) == 0
-    assert Page.stored().count_documents({"purge_at": {"$exists": False}}) == 0
+    assert Book._get_collection().count_documents({"purge_at": {"$exists": False}}) == 0
+    assert Page._get_collection().count_documents({"purge_at": {"$exists": False}}) == 0
 
 
 def test_a_tree_of_one_type_goes_with_its_root() -> None:
@@ -236,11 +246,11 @@ def test_records_that_refer_to_each_other_go_together() -> None:
 @pytest.mark.real
 def test_a_tree_may_be_deeper_than_calls_of_a_function() -> None:
     levels = 1200
-    rows = [Folder.stamped("ada", {"_id": f"f{level}", "parent": f"f{level - 1}"}) for level in range(levels)]
-    Folder.stored().insert_many(rows)
+    rows = [new(Folder, "ada", {"_id": f"f{level}", "parent": f"f{level - 1}"}) for level in range(levels)]
+    Folder._get_collection().insert_many(rows)
     refuse_if_referenced(Folder, ["f-1"])
     release(Folder, ["f-1"], DAYS)
-    assert Folder.stored().count_documents({"purge_at": {"$exists": True}}) == levels
+    assert Folder._get_collection().count_documents({"purge_at": {"$exists": True}}) == levels
 
 
 # Over HTTP
@@ -270,7 +280,7 @@ def test_a_notebook_of_many_notes_can_be_deleted(ada: Person, headers: Any, monk
     notebook = ada.make_notebook()["id"]
     many(Note, 25, title="x", notebook=notebook)
     assert ada.delete(f"/v1/notebooks/{notebook}", headers=headers).status_code == 204
-    assert Note.stored().count_documents({"notebook": {"$exists": False}, "revision": 2}) == 25
+    assert Note._get_collection().count_documents({"notebook": {"$exists": False}, "revision": 2}) == 25
 
 
 @pytest.mark.parametrize(
@@ -369,5 +379,6 @@ def test_an_atomic_batch_changes_a_note_and_deletes_its_notebook(ada: Person) ->
 
 
 def test_a_type_nobody_refers_to_has_no_rules() -> None:
-    assert deletion.referrers(Note) == []
-    assert [(other, name) for other, name, _ in deletion.referrers(Notebook)] == [(Note, "notebook")]
+    assert REGISTRY.referrers(REGISTRY.of(Note)) == ()
+    referring = REGISTRY.referrers(REGISTRY.of(Notebook))
+    assert [(other.document, reference.field.name) for other, reference in referring] == [(Note, "notebook")]

@@ -10,13 +10,14 @@ from flask import Flask
 from mongoengine.connection import get_db
 from werkzeug.test import TestResponse
 
+from service.core.clock import now
 from service.documents import RECORDS, Account, Event, KeptAnswer, Note, Notebook, Record, Session
-from service.documents.record import now
 from service.documents.versioned import STAMPS
 from service.identity import deletion
 from service.identity.deletion import delete_account, last_writes, sweep
 from service.records import deletion as records_deletion
 from tests.client import PASSWORD, Person, Phone
+from tests.types import REGISTRY, create, new
 
 MakeApp = Callable[..., Flask]
 ME = "/v1/accounts/me"
@@ -38,7 +39,7 @@ def delete(person: Phone, **headers: str) -> None:
 def let_it_be_swept() -> int:
     """Sweep as the service does 15 seconds after a deletion; return how many accounts are gone for good."""
     Account.objects(deleted_at__exists=True).update(deleted_at=now() - timedelta(seconds=16))
-    return sweep()
+    return sweep(REGISTRY)
 
 
 def everything() -> str:
@@ -75,7 +76,7 @@ def test_records_are_gone_without_a_tombstone(ada: Person) -> None:
     ada.make_note()
     ada.make_notebook()
     delete(ada)
-    assert [document.stored().count_documents({}) for document in RECORDS] == [0, 0]
+    assert [document._get_collection().count_documents({}) for document in RECORDS] == [0, 0]
 
 
 def test_no_grant_is_left_in_the_lists_of_others(ada: Person, bob: Person) -> None:
@@ -83,7 +84,7 @@ def test_no_grant_is_left_in_the_lists_of_others(ada: Person, bob: Person) -> No
     delete(ada)
     after = bob.get(f"/v1/notes/{note['id']}").json
     assert (after["readers"], after["writers"], after["revision"]) == (["role:team"], ["*"], 2)
-    assert f"r:{ada.id}" not in Note.stored().find_one()["access"]
+    assert f"r:{ada.id}" not in Note._get_collection().find_one()["access"]
 
 
 def test_the_notes_of_others_leave_the_notebook_that_goes(ada: Person, bob: Person) -> None:
@@ -124,7 +125,7 @@ def test_a_tombstone_of_before_stays_without_content(ada: Person) -> None:
     ada.delete(f"/v1/notes/{note['id']}")
     delete(ada)
     let_it_be_swept()
-    (left,) = Note.stored().find()
+    (left,) = Note._get_collection().find()
     assert left.keys() - STAMPS == {"_id", "owner", "created_at", "updated_at", "revision", "purge_at"}
 
 
@@ -213,7 +214,7 @@ def test_a_deletion_cut_short_after_its_first_step_is_ended(ada: Person, bob: Pe
     granted = bob.make_note(readers=[ada.id])
     mark(ada)
     assert let_it_be_swept() == 1
-    assert [row["_id"] for row in Note.stored().find()] == [granted["id"]]
+    assert [row["_id"] for row in Note._get_collection().find()] == [granted["id"]]
     assert ada.id not in everything()
 
 
@@ -221,15 +222,15 @@ def test_a_deletion_cut_short_after_its_first_step_is_ended(ada: Person, bob: Pe
 def test_a_deletion_cut_short_between_batches_is_ended(
     ada: Person, monkeypatch: pytest.MonkeyPatch, batches: int
 ) -> None:
-    Note.stored().insert_many(Note.stamped(ada.id, {"title": "x"}) for _ in range(45))
+    Note._get_collection().insert_many(new(Note, ada.id, {"title": "x"}) for _ in range(45))
     with monkeypatch.context() as patched:
         patched.setattr(records_deletion, "BATCH", 10)
         patched.setattr(deletion, "release", failing_after(batches))
         with pytest.raises(KeyboardInterrupt):
-            delete_account(ada.id)
-    assert Note.stored().count_documents({}) == 45 - 10 * batches
+            delete_account(REGISTRY, ada.id)
+    assert Note._get_collection().count_documents({}) == 45 - 10 * batches
     assert let_it_be_swept() == 1
-    assert (Note.stored().count_documents({}), Account.objects.count()) == (0, 0)
+    assert (Note._get_collection().count_documents({}), Account.objects.count()) == (0, 0)
 
 
 def failing_after(calls: int) -> Callable[..., None]:
@@ -245,15 +246,15 @@ def failing_after(calls: int) -> Callable[..., None]:
 
 def test_what_a_running_request_stored_in_the_meantime_goes_with_the_sweep(ada: Person) -> None:
     delete(ada)
-    Note.insert(ada.id, {"title": "late"})
+    create(Note, ada.id, {"title": "late"})
     Event.record(ada.id, "logout")
     let_it_be_swept()
-    assert (Note.stored().count_documents({}), Event.objects.count()) == (0, 0)
+    assert (Note._get_collection().count_documents({}), Event.objects.count()) == (0, 0)
 
 
 def test_the_sweep_waits_until_running_requests_have_ended(ada: Person) -> None:
     delete(ada)
-    assert sweep() == 0
+    assert sweep(REGISTRY) == 0
     assert Account.objects.count() == 1
 
 
@@ -266,14 +267,14 @@ def test_a_sweep_ends_all_deletions_that_are_due_and_no_other(app: Flask, ada: P
     for name in ("eve", "mallory"):
         delete(Person.sign_up(app.test_client(), name))
     assert let_it_be_swept() == 2
-    assert sweep() == 0
+    assert sweep(REGISTRY) == 0
     assert {account.username for account in Account.objects} == {"ada", "bob"}
 
 
 def test_two_sweeps_at_once_do_no_harm(ada: Person) -> None:
     delete(ada)
     Account.objects.update(deleted_at=now() - timedelta(minutes=1))
-    assert [sweep(), sweep()] == [1, 0]
+    assert [sweep(REGISTRY), sweep(REGISTRY)] == [1, 0]
 
 
 # How long
@@ -286,19 +287,18 @@ class Tick(Record):
 
 
 @pytest.fixture
-def ticks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def ticks() -> Iterator[Any]:
     """The collection of a record type that is deleted too."""
-    monkeypatch.setattr("service.identity.deletion.RECORDS", [*RECORDS, Tick])
-    Tick.stored().create_index("access")
-    yield Tick.stored()
-    Tick.stored().drop()
+    Tick._get_collection().create_index("access")
+    yield Tick._get_collection()
+    Tick._get_collection().drop()
 
 
 @pytest.mark.real
 def test_100_000_records_are_gone_in_bounded_time(ada: Person, bob: Person, ticks: Any) -> None:
     for _ in range(10):
-        ticks.insert_many(Tick.stamped(ada.id, {}) for _ in range(10_000))
-    ticks.insert_many(Tick.stamped(bob.id, {"readers": [ada.id]}) for _ in range(5_000))
+        ticks.insert_many(new(Tick, ada.id, {}) for _ in range(10_000))
+    ticks.insert_many(new(Tick, bob.id, {"readers": [ada.id]}) for _ in range(5_000))
     started = time.monotonic()
     delete(ada)
     assert time.monotonic() - started < 15
@@ -308,4 +308,4 @@ def test_100_000_records_are_gone_in_bounded_time(ada: Person, bob: Person, tick
 def test_notebooks_go_with_the_notes_in_them(ada: Person) -> None:
     ada.make_note(notebook=ada.make_notebook()["id"])
     delete(ada)
-    assert (Notebook.stored().count_documents({}), Note.stored().count_documents({})) == (0, 0)
+    assert (Notebook._get_collection().count_documents({}), Note._get_collection().count_documents({})) == (0, 0)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from service.core.clock import now
+from service.core.ids import new_id
 from service.documents import Account, Event
-from service.documents.record import new_id, now
 from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
 

@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 from service.documents import RECORDS, Note, Record
 from tests.client import Person, Phone
 from tests.test_races import served, sign_up
+from tests.types import new
 
 ME = "/v1/accounts/me"
 EXPORT = f"{ME}/export"
@@ -28,7 +29,9 @@ def export(person: Person) -> dict[str, Any]:
 
 def fill(account: str, count: int, length: int = 500) -> None:
     with pymongo.timeout(60):  # longer than a request may take: these are up to 80 MB
-        Note.stored().insert_many(Note.stamped(account, {"title": "x", "body": "y" * length}) for _ in range(count))
+        Note._get_collection().insert_many(
+            new(Note, account, {"title": "x", "body": "y" * length}) for _ in range(count)
+        )
 
 
 def growth(person: Person) -> int:
@@ -114,17 +117,16 @@ class Tick(Record):
 
 
 @pytest.fixture
-def ticks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def ticks() -> Iterator[Any]:
     """The collection of a record type that is exported too."""
-    monkeypatch.setattr("service.identity.deletion.RECORDS", [*RECORDS, Tick])
-    yield Tick.stored()
-    Tick.stored().drop()
+    yield Tick._get_collection()
+    Tick._get_collection().drop()
 
 
 @pytest.mark.real
 def test_memory_stays_flat_for_100_000_records(ada: Person, ticks: Any) -> None:
     for _ in range(10):
-        ticks.insert_many(Tick.stamped(ada.id, {}) for _ in range(10_000))
+        ticks.insert_many(new(Tick, ada.id, {}) for _ in range(10_000))
     assert growth(ada) < 20_000_000
 
 

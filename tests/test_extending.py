@@ -258,7 +258,7 @@ def refusals() -> dict[str, str]:
     script = f"""
 import json
 from mongoengine import *
-from service.upkeep import indexes
+from service.model.record_type import derive
 from service.documents import Record
 
 said = {{}}
@@ -266,7 +266,7 @@ for case, (field, name, value) in {REFUSED!r}.items():
     members = {{"meta": {{"collection": "things", name: eval(value)}}, "title": StringField()}}
     exec(field, globals(), members)
     try:
-        indexes.check(type("Thing", (Record,), members))
+        derive(type("Thing", (Record,), members))
     except TypeError as error:
         said[case] = f"{{type(error).__name__}}: {{error}}"
 print(json.dumps(said))

@@ -17,8 +17,11 @@ from mongoengine.base import BaseField
 
 from service.core.errors import ValidationFailed
 from service.documents import Notebook, Record
-from service.model import fields, schema
+from service.model import json_schema
+from service.model.field import field_of
 from service.model.fields import UnsupportedField
+from service.model.record_type import derive
+from tests.types import create, schema_of
 
 UUID = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
 POINT = {"type": "Point", "coordinates": [126.98, 37.57]}
@@ -312,13 +315,13 @@ BAD = [
     for n, (value, code) in enumerate(c.bad)
 ]
 KINDS = [pytest.param(document, id=name) for name, document in TYPES.items()]
-OPTIONAL = [kind for kind in KINDS if schema.is_nullable(kind.values[0].value)]
+OPTIONAL = [kind for kind in KINDS if field_of(kind.values[0].value).is_nullable]
 
 
 @pytest.fixture(autouse=True)
 def _no_cases(app: Flask) -> Iterator[None]:
     yield
-    TYPES["string"].stored().delete_many({})
+    TYPES["string"]._get_collection().delete_many({})
 
 
 def bson_of(value: Any) -> bytes:
@@ -334,16 +337,16 @@ def codes(error: ValidationFailed) -> dict[str | None, str]:
 
 @pytest.mark.parametrize(("document", "value"), GOOD)
 def test_a_good_value_comes_back_from_the_database_as_it_was_sent(document: type[Record], value: Any) -> None:
-    record = document.insert("ada", schema.load(document, {"value": value}))
-    stored = document.stored().find_one({"_id": record["_id"]})
-    assert schema.dump(document, stored or {})["value"] == value
+    record = create(document, "ada", schema_of(document).load({"value": value}))
+    stored = document._get_collection().find_one({"_id": record["_id"]})
+    assert schema_of(document).dump(stored or {})["value"] == value
 
 
 @pytest.mark.parametrize(("document", "value"), GOOD)
 def test_mongoengine_loads_what_was_stored_finds_it_valid_and_would_store_the_same(
     document: type[Record], value: Any
 ) -> None:
-    record = document.insert("ada", schema.load(document, {"value": value}))
+    record = create(document, "ada", schema_of(document).load({"value": value}))
     loaded = document.objects.get(id=record["_id"])
     loaded.validate()
     assert bson_of(loaded.to_mongo()["value"]) == bson_of(record["value"])
@@ -365,27 +368,27 @@ def test_mongoengine_loads_what_was_stored_finds_it_valid_and_would_store_the_sa
     ],
 )
 def test_a_value_comes_back_in_its_one_spelling(name: str, sent: Any, back: Any) -> None:
-    assert schema.dump(TYPES[name], schema.load(TYPES[name], {"value": sent}))["value"] == back
+    assert schema_of(TYPES[name]).dump(schema_of(TYPES[name]).load({"value": sent}))["value"] == back
 
 
 def test_a_decimal_that_was_read_can_be_sent_again() -> None:
     document = TYPES["decimal of 128 bits without limits"]
-    read = schema.dump(document, schema.load(document, {"value": "-1E+6144"}))["value"]
-    assert schema.dump(document, schema.load(document, {"value": read}))["value"] == read
+    read = schema_of(document).dump(schema_of(document).load({"value": "-1E+6144"}))["value"]
+    assert schema_of(document).dump(schema_of(document).load({"value": read}))["value"] == read
 
 
 @pytest.mark.parametrize(("document", "value", "code"), BAD)
 def test_a_bad_value_is_refused_with_its_code(document: type[Record], value: Any, code: str) -> None:
     with pytest.raises(ValidationFailed) as refused:
-        schema.load(document, {"value": value})
+        schema_of(document).load({"value": value})
     assert codes(refused.value) == {"/value": code}
 
 
 @pytest.mark.parametrize("document", OPTIONAL)
 def test_null_for_an_optional_field_is_no_value(document: type[Record]) -> None:
-    content = schema.load(document, {"value": None})
+    content = schema_of(document).load({"value": None})
     assert "value" not in content
-    assert schema.dump(document, content)["value"] is None
+    assert schema_of(document).dump(content)["value"] is None
 
 
 @pytest.mark.parametrize(
@@ -400,7 +403,7 @@ def test_null_for_an_optional_field_is_no_value(document: type[Record]) -> None:
 def test_null_is_refused_where_there_is_always_a_value(field: BaseField) -> None:
     document = record_type("NeverNull", value=field)
     with pytest.raises(ValidationFailed) as refused:
-        schema.load(document, {"value": None})
+        schema_of(document).load({"value": None})
     assert codes(refused.value) == {"/value": "wrong_type"}
 
 
@@ -422,10 +425,12 @@ def test_null_is_refused_where_there_is_always_a_value(field: BaseField) -> None
 )
 def test_a_default_fills_what_a_body_leaves_out_and_what_an_old_record_lacks(field: BaseField, default: Any) -> None:
     document = record_type("WithDefault", value=field)
-    stored = document.insert("ada", schema.load(document, {}))
+    stored = create(document, "ada", schema_of(document).load({}))
     del stored["value"]
-    assert schema.dump(document, stored)["value"] == default
-    assert schema.dump(document, document.stored().find_one({"_id": stored["_id"]}) or {})["value"] == default
+    assert schema_of(document).dump(stored)["value"] == default
+    assert (
+        schema_of(document).dump(document._get_collection().find_one({"_id": stored["_id"]}) or {})["value"] == default
+    )
 
 
 @pytest.mark.parametrize(
@@ -440,7 +445,7 @@ def test_a_default_fills_what_a_body_leaves_out_and_what_an_old_record_lacks(fie
 )
 def test_a_required_field_that_is_missing_is_named(field: BaseField) -> None:
     with pytest.raises(ValidationFailed) as refused:
-        schema.load(record_type("WithRequired", value=field), {})
+        schema_of(record_type("WithRequired", value=field)).load({})
     assert codes(refused.value) == {"/value": "required"}
 
 
@@ -467,25 +472,27 @@ def test_what_is_wrong_inside_a_value_is_named_by_its_pointer(
     field: BaseField, value: Any, error: dict[str, str]
 ) -> None:
     with pytest.raises(ValidationFailed) as refused:
-        schema.load(record_type("Inside", value=field), {"value": value})
+        schema_of(record_type("Inside", value=field)).load({"value": value})
     assert codes(refused.value) == error
 
 
 def test_the_message_of_the_authors_own_rule_reaches_the_client() -> None:
     with pytest.raises(ValidationFailed) as refused:
-        schema.load(TYPES["string with a rule"], {"value": "monday"})
+        schema_of(TYPES["string with a rule"]).load({"value": "monday"})
     assert refused.value.causes[0].detail == "any day but monday"
 
 
 @pytest.mark.real
 def test_a_uuid_is_stored_in_the_form_that_every_language_reads() -> None:
-    record = TYPES["UUID"].insert("ada", schema.load(TYPES["UUID"], {"value": UUID}))
-    plain = TYPES["UUID"].stored().with_options(CodecOptions(uuid_representation=UuidRepresentation.UNSPECIFIED))
+    record = create(TYPES["UUID"], "ada", schema_of(TYPES["UUID"]).load({"value": UUID}))
+    plain = (
+        TYPES["UUID"]._get_collection().with_options(CodecOptions(uuid_representation=UuidRepresentation.UNSPECIFIED))
+    )
     assert (plain.find_one({"_id": record["_id"]}) or {})["value"].subtype == UUID_SUBTYPE
 
 
 def test_a_whole_number_for_a_float_is_stored_as_a_float() -> None:
-    assert isinstance(schema.load(TYPES["float"], {"value": 1})["value"], float)
+    assert isinstance(schema_of(TYPES["float"]).load({"value": 1})["value"], float)
 
 
 # --- JSON Schema -----------------------------------------------------------------------------------------------------
@@ -501,7 +508,7 @@ def expressible(kind: str, value: Any, code: str) -> bool:
 
 
 def validator(document: type[Record]) -> Draft202012Validator:
-    made = schema.field_schema(document.value, "create")
+    made = json_schema.of_field(schema_of(document).fields["value"], "create")
     Draft202012Validator.check_schema(made)
     return Draft202012Validator(made)
 
@@ -526,7 +533,7 @@ def test_the_json_schema_of_a_field_refuses_a_bad_value(document: type[Record], 
 
 @pytest.mark.parametrize("document", KINDS)
 def test_the_json_schema_of_a_field_knows_whether_null_is_a_value(document: type[Record]) -> None:
-    assert validator(document).is_valid(None) == schema.is_nullable(document.value)
+    assert validator(document).is_valid(None) == schema_of(document).fields["value"].is_nullable
 
 
 @pytest.mark.parametrize(
@@ -543,7 +550,7 @@ def test_the_json_schema_of_a_field_knows_whether_null_is_a_value(document: type
     ],
 )
 def test_the_json_schema_of_a_field_tells_what_a_person_wants_to_know(field: BaseField, part: dict[str, Any]) -> None:
-    made = schema.field_schema(record_type("Told", value=field).value, "create")
+    made = json_schema.of_field(field_of(record_type("Told", value=field).value), "create")
     assert part.items() <= made.items()
 
 
@@ -568,7 +575,7 @@ def test_the_json_schema_of_a_field_tells_what_a_person_wants_to_know(field: Bas
 )
 def test_a_field_class_that_is_refused_says_why(field: BaseField, reason: str) -> None:
     with pytest.raises(UnsupportedField, match=reason):
-        schema.whole(record_type("Refused", value=field))
+        derive(record_type("Refused", value=field))
 
 
 class OddField(BaseField):
@@ -578,7 +585,7 @@ class OddField(BaseField):
 @pytest.mark.parametrize("field", [OddField(), me.MultiPointField(auto_index=False)])
 def test_an_unknown_field_class_stops_with_the_name_of_the_field_and_of_its_class(field: BaseField) -> None:
     with pytest.raises(UnsupportedField, match=rf"Odd\.value is a {type(field).__name__}"):
-        schema.whole(record_type("Odd", value=field))
+        derive(record_type("Odd", value=field))
 
 
 def test_an_embedded_document_that_allows_inheritance_is_refused() -> None:
@@ -586,7 +593,7 @@ def test_an_embedded_document_that_allows_inheritance_is_refused() -> None:
         meta = {"allow_inheritance": True}
 
     with pytest.raises(UnsupportedField, match="Shape allows inheritance"):
-        schema.whole(record_type("Drawing", value=me.EmbeddedDocumentField(Shape)))
+        derive(record_type("Drawing", value=me.EmbeddedDocumentField(Shape)))
 
 
 def test_an_embedded_document_that_holds_itself_is_derived_or_refused_with_a_reason() -> None:
@@ -594,7 +601,7 @@ def test_an_embedded_document_that_holds_itself_is_derived_or_refused_with_a_rea
         twig = me.EmbeddedDocumentField("self")
 
     try:
-        schema.whole(record_type("Tree", value=me.EmbeddedDocumentField(Branch)))
+        derive(record_type("Tree", value=me.EmbeddedDocumentField(Branch)))
     except UnsupportedField as refused:
         assert "Branch" in str(refused)  # noqa: PT017  either outcome is good
 
@@ -610,4 +617,4 @@ def test_an_embedded_document_that_holds_itself_is_derived_or_refused_with_a_rea
     ],
 )
 def test_a_reference_field_says_what_it_points_to(field: BaseField, target: Any) -> None:
-    assert fields.refers_to(field) is target
+    assert field_of(field).target is target

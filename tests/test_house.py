@@ -19,14 +19,13 @@ from pymongo import ASCENDING
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
-from service import query
 from service.core.errors import all_problems
 from service.documents import RECORDS
 from service.documents.record import Record
 from service.http import openapi
-from service.model.fields import meaning
 from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
+from tests.types import REGISTRY, parser_of
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "service").rglob("*.py"))
@@ -317,7 +316,7 @@ def answers(app: Flask, *names: str) -> list[TestResponse]:
     """All answers of these walks, each on an empty database."""
     client = Recorder(app, TestResponse)
     for name in names:
-        for document in indexes.documents():
+        for document in indexes.documents(REGISTRY):
             document._get_collection().delete_many({})
         WALKS[name](client)
     return client.__dict__["seen"]
@@ -359,7 +358,7 @@ def test_the_walks_come_by_every_route_with_success_and_with_failure(app: Flask)
 
 def led_by_access(document: type[Record]) -> list[list[tuple[str, Any]]]:
     """The keys of the indexes that are led by who may read, without that first key."""
-    keys = [list(model.document["key"].items()) for model in indexes.declared(document)]
+    keys = [list(model.document["key"].items()) for model in REGISTRY.of(document).indexes]
     return [rest for first, *rest in keys if first == ("access", ASCENDING)]
 
 
@@ -369,16 +368,16 @@ FILTERS = [(document, path) for document in RECORDS for path in document._meta["
 
 @pytest.mark.parametrize(("document", "sort"), SORTS)
 def test_every_declared_sort_has_an_index(document: type[Record], sort: str) -> None:
-    keys = list(query.sort_keys(document, sort))
+    keys = list(REGISTRY.of(document).sorts[sort].keys)
     backwards = [(name, -direction) for name, direction in keys]
     assert any(index in (keys, backwards) for index in led_by_access(document))
 
 
 @pytest.mark.parametrize("document", RECORDS)
 def test_every_declared_point_and_search_has_an_index(document: type[Record]) -> None:
-    points = [path for path in document._meta["filters"] if "$near" in meaning(query.field_at(document, path)).compare]
-    assert all([(query.stored_path(document, path), "2dsphere")] in led_by_access(document) for path in points)
-    texts = [model.document for model in indexes.declared(document) if "text" in model.document["key"].values()]
+    points = [path.stored for path in REGISTRY.of(document).filters.values() if "$near" in path.operators]
+    assert all([(point, "2dsphere")] in led_by_access(document) for point in points)
+    texts = [model.document for model in REGISTRY.of(document).indexes if "text" in model.document["key"].values()]
     assert [list(text["key"]) for text in texts] == (
         [["owner", *document._meta["search"]]] if document._meta["search"] else []
     )
@@ -396,9 +395,9 @@ def stages(plan: Any) -> Iterator[str]:
 
 
 def explained(document: type[Record], args: dict[str, str]) -> set[str]:
-    asked = query.parse(document, args, "ada", b"key")
+    asked = parser_of(document).parse(args, "ada", b"key")
     condition = {"$and": [{"access": {"$in": ["o:ada", "r:ada"]}}, asked.where]}
-    cursor = document.stored().find(condition, sort=list(asked.sort), limit=asked.limit)
+    cursor = document._get_collection().find(condition, sort=list(asked.sort.keys), limit=asked.limit)
     return set(stages(cursor.explain()["queryPlanner"]["winningPlan"]))
 
 

@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 from flask import Flask
 
+from service.core.clock import now
 from service.documents import KeptAnswer, Note, Session
-from service.documents.record import now
+from service.records import store
 from tests.client import PASSWORD, Person, Phone
 
 KEY = {"Idempotency-Key": "4f6c"}
@@ -23,7 +24,7 @@ def test_a_retry_gets_the_first_answer_and_makes_no_second_record(ada: Person) -
     assert [second.headers[name] for name in ("ETag", "Location", "Content-Type")] == [
         first.headers[name] for name in ("ETag", "Location", "Content-Type")
     ]
-    assert Note.stored().count_documents({}) == 1
+    assert Note._get_collection().count_documents({}) == 1
 
 
 def test_an_increment_is_done_once(ada: Person) -> None:
@@ -74,14 +75,14 @@ def test_the_same_key_on_another_request_is_a_mismatch(ada: Person, method, path
 def test_keys_are_the_accounts_own(ada: Person, bob: Person) -> None:
     ada.post("/v1/notes", {"title": "one"}, headers=KEY)
     assert "Idempotent-Replayed" not in bob.post("/v1/notes", {"title": "one"}, headers=KEY).headers
-    assert Note.stored().count_documents({}) == 2
+    assert Note._get_collection().count_documents({}) == 2
 
 
 def test_a_key_is_forgotten_after_a_day(ada: Person) -> None:
     ada.post("/v1/notes", {"title": "one"}, headers=KEY)
     KeptAnswer._get_collection().update_many({}, {"$set": {"expires_at": now() - timedelta(seconds=1)}})
     ada.post("/v1/notes", {"title": "two"}, headers=KEY)
-    assert Note.stored().count_documents({}) == 2
+    assert Note._get_collection().count_documents({}) == 2
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "schlüssel"])
@@ -112,7 +113,7 @@ def test_tokens_are_never_kept(ada: Person) -> None:
 
 
 def test_a_bug_is_not_kept(ada: Person, make_app, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Note, "insert", lambda *_: 1 / 0)
+    monkeypatch.setattr(store, "create", lambda *_: 1 / 0)
     assert ada.post("/v1/notes", {"title": "x"}, headers=KEY).status_code == 500
     monkeypatch.undo()
     assert ada.post("/v1/notes", {"title": "x"}, headers=KEY).status_code == 201
@@ -122,7 +123,7 @@ def test_a_batch_is_answered_the_same_twice(ada: Person) -> None:
     body = {"requests": [{"method": "POST", "path": "/v1/notes", "body": {"title": "x"}}] * 2}
     first, second = (ada.post("/v1/batch", body, headers=KEY) for _ in range(2))
     assert second.data == first.data
-    assert Note.stored().count_documents({}) == 2
+    assert Note._get_collection().count_documents({}) == 2
 
 
 def test_a_batch_whose_answer_was_lost_before_it_was_kept_is_done_once(ada: Person) -> None:
@@ -131,7 +132,7 @@ def test_a_batch_whose_answer_was_lost_before_it_was_kept_is_done_once(ada: Pers
     drop_whole_batch()
     again = ada.post("/v1/batch", body, headers=KEY)
     assert [part["headers"]["Idempotent-Replayed"] for part in again.json["responses"]] == ["true", "true"]
-    assert Note.stored().count_documents({}) == 2
+    assert Note._get_collection().count_documents({}) == 2
 
 
 def test_what_asks_for_a_new_login_is_not_kept(ada: Person) -> None:
@@ -163,7 +164,7 @@ def test_an_atomic_batch_that_failed_is_answered_the_same_twice(ada: Person) -> 
     first, second = (ada.post("/v1/batch", body, headers=KEY) for _ in range(2))
     assert [part["status"] for part in first.json["responses"]] == [424, 409]
     assert second.data == first.data
-    assert Note.stored().count_documents({}) == 0
+    assert Note._get_collection().count_documents({}) == 0
 
 
 @pytest.mark.real
@@ -171,7 +172,7 @@ def test_an_atomic_batch_is_done_once(ada: Person) -> None:
     body = {"atomic": True, "requests": [{"method": "POST", "path": "/v1/notes", "body": {"title": "x"}}] * 2}
     first, second = (ada.post("/v1/batch", body, headers=KEY) for _ in range(2))
     assert second.data == first.data
-    assert Note.stored().count_documents({}) == 2
+    assert Note._get_collection().count_documents({}) == 2
 
 
 @pytest.mark.real
@@ -185,4 +186,4 @@ def test_of_many_at_once_one_does_it_and_the_others_wait_or_get_its_answer(app: 
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(send, range(64)))
     assert answers.count((201, False)) == 1
-    assert Note.stored().count_documents({}) == 1
+    assert Note._get_collection().count_documents({}) == 1

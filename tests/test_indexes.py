@@ -15,14 +15,16 @@ from mongoengine.base import BaseField
 from pymongo import ASCENDING, TEXT, IndexModel
 from pymongo.collection import Collection
 
-from service import query
-from service.context import Identity, g
 from service.documents import RECORDS, Note, Record
-from service.documents.record import Raw
 from service.model.fields import UnsupportedField
-from service.query import InvalidDocument
-from service.resources.records import read_page, readable_and_asked
+from service.model.record_type import InvalidDocument, derive
+from service.mongo.raw import Raw
+from service.policy import Identity
+from service.query.parse import Query
+from service.records import store
+from service.records.reading import Reader
 from service.upkeep import indexes
+from tests.types import REGISTRY, parser_of, type_of
 
 KEY = b"k" * 32
 
@@ -55,7 +57,7 @@ def declaring(declared: dict[str, BaseField] | None = None, **meta: Any) -> type
 
 @pytest.mark.parametrize("document", RECORDS)
 def test_the_record_types_that_ship_can_be_served(document: type[Record]) -> None:
-    indexes.check(document)
+    derive(document)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_the_record_types_that_ship_can_be_served(document: type[Record]) -> Non
         ({"filters": ["nothing"]}, "'nothing'"),
         ({"filters": ["access"]}, "'access'"),
         ({"filters": ["title.x"]}, "'title' holds no embedded document"),
-        ({"filters": ["parts.nothing"]}, "'nothing'"),
+        ({"filters": ["parts.nothing"]}, "'parts.nothing'"),
         ({"search": ["nothing"]}, "'nothing'"),
         ({"search": ["number"]}, "searches number, which is no text"),
         ({"search": ["tags"]}, "searches tags, which is no text"),
@@ -82,34 +84,35 @@ def test_the_record_types_that_ship_can_be_served(document: type[Record]) -> Non
 )
 def test_a_declaration_that_no_index_can_serve_is_refused(meta: dict[str, Any], say: str) -> None:
     with pytest.raises(InvalidDocument, match=say):
-        indexes.check(declaring(**meta))
+        derive(declaring(**meta))
 
 
 def test_a_field_that_cannot_be_derived_is_refused() -> None:
     with pytest.raises(UnsupportedField, match=r"Declaring\.any"):
-        indexes.check(declaring({"any": me.DynamicField()}))
+        derive(declaring({"any": me.DynamicField()}))
 
 
-def keys(document: type[Record]) -> list[list[tuple[str, Any]]]:
-    return [list(model.document["key"].items()) for model in indexes.of_records(document)]
+UPDATED = [("access", 1), ("updated_at", 1), ("_id", 1)]
 
 
 @pytest.mark.parametrize(
     ("meta", "wanted"),
     [
-        ({}, [[("access", 1), ("updated_at", 1), ("_id", 1)]]),
-        ({"sorts": ["-updated_at", "updated_at"]}, [[("access", 1), ("updated_at", 1), ("_id", 1)]]),
+        ({}, []),
+        ({"sorts": ["updated_at"]}, []),
         ({"sorts": ["title"]}, [[("access", 1), ("t", 1), ("_id", 1)]]),
         ({"sorts": ["id"]}, [[("access", 1), ("_id", 1)]]),
         ({"sorts": ["-number,title"]}, [[("access", 1), ("number", 1), ("t", -1), ("_id", -1)]]),
         ({"sorts": ["-number,title", "number,-title"]}, [[("access", 1), ("number", 1), ("t", -1), ("_id", -1)]]),
-        ({"sorts": [], "filters": ["title", "spot"]}, [[("access", 1), ("spot", "2dsphere")]]),
-        ({"sorts": [], "search": ["title"]}, [[("owner", 1), ("t", "text")]]),
+        ({"filters": ["title", "spot"]}, [[("access", 1), ("spot", "2dsphere")]]),
+        ({"search": ["title"]}, [[("owner", 1), ("t", "text")]]),
         ({"sorts": ["part.name"]}, [[("access", 1), ("part.n", 1), ("_id", 1)]]),
     ],
 )
 def test_the_indexes_follow_from_what_is_declared(meta: dict[str, Any], wanted: list[Any]) -> None:
-    assert keys(declaring(**meta)) == wanted
+    meta["sorts"] = ["-updated_at", *meta.get("sorts", [])]
+    keys = [list(model.document["key"].items()) for model in derive(declaring(**meta)).indexes]
+    assert keys == [UPDATED, *wanted]
 
 
 def test_mongoengines_own_declarations_are_made_too() -> None:
@@ -126,40 +129,40 @@ def test_mongoengines_own_declarations_are_made_too() -> None:
 @pytest.fixture
 def notes(app: Flask) -> Iterator[Collection[Raw]]:
     """The collection of notes, whose indexes are the declared ones before and after."""
-    indexes.make()
-    yield Note.stored()
-    Note.stored().drop_indexes()
-    indexes.make()
+    indexes.make(REGISTRY)
+    yield Note._get_collection()
+    Note._get_collection().drop_indexes()
+    indexes.make(REGISTRY)
 
 
 def test_a_database_with_the_declared_indexes_needs_no_change(notes: Collection[Raw]) -> None:
-    assert indexes.changes() == []
-    assert indexes.make() == indexes.drop() == []
+    assert indexes.changes(REGISTRY) == []
+    assert indexes.make(REGISTRY) == indexes.drop(REGISTRY) == []
 
 
 def test_a_missing_index_is_named_and_made(notes: Collection[Raw]) -> None:
     name = "access_1_due_1__id_1"
     notes.drop_index(name)
-    assert [str(change) for change in indexes.changes()] == [f"missing      notes.{name}"]
-    assert [change.name for change in indexes.make()] == [name]
+    assert [str(change) for change in indexes.changes(REGISTRY)] == [f"missing      notes.{name}"]
+    assert [change.name for change in indexes.make(REGISTRY)] == [name]
     assert name in notes.index_information()
 
 
-def test_a_superfluous_index_is_named_and_stays_until_it_is_dropped(notes: Collection[Raw]) -> None:
+def test_a_unused_index_is_named_and_stays_until_it_is_dropped(notes: Collection[Raw]) -> None:
     notes.create_index("body")
-    assert [str(change) for change in indexes.changes()] == ["superfluous  notes.body_1"]
-    assert indexes.make() == []
+    assert [str(change) for change in indexes.changes(REGISTRY)] == ["unused       notes.body_1"]
+    assert indexes.make(REGISTRY) == []
     assert "body_1" in notes.index_information()
-    assert [change.name for change in indexes.drop()] == ["body_1"]
+    assert [change.name for change in indexes.drop(REGISTRY)] == ["body_1"]
     assert "body_1" not in notes.index_information()
 
 
 @pytest.mark.real
 def test_indexes_are_made_in_an_empty_database(notes: Collection[Raw]) -> None:
     notes.drop()
-    assert {change.kind for change in indexes.changes()} == {"missing"}
-    indexes.make()
-    assert indexes.changes() == []
+    assert {change.kind for change in indexes.changes(REGISTRY)} == {"missing"}
+    indexes.make(REGISTRY)
+    assert indexes.changes(REGISTRY) == []
 
 
 @pytest.mark.real
@@ -175,7 +178,7 @@ def test_an_index_with_the_right_name_but_other_keys_or_options_is_a_change(
 ) -> None:
     notes.drop_index(name)
     notes.create_indexes([other])
-    assert name in {change.name for change in indexes.changes()}
+    assert name in {change.name for change in indexes.changes(REGISTRY)}
 
 
 # --- 100,000 notes ---------------------------------------------------------------------------------------------------
@@ -185,6 +188,7 @@ NOTES = 100_000
 LIMIT = 20
 START = datetime(2026, 1, 1)
 ME = Identity("owner7", "session", 0, ("a", "b", "c"))
+NOTES_OF_ME = Reader(REGISTRY, REGISTRY.of(Note), ME)
 SCOPES = {"mine": 1, "shared": 4, "public": 1, "mine,shared": 5}
 """The scopes and the number of principals that each asks for."""
 
@@ -194,7 +198,8 @@ def many_notes() -> Iterator[Raw]:
     dice = random.Random(7)
     others = [*(f"owner{number}" for number in range(OWNERS)), *(f"role:{role}" for role in "abcdef"), "*"]
     for number in range(NOTES):
-        note = Note.stamped(
+        note = store.new_record(
+            type_of(Note),
             f"owner{dice.randrange(OWNERS)}",
             {
                 "_id": f"{dice.getrandbits(64):016x}",
@@ -219,13 +224,13 @@ def many_notes() -> Iterator[Raw]:
 @pytest.fixture(scope="module")
 def crowd(shared_app: Flask) -> Iterator[Collection[Raw]]:
     """100,000 notes of 100 owners, in a database that keeps a profile of what it is asked."""
-    notes = Note.stored()
+    notes = Note._get_collection()
     with pymongo.timeout(300):
         notes.drop()
         rows = many_notes()
         while batch := list(itertools.islice(rows, 10_000)):
             notes.insert_many(batch, ordered=False)
-        indexes.make()
+        indexes.make(REGISTRY)
         notes.database.command("profile", 2, filter={"ns": notes.full_name})
     # Not within: the time would go on for all the tests of this module.
     yield notes
@@ -233,25 +238,18 @@ def crowd(shared_app: Flask) -> Iterator[Collection[Raw]]:
         notes.database.command("profile", 0)
         notes.database["system.profile"].drop()
         notes.drop()
-        indexes.make()
+        indexes.make(REGISTRY)
 
 
-@pytest.fixture
-def _me(shared_app: Flask) -> Iterator[None]:
-    with shared_app.app_context():
-        g.identity = ME
-        yield
-
-
-def asked_for(**args: Any) -> query.Query:
+def asked_for(**args: Any) -> Query:
     if "where" in args:
         args["where"] = json.dumps(args["where"])
-    return query.parse(Note, {"limit": str(LIMIT), **args}, str(ME), KEY)
+    return parser_of(Note).parse({"limit": str(LIMIT), **args}, str(ME), KEY)
 
 
-def profiled(crowd: Collection[Raw], asked: query.Query) -> Raw:
+def profiled(crowd: Collection[Raw], asked: Query) -> Raw:
     """What MongoDB says of the command with which the resource reads a page."""
-    rows = read_page(asked, readable_and_asked(asked))
+    rows = NOTES_OF_ME.page(asked)
     profile = crowd.database["system.profile"].find_one(sort=[("$natural", -1)])
     assert profile is not None
     assert profile["nreturned"] == len(rows)
@@ -263,19 +261,18 @@ PLACES: dict[str, Any] = {"middle": {}, "same": {"priority": 0}, "null": {"due":
 """Where a page begins: in the middle of all, of the notes of one priority, of those that are not due."""
 
 
-def page_at(crowd: Collection[Raw], place: str, sort: str, scope: str) -> query.Query:
+def page_at(crowd: Collection[Raw], place: str, sort: str, scope: str) -> Query:
     """The query of a page of a list."""
     asked = asked_for(sort=sort, scope=scope)
     if place == "first":
         return asked
-    condition = {"$and": [readable_and_asked(asked), PLACES[place]]}
+    condition = {"$and": [NOTES_OF_ME.condition(asked), PLACES[place]]}
     middle = crowd.count_documents(condition) // 2
-    last = crowd.find(condition, sort=list(asked.sort), skip=middle, limit=1)[0]
+    last = crowd.find(condition, sort=list(asked.sort.keys), skip=middle, limit=1)[0]
     return asked_for(sort=sort, scope=scope, cursor=asked.cursor(last))
 
 
 @pytest.mark.real
-@pytest.mark.usefixtures("_me")
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize(
     ("sort", "place"),
@@ -315,7 +312,6 @@ FILTERS: dict[str, Any] = {
 
 
 @pytest.mark.real
-@pytest.mark.usefixtures("_me")
 @pytest.mark.parametrize(
     ("name", "scope"),
     [(name, scope) for name in Note._meta["filters"] for scope in SCOPES],
@@ -329,7 +325,6 @@ def test_a_filter_reads_no_more_than_may_be_read_and_sorts_nothing(
 
 
 @pytest.mark.real
-@pytest.mark.usefixtures("_me")
 def test_what_is_near_comes_from_the_index_of_places(crowd: Collection[Raw]) -> None:
     near = {"point": [127, 37], "max_metres": 20_000}
     profile = profiled(crowd, asked_for(where={"place": {"$near": near}, "pinned": True}))
@@ -338,7 +333,6 @@ def test_what_is_near_comes_from_the_index_of_places(crowd: Collection[Raw]) -> 
 
 
 @pytest.mark.real
-@pytest.mark.usefixtures("_me")
 def test_a_search_reads_only_what_is_mine(crowd: Collection[Raw]) -> None:
     profile = profiled(crowd, asked_for(search="note"))
     assert profile["keysExamined"] == crowd.count_documents({"owner": str(ME)})

@@ -9,8 +9,8 @@ from flask import Flask
 from pymongo.errors import AutoReconnect
 
 from service.documents import Lease, LeaseLost
-from service.documents.record import Raw
 from service.mongo import transactions
+from service.mongo.raw import Raw
 from service.worker.chores import Chore
 from service.worker.crew import Crew
 from service.worker.lease import Holding, Right

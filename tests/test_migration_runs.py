@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from service.documents.record import now
+from service.core.clock import now
 from service.serve import mongod
 from tests.test_readme import Block
 from tests.test_run import until

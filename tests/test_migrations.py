@@ -8,21 +8,23 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from service.documents import RECORDS, Account, Note, Record
-from service.documents.record import Raw
 from service.documents.versioned import STAMPS
-from service.model import patch, schema
+from service.model import patch
+from service.mongo.raw import Raw
+from service.records import store
 from service.upkeep import migrations, upgrade
 from service.upkeep.migrations import Migration
 from tests.client import PASSWORD, Person
 from tests.conftest import ROOT
 from tests.test_cli import run
 from tests.trees import flask
+from tests.types import REGISTRY, create, schema_of, type_of
 
 LOUD = Migration(Note, 2, "titles are loud", [{"$set": {"title": {"$toUpper": "$title"}}}])
 
 
 def stored(id: str) -> Raw:
-    found = Note.stored().find_one({"_id": id})
+    found = Note._get_collection().find_one({"_id": id})
     assert found is not None
     return found
 
@@ -57,7 +59,7 @@ def test_what_is_stored_anew_has_the_version_of_its_form(ada: Person) -> None:
 
 def test_a_change_says_which_version_wrote_and_leaves_the_version_of_the_form(ada: Person) -> None:
     ada.make_note(id="x")
-    Note.stored().update_one({"_id": "x"}, {"$set": {"schema_version": 7}})
+    Note._get_collection().update_one({"_id": "x"}, {"$set": {"schema_version": 7}})
     for method, body in (("PATCH", {"title": "b"}), ("PUT", {"title": "c"})):
         ada.send(method, "/v1/notes/x", body)
         assert (stored("x")["schema_version"], stored("x")["oldest_writer"]) == (7, 1)
@@ -106,18 +108,18 @@ class Ruled(Record):
 
 @pytest.mark.parametrize("newer", [{"mood": "calm"}, {"lines": [{"text": "a", "mood": "calm"}]}])
 def test_a_patch_that_is_computed_keeps_what_a_newer_version_has_stored(app: Flask, newer: Raw) -> None:
-    Ruled.stored().delete_many({})
-    made = Ruled.insert("ada", schema.load(Ruled, {"id": "x", "title": "a"}))
-    Ruled.stored().update_one({"_id": "x"}, {"$set": newer})
-    content = patch.parse(Ruled, {"title": "b"}).apply({**made, **newer})
-    record = Ruled.rewrite({"_id": "x"}, content, "ada")
+    Ruled._get_collection().delete_many({})
+    made = create(Ruled, "ada", schema_of(Ruled).load({"id": "x", "title": "a"}))
+    Ruled._get_collection().update_one({"_id": "x"}, {"$set": newer})
+    content = patch.parse(schema_of(Ruled), {"title": "b"}).apply({**made, **newer})
+    record = store.rewrite(type_of(Ruled), {"_id": "x"}, content, "ada")
     assert record is not None
     assert {**newer, "title": "b"}.items() <= record.items()
 
 
 def test_mongoengine_reads_what_a_newer_version_has_stored(ada: Person) -> None:
     ada.make_note(id="x", title="a")
-    Note.stored().update_one({"_id": "x"}, {"$set": {"mood": "calm"}})
+    Note._get_collection().update_one({"_id": "x"}, {"$set": {"mood": "calm"}})
     assert Note.objects.get().title == "a"
 
 
@@ -146,7 +148,7 @@ def test_a_record_type_that_was_just_added_needs_no_migration_of_its_own() -> No
 @pytest.mark.real
 def test_a_document_without_a_version_gets_one_and_nothing_else(app: Flask, ada: Person) -> None:
     ada.make_note(id="x")
-    Note.stored().update_one({"_id": "x"}, {"$unset": dict.fromkeys(STAMPS, "")})
+    Note._get_collection().update_one({"_id": "x"}, {"$unset": dict.fromkeys(STAMPS, "")})
     before = stored("x")
     assert "notes: 1 looked at, 1 changed" in migrate(app)
     assert stored("x") == {**before, "schema_version": 1}
@@ -196,8 +198,8 @@ def test_the_account_that_a_migration_changes_has_a_new_time(
 def test_a_document_goes_through_all_steps_that_it_lacks_in_their_order(app: Flask, ada: Person, second: Any) -> None:
     for number in (0, 1, 2, 3, 4):
         ada.make_note(id=f"v{number}", title="a")
-        Note.stored().update_one({"_id": f"v{number}"}, {"$set": {"schema_version": number}})
-    Note.stored().update_one({"_id": "v0"}, {"$unset": {"schema_version": ""}})
+        Note._get_collection().update_one({"_id": f"v{number}"}, {"$set": {"schema_version": number}})
+    Note._get_collection().update_one({"_id": "v0"}, {"$unset": {"schema_version": ""}})
     second(
         *(
             Migration(Note, number, "a step", [{"$set": {"title": {"$concat": ["$title", str(number)]}}}])
@@ -205,7 +207,7 @@ def test_a_document_goes_through_all_steps_that_it_lacks_in_their_order(app: Fla
         )
     )
     migrate(app)
-    assert {row["_id"]: (row["title"], row["schema_version"]) for row in Note.stored().find()} == {
+    assert {row["_id"]: (row["title"], row["schema_version"]) for row in Note._get_collection().find()} == {
         "v0": ("a23", 3),
         "v1": ("a23", 3),
         "v2": ("a3", 3),
@@ -259,7 +261,7 @@ def test_the_list_says_what_is_open_begun_and_done(
 
     assert state() == "open"
     with app.app_context():
-        next(upgrade.upgrade(Note))
+        next(upgrade.upgrade(REGISTRY, Note))
     assert state() == "open, begun: 2 looked at"
     assert "notes: 5 looked at, 5 changed" in migrate(app)
     assert state() == "done"
@@ -285,8 +287,8 @@ def test_a_walk_that_is_begun_anew_is_not_moved_by_one_that_still_goes_on(
 
 def test_on_an_empty_database_nothing_is_open(app: Flask, ada: Person) -> None:
     with app.app_context():
-        upgrade.begin()
-        assert {step.document for step in upgrade.open_migrations()} == {Account}
+        upgrade.begin(REGISTRY)
+        assert {step.document for step in upgrade.open_migrations(REGISTRY)} == {Account}
 
 
 @pytest.mark.parametrize("words", [("migrate", "run"), ("backup", "file"), ("restore", "file")], ids=lambda it: it[0])

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from service.core.errors import MalformedJson, ValidationFailed
 from service.documents import Note, Notebook, Record
-from service.documents.record import Raw
-from service.model import patch, schema
+from service.model import patch
+from service.mongo.raw import Raw
+from service.records import store
 from tests.properties import examples
+from tests.types import create, schema_of, type_of
 
 pytestmark = pytest.mark.usefixtures("app")
 
@@ -115,25 +117,29 @@ PLAIN = {"title": "rest", "kind": "k"}
 
 def changed(document: type[Record], body: Any, before: Raw) -> Raw:
     """What the resource does with a patch: MongoDB's way if it can, else our own. The stored record is returned."""
-    wanted = patch.parse(document, body)
-    directly = document.change({"_id": before["_id"], **wanted.guard}, wanted.update) if wanted.direct else None
-    after = directly or document.rewrite({"_id": before["_id"]}, wanted.apply(before), before["owner"])
+    wanted = patch.parse(schema_of(document), body)
+    directly = (
+        store.change(type_of(document), {"_id": before["_id"], **wanted.guard}, wanted.update)
+        if wanted.direct
+        else None
+    )
+    after = directly or store.rewrite(type_of(document), {"_id": before["_id"]}, wanted.apply(before), before["owner"])
     assert after is not None
     return after
 
 
 def after(body: Any, document: type[Record] = Plan, content: dict[str, Any] = FULL) -> dict[str, Any]:
     """The JSON form of a new record after a patch."""
-    before = document.insert("ada", schema.load(document, content))
-    return schema.dump(document, changed(document, body, before))
+    before = create(document, "ada", schema_of(document).load(content))
+    return schema_of(document).dump(changed(document, body, before))
 
 
 def refused(body: Any, document: type[Record] = Plan, content: dict[str, Any] = FULL) -> dict[str | None, str]:
     """The codes by pointer with which a patch is refused; the record is as it was."""
-    before = document.insert("ada", schema.load(document, content))
+    before = create(document, "ada", schema_of(document).load(content))
     with pytest.raises(ValidationFailed) as failed:
         changed(document, body, before)
-    assert document.stored().find_one({"_id": before["_id"]}) == before
+    assert document._get_collection().find_one({"_id": before["_id"]}) == before
     return {cause.pointer: cause.code for cause in failed.value.causes}
 
 
@@ -198,13 +204,13 @@ def test_a_merge_patch_changes_what_it_names_and_null_clears(body: dict[str, Any
 
 
 def test_an_empty_patch_changes_nothing_but_counts_as_a_write() -> None:
-    before = Plan.insert("ada", schema.load(Plan, FULL))
+    before = create(Plan, "ada", schema_of(Plan).load(FULL))
     stored = changed(Plan, {}, before)
     assert stored == {**before, "revision": 2, "updated_at": stored["updated_at"], "oldest_writer": 1}
 
 
 def test_a_patch_of_the_readers_changes_who_may_read() -> None:
-    before = Plan.insert("ada", schema.load(Plan, FULL))
+    before = create(Plan, "ada", schema_of(Plan).load(FULL))
     assert changed(Plan, {"$push": {"readers": "bob"}}, before)["access"] == ["o:ada", "r:bob"]
 
 
@@ -303,14 +309,14 @@ def test_a_patch_that_makes_no_sense_names_every_place(body: dict[str, Any], err
 
 def test_an_operator_on_the_wrong_field_names_those_that_it_works_on() -> None:
     with pytest.raises(ValidationFailed) as failed:
-        patch.parse(Note, {"$inc": {"title": 1}})
+        patch.parse(schema_of(Note), {"$inc": {"title": 1}})
     assert failed.value.causes[0].detail == "`$inc` works on: priority"
 
 
 @pytest.mark.parametrize("body", [None, [], "{}", 5])
 def test_a_patch_that_is_no_object_is_malformed(body: Any) -> None:
     with pytest.raises(MalformedJson):
-        patch.parse(Note, body)
+        patch.parse(schema_of(Note), body)
 
 
 BROKEN = [
@@ -388,8 +394,8 @@ COMPUTED: list[dict[str, Any]] = [{"title": "new", "$push": {"readers": "bob"}},
 
 @pytest.mark.parametrize("body", COMPUTED)
 def test_a_patch_keeps_what_a_client_cannot_write(body: dict[str, Any]) -> None:
-    content = {**schema.load(Rest, PLAIN), "views": 7, "secret": "s"}
-    stored = changed(Rest, body, Rest.insert("ada", content))
+    content = {**schema_of(Rest).load(PLAIN), "views": 7, "secret": "s"}
+    stored = changed(Rest, body, create(Rest, "ada", content))
     assert {name: stored.get(name) for name in ("kind", "views", "secret")} == {"kind": "k", "views": 7, "secret": "s"}
 
 
@@ -405,8 +411,8 @@ def test_a_patch_keeps_what_a_client_cannot_write(body: dict[str, Any]) -> None:
 def test_an_operator_begins_with_the_default_where_a_record_has_no_value(
     body: dict[str, Any], result: dict[str, Any]
 ) -> None:
-    before = Rest.insert("ada", {"title": "older than its fields"})
-    assert result.items() <= schema.dump(Rest, changed(Rest, body, before)).items()
+    before = create(Rest, "ada", {"title": "older than its fields"})
+    assert result.items() <= schema_of(Rest).dump(changed(Rest, body, before)).items()
 
 
 @pytest.mark.real
@@ -492,22 +498,22 @@ def comparable(stored: Raw) -> dict[str, str]:
 
 def is_valid(stored: Raw) -> bool:
     """Whether a client could have sent the record as it now is."""
-    shown = schema.dump(Plan, stored)
-    schema.load(Plan, {name: shown[name] for name in VALUES if shown[name] is not None})
+    shown = schema_of(Plan).dump(stored)
+    schema_of(Plan).load({name: shown[name] for name in VALUES if shown[name] is not None})
     return True
 
 
 @given(content=RECORDS, body=PATCHES)
 @examples(200)
 def test_mongodbs_way_and_our_own_give_the_same_valid_record(content: dict[str, Any], body: dict[str, Any]) -> None:
-    one, two = (Plan.insert("ada", schema.load(Plan, content)) for _ in range(2))
+    one, two = (create(Plan, "ada", schema_of(Plan).load(content)) for _ in range(2))
     try:
-        wanted = patch.parse(Plan, body)
+        wanted = patch.parse(schema_of(Plan), body)
     except ValidationFailed:
         return
-    theirs = Plan.change({"_id": one["_id"], **wanted.guard}, wanted.update) if wanted.direct else None
+    theirs = store.change(type_of(Plan), {"_id": one["_id"], **wanted.guard}, wanted.update) if wanted.direct else None
     try:
-        ours = Plan.rewrite({"_id": two["_id"]}, wanted.apply(two), "ada")
+        ours = store.rewrite(type_of(Plan), {"_id": two["_id"]}, wanted.apply(two), "ada")
     except ValidationFailed:
         ours = None
     if theirs is not None:

@@ -12,12 +12,12 @@ from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import query
 from service.core.errors import BadParameter, BadQuery
 from service.documents import Note, Record
-from service.documents.record import Raw
-from service.model import schema
+from service.mongo.raw import Raw
+from service.query.parse import Query
 from tests.properties import examples
+from tests.types import new, parser_of, schema_of
 
 KEY = b"k" * 32
 OWN = {"access": {"$in": ["o:ada", "r:ada"]}}
@@ -54,7 +54,7 @@ class Rank(Record):
 @pytest.fixture(autouse=True)
 def _empty(app: Flask) -> Iterator[None]:
     yield
-    Rank.stored().delete_many({})
+    Rank._get_collection().delete_many({})
 
 
 # --- where against Python --------------------------------------------------------------------------------------------
@@ -181,12 +181,12 @@ def fits_operator(value: Any, operator: str, operand: Any) -> bool:
 
 def found_by(bodies: list[dict[str, Any]], where: dict[str, Any]) -> tuple[set[str], set[str]]:
     """The ids of the notes that the database finds, and of those that Python finds."""
-    stored = [Note.stamped("ada", schema.load(Note, body)) for body in bodies]
-    Note.stored().delete_many({})
-    Note.stored().insert_many(stored)
-    asked = query.parse(Note, {"where": json.dumps(where)}, "ada", KEY)
-    found = {row["_id"] for row in Note.stored().find({"$and": [OWN, asked.where]})}
-    return found, {row["_id"] for row in stored if fits(schema.dump(Note, row), where)}
+    stored = [new(Note, "ada", schema_of(Note).load(body)) for body in bodies]
+    Note._get_collection().delete_many({})
+    Note._get_collection().insert_many(stored)
+    asked = parser_of(Note).parse({"where": json.dumps(where)}, "ada", KEY)
+    found = {row["_id"] for row in Note._get_collection().find({"$and": [OWN, asked.where]})}
+    return found, {row["_id"] for row in stored if fits(schema_of(Note).dump(row), where)}
 
 
 @given(bodies=st.lists(NOTES, min_size=1, max_size=6), where=wheres([name for name in FIELDS if "." not in name]))
@@ -233,10 +233,10 @@ ANYTHING = st.recursive(
 @examples(300)
 def test_any_where_is_either_refused_or_understood_by_the_database(where: dict[str, Any]) -> None:
     try:
-        asked = query.parse(Note, {"where": json.dumps(where)}, "ada", KEY)
+        asked = parser_of(Note).parse({"where": json.dumps(where)}, "ada", KEY)
     except BadQuery:
         return
-    list(Note.stored().find({"$and": [OWN, asked.where]}))
+    list(Note._get_collection().find({"$and": [OWN, asked.where]}))
 
 
 # --- Walking pages ---------------------------------------------------------------------------------------------------
@@ -265,19 +265,19 @@ def insert(content: list[Raw], first: int = 0) -> list[Raw]:
     """Store records with the times that they name, under ids that do not ascend, counted from `first`."""
     rows = []
     for number, values in enumerate(content, first):
-        row = Rank.stamped("ada", {"_id": f"{number * 37 % 1009:04}", **values})
+        row = new(Rank, "ada", {"_id": f"{number * 37 % 1009:04}", **values})
         rows.append({**row, **values})
     if rows:
-        Rank.stored().insert_many(rows)
+        Rank._get_collection().insert_many(rows)
     return rows
 
 
 def page(sort: str, limit: int, cursor: str | None) -> tuple[list[Raw], str | None]:
     """One page as the resource reads it, and the cursor of the next."""
     args = {"sort": sort, "limit": str(limit)} | ({} if cursor is None else {"cursor": cursor})
-    asked = query.parse(Rank, args, "ada", KEY)
+    asked = parser_of(Rank).parse(args, "ada", KEY)
     condition = {"$and": [OWN, asked.after]} if asked.after else OWN
-    rows = list(Rank.stored().find(condition, sort=list(asked.sort), limit=limit + 1))
+    rows = list(Rank._get_collection().find(condition, sort=list(asked.sort.keys), limit=limit + 1))
     return rows[:limit], asked.cursor(rows[limit - 1]) if len(rows) > limit else None
 
 
@@ -286,7 +286,7 @@ def in_order(rows: list[Raw], sort: str) -> list[str]:
     names = sort.split(",")
     ordered = sorted(rows, key=lambda row: row["_id"], reverse=names[-1].startswith("-"))
     for name in reversed(names):
-        stored = query.field_at(Rank, name.removeprefix("-")).db_field
+        stored = schema_of(Rank).fields[name.removeprefix("-")].stored
         ordered.sort(key=lambda row: (row.get(stored) is not None, row.get(stored)), reverse=name.startswith("-"))
     return [row["_id"] for row in ordered]
 
@@ -304,7 +304,7 @@ def walk(sort: str, limit: int) -> list[str]:
 @given(content=LISTS, sort=SORTS, limit=st.integers(1, 5))
 @CI
 def test_walking_pages_gives_every_record_once_in_order(content: list[Raw], sort: str, limit: int) -> None:
-    Rank.stored().delete_many({})
+    Rank._get_collection().delete_many({})
     rows = insert(content)
     assert walk(sort, limit) == in_order(rows, sort)
 
@@ -325,7 +325,7 @@ def test_decimals_are_walked_in_the_order_of_their_values(limit: int) -> None:
 def test_walking_pages_meets_each_record_once_while_others_come_and_go(
     content: list[Raw], sort: str, limit: int, data: st.DataObject
 ) -> None:
-    Rank.stored().delete_many({})
+    Rank._get_collection().delete_many({})
     rows, seen, cursor = insert(content), list[str](), None
     steady = rows[::2]
     while len(seen) < 100:
@@ -336,7 +336,7 @@ def test_walking_pages_meets_each_record_once_while_others_come_and_go(
         if len(rows) < 40:
             rows += insert(data.draw(st.lists(RANKS, max_size=2)), len(rows))
         leaving = [row["_id"] for row in rows if row not in steady and data.draw(st.booleans())]
-        Rank.stored().delete_many({"_id": {"$in": leaving}})
+        Rank._get_collection().delete_many({"_id": {"$in": leaving}})
     assert len(seen) == len(set(seen))
     staying = {row["_id"] for row in steady}
     assert [key for key in seen if key in staying] == in_order(steady, sort)
@@ -357,12 +357,12 @@ ASKED = st.fixed_dictionaries(
 ROWS = st.fixed_dictionaries({"_id": WORDS, "title": WORDS, "updated_at": INSTANTS})
 
 
-def asked_for(said: dict[str, Any], **more: str) -> query.Query:
+def asked_for(said: dict[str, Any], **more: str) -> Query:
     """The query for notes that an account asks."""
     args = {name: value for name, value in said.items() if name not in ("account", "where")}
     if "where" in said:
         args["where"] = json.dumps(said["where"])
-    return query.parse(Note, {**args, **more}, said["account"], KEY)
+    return parser_of(Note).parse({**args, **more}, said["account"], KEY)
 
 
 def meant(said: dict[str, Any]) -> tuple[Any, ...]:

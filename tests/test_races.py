@@ -21,10 +21,11 @@ import pytest
 import requests
 from flask import Flask
 
+from service.core.clock import now
 from service.documents import Account, Event, Note, Session
-from service.documents.record import now
 from service.identity import deletion
 from tests.client import PASSWORD
+from tests.types import REGISTRY, new
 
 pytestmark = pytest.mark.real
 
@@ -319,7 +320,7 @@ def test_a_write_that_runs_while_its_account_goes_leaves_nothing(here: Server, t
         for writer in writers:
             writer.result()
     sweep_all()
-    assert (Note.stored().count_documents({"owner": account}), Account.objects.count()) == (0, 0)
+    assert (Note._get_collection().count_documents({"owner": account}), Account.objects.count()) == (0, 0)
 
 
 def test_no_login_survives_the_deletion_of_its_account(here: Server, there: Server) -> None:
@@ -334,7 +335,7 @@ def test_no_login_survives_the_deletion_of_its_account(here: Server, there: Serv
 def sweep_all() -> None:
     """Do now what the servers do 15 seconds after a deletion."""
     Account.objects(deleted_at__exists=True).update(deleted_at=now() - timedelta(minutes=1))
-    deletion.sweep()
+    deletion.sweep(REGISTRY)
 
 
 # A crash
@@ -347,20 +348,20 @@ def test_a_deletion_that_is_killed_is_ended_by_the_next_sweep(
         phone = sign_up(server)
         account = Account.objects.get(username=phone.username).id
         for _ in range(4):
-            Note.stored().insert_many(Note.stamped(account, {"title": "x"}) for _ in range(3_000))
+            Note._get_collection().insert_many(new(Note, account, {"title": "x"}) for _ in range(3_000))
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(phone.send, "DELETE", ME)
-            while Note.stored().count_documents({}) > 10_000:
+            while Note._get_collection().count_documents({}) > 10_000:
                 time.sleep(0.01)
             server.kill()
             assert isinstance(asked.exception(), requests.ConnectionError)
-    left = Note.stored().count_documents({})
+    left = Note._get_collection().count_documents({})
     assert 0 < left <= 10_000
     assert [answer.status_code for answer in (phone.moved(there).send("GET", ME), phone.moved(there).log_in())] == [
         401
     ] * 2
     sweep_all()
-    assert (Note.stored().count_documents({}), Account.objects.count(), Session.objects.count()) == (0, 0, 0)
+    assert (Note._get_collection().count_documents({}), Account.objects.count(), Session.objects.count()) == (0, 0, 0)
 
 
 def test_a_server_sweeps_on_its_own(here: Server, there: Server) -> None:
@@ -371,4 +372,4 @@ def test_a_server_sweeps_on_its_own(here: Server, there: Server) -> None:
     end = time.monotonic() + 12
     while Account.objects.count() and time.monotonic() < end:
         time.sleep(0.1)
-    assert (Account.objects.count(), Note.stored().count_documents({})) == (0, 0)
+    assert (Account.objects.count(), Note._get_collection().count_documents({})) == (0, 0)

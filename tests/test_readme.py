@@ -14,8 +14,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 import run
-from service import query
 from service.model.fields import MEANINGS, Meaning
+from service.query.parse import PARAMETERS
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -236,7 +236,7 @@ def test_every_operator_and_parameter_has_an_example() -> None:
     used = set(re.findall(r'"(\$\w+)"', examples))
     compared = {name for row in MEANINGS.values() if isinstance(row, Meaning) for name in row.compare}
     assert used >= compared | {"$and", "$or", "$nor", "$not"}
-    assert all(re.search(rf"^(list|answer) .*\b{name}=", examples, re.MULTILINE) for name in query.PARAMETERS)
+    assert all(re.search(rf"^(list|answer) .*\b{name}=", examples, re.MULTILINE) for name in PARAMETERS)
 
 
 # docs/conflicts.md

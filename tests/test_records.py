@@ -15,6 +15,7 @@ from werkzeug.test import TestResponse
 
 from service.documents import RECORDS, Note, Notebook, Record
 from service.documents.versioned import STAMPS
+from service.records import store
 from tests.client import Person, Phone, pointers
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -48,7 +49,7 @@ def counters(make_app: Any, ada: Person) -> Iterator[str]:
     ada.client = make_app().test_client()
     yield ada.post("/v1/counters", {"id": "c"}).headers["Location"]
     RECORDS.remove(Counter)
-    Counter.stored().delete_many({})
+    Counter._get_collection().delete_many({})
 
 
 def all_at_once(app: Flask, ada: Person, times: int, method: str, path: str, body: Any, **options: Any) -> list[int]:
@@ -122,7 +123,7 @@ def test_a_time_of_any_offset_comes_back_in_utc_with_milliseconds(ada: Person, s
 @pytest.mark.parametrize("id", ["a", "A-b_c.9", "..a", "x" * 64, "0", "null"])
 def test_the_client_may_choose_the_id(ada: Person, id: str) -> None:
     assert ada.post("/v1/notes", {"id": id, "title": "t"}).headers["Location"] == f"/v1/notes/{id}"
-    assert Note.stored().find_one({"_id": id})
+    assert Note._get_collection().find_one({"_id": id})
 
 
 def test_an_id_that_is_taken_is_409(ada: Person, bob: Person) -> None:
@@ -217,7 +218,7 @@ def test_null_gives_a_field_its_default_back(ada: Person) -> None:
 def test_null_is_not_stored(ada: Person) -> None:
     ada.make_note(id="x", due=None, place=None)
     ada.patch("/v1/notes/x", {"notebook": None, "due": None})
-    assert None not in Note.stored().find_one({"_id": "x"}).values()
+    assert None not in Note._get_collection().find_one({"_id": "x"}).values()
 
 
 def test_an_object_in_a_merge_patch_replaces_a_point(ada: Person) -> None:
@@ -402,7 +403,7 @@ def test_two_puts_that_create_at_the_same_time_both_succeed(ada: Person, monkeyp
         assert ada.put("/v1/notes/x", {"title": "first"}).status_code == 201
         raise DuplicateKeyError("what MongoDB answers to one of two upserts that meet")
 
-    monkeypatch.setattr(Note, "put", put_after_another)
+    monkeypatch.setattr(store, "put", put_after_another)
     answer = ada.put("/v1/notes/x", {"title": "second"})
     assert (answer.status_code, answer.json["title"]) == (200, "second")
 
@@ -448,7 +449,7 @@ def test_a_tombstone_keeps_the_id_taken(ada: Person, bob: Person) -> None:
 def test_a_tombstone_has_no_content_and_an_end(ada: Person) -> None:
     ada.make_note(id="x", **WHOLE, readers=["*"])
     ada.delete("/v1/notes/x")
-    tombstone = Note.stored().find_one({"_id": "x"})
+    tombstone = Note._get_collection().find_one({"_id": "x"})
     assert tombstone.keys() - STAMPS == {"_id", "owner", "created_at", "updated_at", "revision", "purge_at"}
     assert (tombstone["purge_at"] - tombstone["updated_at"]).total_seconds() == pytest.approx(30 * 86400, abs=1)
 
@@ -456,7 +457,7 @@ def test_a_tombstone_has_no_content_and_an_end(ada: Person) -> None:
 def test_tombstone_days_says_how_long(make_app: Any, ada: Person) -> None:
     ada.make_note(id="x")
     Phone(make_app(TOMBSTONE_DAYS=0.5).test_client(), ada.headers).delete("/v1/notes/x")
-    tombstone = Note.stored().find_one({"_id": "x"})
+    tombstone = Note._get_collection().find_one({"_id": "x"})
     assert (tombstone["purge_at"] - tombstone["updated_at"]).total_seconds() == pytest.approx(43200, abs=1)
 
 

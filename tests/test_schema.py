@@ -10,8 +10,9 @@ from jsonschema import Draft202012Validator
 
 from service.core.errors import MalformedJson, ValidationFailed
 from service.documents import RECORDS, Account, Note, Notebook, Record
-from service.model import schema
-from service.model.schema import Document, Purpose
+from service.model.field import Document
+from service.model.json_schema import Purpose
+from tests.types import new, schema_of
 
 SERVER_SETS = ["owner", "created_at", "updated_at", "revision"]
 NOTE = {
@@ -62,13 +63,13 @@ class Meal(Record):
 def refused(document: Document, body: Any) -> dict[str | None, str]:
     """The codes by pointer with which a body is refused."""
     with pytest.raises(ValidationFailed) as failed:
-        schema.load(document, body)
+        schema_of(document).load(body)
     return {cause.pointer: cause.code for cause in failed.value.causes}
 
 
 def stamped(document: type[Record], body: dict[str, Any]) -> dict[str, Any]:
     """The JSON form of the record that a body makes."""
-    return schema.dump(document, document.stamped("ada", schema.load(document, body)))
+    return schema_of(document).dump(new(document, "ada", schema_of(document).load(body)))
 
 
 # --- Bodies ----------------------------------------------------------------------------------------------------------
@@ -77,7 +78,7 @@ def stamped(document: type[Record], body: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("body", [None, [], "{}", 1, True])
 def test_a_body_that_is_no_object_is_malformed(body: Any) -> None:
     with pytest.raises(MalformedJson):
-        schema.load(Note, body)
+        schema_of(Note).load(body)
 
 
 def test_a_full_record_comes_back_as_it_was_sent() -> None:
@@ -94,13 +95,13 @@ def test_what_a_body_leaves_out_gets_its_default() -> None:
 
 
 def test_no_null_is_stored() -> None:
-    content = schema.load(Note, {"title": "a", "due": None, "place": None, "notebook": None})
+    content = schema_of(Note).load({"title": "a", "due": None, "place": None, "notebook": None})
     assert set(content) == {"title", "body", "tags", "pinned", "priority", "checklist", "readers", "writers"}
 
 
 def test_a_default_list_is_not_shared_between_records() -> None:
-    schema.load(Note, {"title": "a"})["tags"].append("b")
-    assert schema.load(Note, {"title": "a"})["tags"] == []
+    schema_of(Note).load({"title": "a"})["tags"].append("b")
+    assert schema_of(Note).load({"title": "a"})["tags"] == []
 
 
 def test_all_that_is_wrong_is_named_at_once() -> None:
@@ -181,19 +182,22 @@ def test_a_hidden_field_and_a_name_of_the_database_are_unknown(name: str) -> Non
 
 
 def test_a_hidden_field_is_not_dumped() -> None:
-    dumped = schema.dump(Meal, {"_id": "a", "title": "soup", "secret": "salt", "access": ["o:ada"]})
+    dumped = schema_of(Meal).dump({"_id": "a", "title": "soup", "secret": "salt", "access": ["o:ada"]})
     assert {"secret", "access", "purge_at", "_id"}.isdisjoint(dumped)
 
 
 def test_a_field_is_stored_under_its_name_in_the_database() -> None:
-    content = schema.load(Meal, {"title": "soup", "start": "2026-11-22T10:00:00Z"})
+    content = schema_of(Meal).load({"title": "soup", "start": "2026-11-22T10:00:00Z"})
     assert "s" in content
     assert "start" not in content
-    assert schema.dump(Meal, content)["start"] == "2026-11-22T10:00:00.000Z"
+    assert schema_of(Meal).dump(content)["start"] == "2026-11-22T10:00:00.000Z"
 
 
 def test_a_dump_of_some_fields_holds_only_those_in_their_order() -> None:
-    assert list(schema.dump(Note, {"_id": "a", "title": "b"}, ["title", "id"]).items()) == [("title", "b"), ("id", "a")]
+    assert list(schema_of(Note).dump_only({"_id": "a", "title": "b"}, ["title", "id"]).items()) == [
+        ("title", "b"),
+        ("id", "a"),
+    ]
 
 
 # --- clean -----------------------------------------------------------------------------------------------------------
@@ -220,7 +224,7 @@ def test_the_clean_of_an_embedded_document_is_honoured() -> None:
 
 
 def validator(document: Document, purpose: Purpose) -> Draft202012Validator:
-    return Draft202012Validator(schema.object_schema(document, purpose))
+    return Draft202012Validator(schema_of(document).json_schema(purpose))
 
 
 def objects(made: Any) -> Iterator[dict[str, Any]]:
@@ -236,7 +240,7 @@ def objects(made: Any) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("purpose", ["read", "create", "patch"])
 @pytest.mark.parametrize("document", [*RECORDS, Account, Meal])
 def test_the_json_schema_of_a_document_is_valid_and_closed(document: Document, purpose: Purpose) -> None:
-    made = schema.object_schema(document, purpose)
+    made = schema_of(document).json_schema(purpose)
     Draft202012Validator.check_schema(made)
     assert all(part["additionalProperties"] is False for part in objects(made))
 
@@ -272,13 +276,13 @@ def test_the_json_schema_of_a_patch_asks_for_nothing_and_takes_null_to_clear(bod
 
 
 def test_the_json_schema_of_an_answer_has_every_field_and_marks_those_of_the_server() -> None:
-    made = schema.object_schema(Note, "read")
+    made = schema_of(Note).json_schema("read")
     assert made["required"] == list(made["properties"])
     assert [name for name, part in made["properties"].items() if part.get("readOnly")] == SERVER_SETS
 
 
 def test_the_json_schema_of_a_creation_names_the_defaults() -> None:
-    made = schema.object_schema(Note, "create")["properties"]
+    made = schema_of(Note).json_schema("create")["properties"]
     assert {name: part["default"] for name, part in made.items() if "default" in part} == {
         "readers": [],
         "writers": [],
@@ -291,9 +295,9 @@ def test_the_json_schema_of_a_creation_names_the_defaults() -> None:
 
 
 def test_the_json_schema_is_described_by_the_first_line_of_the_docstring() -> None:
-    assert schema.object_schema(Meal, "read")["description"] == "What is cooked, with rules over several fields."
+    assert schema_of(Meal).json_schema("read")["description"] == "What is cooked, with rules over several fields."
 
 
 def test_the_json_schema_accepts_what_a_pattern_without_regard_to_case_accepts() -> None:
-    schema.load(Meal, {"title": "SOUP"})
+    schema_of(Meal).load({"title": "SOUP"})
     assert validator(Meal, "create").is_valid({"title": "SOUP"})

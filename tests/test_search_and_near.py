@@ -34,8 +34,8 @@ def test_a_search_is_paged_without_a_gap_or_a_repetition(ada: Person) -> None:
 
 
 def test_a_field_that_is_called_language_is_a_field_like_any_other(ada: Person) -> None:
-    Note.stored().insert_one({"_id": "a", "owner": ada.id, "title": "tea", "language": "klingon"})
-    assert Note.stored().count_documents({"$text": {"$search": "tea"}, "owner": ada.id}) == 1
+    Note._get_collection().insert_one({"_id": "a", "owner": ada.id, "title": "tea", "language": "klingon"})
+    assert Note._get_collection().count_documents({"$text": {"$search": "tea"}, "owner": ada.id}) == 1
 
 
 def test_a_search_is_filtered_and_counted(ada: Person) -> None:

@@ -13,8 +13,8 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from service.core.clock import now
 from service.documents import Event, Session
-from service.documents.record import now
 from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
 

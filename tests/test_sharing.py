@@ -84,7 +84,7 @@ def test_a_route_does_what_its_caller_may(
 ) -> None:
     caller = {"owner": owner, "nobody": Phone(app.test_client())}.get(who, eve)
     owner.post(f"/v1/{kind}", {"id": "x", "title": "old", **SHARED_WITH[who]})
-    stored = DOCUMENTS[kind].stored()
+    stored = DOCUMENTS[kind]._get_collection()
     before = stored.find_one({"_id": "x"})
     method, body = REQUESTS[request_name]
     status = caller.client.open(f"/v1/{kind}/x", method=method, json=body, headers=caller.headers).status_code
@@ -198,10 +198,10 @@ def test_a_writer_need_not_read_what_the_record_refers_to(owner: Phone, eve: Pho
     owner.post("/v1/notes", {"id": "x", "title": "old", "notebook": notebook, "writers": ["eve"]})
     assert eve.patch("/v1/notes/x", {"title": "new"}).status_code == 200
     assert eve.patch("/v1/notes/x", {"$max": {"due": "2026-11-22T10:00:00Z"}}).status_code == 200
-    Note.stored().update_one({"_id": "x"}, {"$unset": {"priority": ""}})
+    Note._get_collection().update_one({"_id": "x"}, {"$unset": {"priority": ""}})
     assert eve.patch("/v1/notes/x", {"$inc": {"priority": 1}}).status_code == 200
 
 
 def test_the_hidden_list_of_readers_follows_the_sharing(owner: Phone) -> None:
     owner.post("/v1/notes", {"id": "x", "title": "t", "readers": ["role:b", "eve"], "writers": ["eve", "*"]})
-    assert Note.stored().find_one({"_id": "x"})["access"] == ["o:ada", "r:*", "r:eve", "r:role:b"]
+    assert Note._get_collection().find_one({"_id": "x"})["access"] == ["o:ada", "r:*", "r:eve", "r:role:b"]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from service.core.clock import now
 from service.documents import Event, KeptAnswer, Session
 from service.documents.event import KEPT_FOR
-from service.documents.record import now
 from service.documents.versioned import Versioned
 from service.http import idempotency
 from settings.base import Base

@@ -13,13 +13,16 @@ from flask import Flask, current_app
 from flask.cli import AppGroup, with_appcontext
 from pymongo.errors import BulkWriteError, PyMongoError
 
+from service.context import current_registry
+from service.core.clock import now
 from service.core.errors import Problem, ValidationFailed
 from service.documents import Account, Event
 from service.documents.account import ALIVE
-from service.documents.record import Raw, now
 from service.identity import deletion
-from service.model import schema
+from service.identity.schemas import ACCOUNT
+from service.model.validation import validate
 from service.mongo import connection, problems
+from service.mongo.raw import Raw
 from service.resources.accounts import new_password, store
 from service.security import security
 from service.upkeep import backup, indexes, migrations, upgrade
@@ -47,24 +50,24 @@ def init_app(app: Flask) -> None:
 @indexes_group.command("show")
 def show() -> None:
     """Say what would change."""
-    tell(indexes.changes())
+    tell(indexes.changes(current_registry()))
 
 
 @indexes_group.command("make")
 def make() -> None:
     """Make the missing indexes, beside running reads and writes."""
-    tell(indexes.changes())
-    click.echo(f"{len(indexes.make())} made")
+    tell(indexes.changes(current_registry()))
+    click.echo(f"{len(indexes.make(current_registry()))} made")
 
 
 @indexes_group.command("drop")
 @click.option("--yes", is_flag=True, help="do not ask")
 def drop(yes: bool) -> None:
     """Drop the indexes that no document declares."""
-    superfluous = [change for change in indexes.changes() if change.kind == "superfluous"]
-    tell(superfluous)
-    if superfluous and (yes or click.confirm("Drop them?")):
-        click.echo(f"{len(indexes.drop())} dropped")
+    unused = [change for change in indexes.changes(current_registry()) if change.kind == "unused"]
+    tell(unused)
+    if unused and (yes or click.confirm("Drop them?")):
+        click.echo(f"{len(indexes.drop(current_registry()))} dropped")
 
 
 def tell(changes: list[indexes.Change]) -> None:
@@ -84,7 +87,7 @@ def tell(changes: list[indexes.Change]) -> None:
 @click.option("--role", "roles", multiple=True, help="a role to give; may stand several times")
 def create(username: str, password: str, roles: Sequence[str]) -> None:
     """Create an account."""
-    content = told(schema.load, Account, {"username": username})
+    content = told(ACCOUNT.load, {"username": username})
     checked = told(new_password, {"password": password}, "password", username)
     account = told(store, {**content, "roles": valid_roles(roles)}, security().hashing.hash(checked))
     Event.record(account["_id"], "sign_up")
@@ -138,7 +141,7 @@ def delete(username: str) -> None:
     """Delete an account with all that it owns."""
     account = found(username)
     security().sessions.end(account["_id"])
-    deletion.delete_account(account["_id"])
+    deletion.delete_account(current_registry(), account["_id"])
 
 
 def told(work: Callable[..., Any], *args: Any) -> Any:
@@ -153,7 +156,7 @@ def told(work: Callable[..., Any], *args: Any) -> Any:
 
 def valid_roles(roles: Sequence[str]) -> list[str]:
     """Return roles that an account can have."""
-    checked: list[str] = told(schema.checked, schema.value_of(Account.roles), list(roles))
+    checked: list[str] = told(validate, ACCOUNT.value(ACCOUNT.fields["roles"]), list(roles))
     return checked
 
 
@@ -180,8 +183,8 @@ def change(username: str, update: dict[str, Any], kind: str) -> Raw:
 def list_migrations() -> None:
     """List all migrations and say which are open."""
     with plainly():
-        for migration in migrations.every_step():
-            name = migration.document._meta["collection"]
+        for migration in migrations.every_step(current_registry().documents):
+            name = migration.document._get_collection_name()
             state = "done" if upgrade.is_done(migration) else state_of(upgrade.walk_of(migration.document))
             click.echo(f"{name:<12} {migration.to_version:>3}  {migration.description:<48} {state}")
 
@@ -198,9 +201,9 @@ def run_migrations(rest: float, patience: float) -> None:
     """Bring all stored documents to this version, beside a running service."""
     with plainly(". Run it again: it goes on where it was"):
         refuse_memory()
-        for document in migrations.documents():
-            meter = Meter(document._meta["collection"])
-            for progress in upgrade.upgrade(document, rest, patience):
+        for document in migrations.versioned(current_registry().documents):
+            meter = Meter(document._get_collection_name())
+            for progress in upgrade.upgrade(current_registry(), document, rest, patience):
                 meter.show(f"{progress.looked_at} looked at, {progress.changed} changed", progress.finished)
 
 
@@ -211,7 +214,7 @@ def make_backup(file: Path) -> None:
     """Write all that is stored, as it is at one moment, into FILE; the service may go on."""
     with plainly():
         refuse_memory()
-        counts = backup.backup(file, reporter())
+        counts = backup.backup(current_registry(), file, reporter())
         click.echo(f"{file}: {sum(counts.values())} documents, {file.stat().st_size / 1e6:.1f} MB")
 
 
@@ -222,9 +225,9 @@ def restore_backup(file: Path) -> None:
     """Bring the backup in FILE into an empty database; no server may run on it."""
     with plainly():
         refuse_memory()
-        counts = backup.restore(file, reporter())
+        counts = backup.restore(current_registry(), file, reporter())
         click.echo(f"{sum(counts.values())} documents restored; everybody has to log in again")
-        for note in upgrade.notes():
+        for note in upgrade.notes(current_registry()):
             click.echo(note)
 
 

@@ -2,7 +2,8 @@
 
 from mongoengine import BooleanField, DateTimeField, EmailField, ListField, StringField
 
-from service.documents.record import new_id, now
+from service.core.clock import now
+from service.core.ids import new_id
 from service.documents.versioned import Versioned
 
 ALIVE = {"deleted_at": {"$exists": False}}

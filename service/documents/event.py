@@ -4,7 +4,8 @@ from datetime import timedelta
 
 from mongoengine import DateTimeField, Document, StringField
 
-from service.documents.record import new_id, now
+from service.core.clock import now
+from service.core.ids import new_id
 
 KEPT_FOR = timedelta(days=90)
 

@@ -24,14 +24,19 @@ class Versioned(Document):
     meta: dict[str, Any] = {"abstract": True, "version": 1, "strict": False}
 
     @classmethod
+    def version(cls) -> int:
+        """Return the number of the form that this service stores."""
+        return int(cls._meta["version"])
+
+    @classmethod
     def new(cls, content: Mapping[str, Any]) -> dict[str, Any]:
         """Return the stored form of a new document: `content` with the version of its form."""
-        return {**content, "schema_version": cls._meta["version"]}
+        return {**content, "schema_version": cls.version()}
 
     @classmethod
     def written(cls, update: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
         """Return the MongoDB `update` of a document that is there, with the version of who writes."""
-        return {**update, "$min": {**update.get("$min", {}), "oldest_writer": cls._meta["version"]}}
+        return {**update, "$min": {**update.get("$min", {}), "oldest_writer": cls.version()}}
 
 
 STAMPS = frozenset({"schema_version", "oldest_writer"})

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from service.context import current_service
 from service.core.errors import BadParameter, Cause, TooLarge, UnsupportedMediaType, ValidationFailed, pointer
+from service.core.json_text import as_object, decode
 from service.http.web import current_request
-from service.model import schema
+from service.model.validation import causes
 
 Source = Literal["query", "json", "form", "files"]
 JSON_TYPES = frozenset({"application/json", "application/merge-patch+json"})
@@ -47,7 +48,7 @@ def take(declared: type[Declared], source: Source = "json") -> Declared:
     except ValidationError as error:
         if source == "query":
             raise BadParameter("the query string is not right", list(parameter_causes(error))) from None
-        raise ValidationFailed(schema.causes(error)) from None
+        raise ValidationFailed(causes(error)) from None
     return found
 
 
@@ -76,13 +77,13 @@ def parameters() -> dict[str, str]:
 
 def parameter_causes(error: ValidationError) -> Iterator[Cause]:
     """Yield what pydantic found, as causes about query parameters."""
-    for cause in schema.causes(error):
+    for cause in causes(error):
         yield Cause(cause.code, cause.detail, parameter=(cause.pointer or "").lstrip("/"))
 
 
 def json_object() -> dict[str, Any]:
     """Return the JSON object in the body. Raises `MalformedJson`."""
-    return schema.as_object(json_body())
+    return as_object(json_body())
 
 
 def has_body() -> bool:
@@ -105,4 +106,4 @@ def json_body() -> Any:
         raise UnsupportedMediaType("send JSON with `Content-Type: application/json`")
     if data and sent.environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise UnsupportedMediaType("send the body as it is, without `Content-Encoding`")
-    return schema.decoded(data)
+    return decode(data)

@@ -17,11 +17,12 @@ from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
 from service.context import g
+from service.core.clock import now
 from service.core.errors import BadRequest, IdempotencyMismatch, RequestInProgress
 from service.documents import KeptAnswer
-from service.documents.record import Raw, now
 from service.http.web import Answer, current_request
 from service.mongo import connection, transactions
+from service.mongo.raw import Raw
 from service.security import security
 
 METHODS = frozenset({"POST", "PATCH", "PUT", "DELETE"})

@@ -10,16 +10,15 @@ from typing import Any, TypeVar
 from apispec import APISpec
 from flask import Flask
 from mongoengine import DENY
-from mongoengine import fields as me
 from pydantic import BaseModel
 from werkzeug.routing import Rule
 
-from service import query
 from service.core.errors import Problem, all_problems
-from service.documents import Record
-from service.model import schema
-from service.model.fields import refers_to
-from service.records.deletion import Referrer, referrers
+from service.model import json_schema
+from service.model.record_type import RecordType
+from service.model.registry import Referrer, Registry
+from service.model.schema import Schema
+from service.query.parse import DEFAULT_LIMIT, LIMIT, SCOPES
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 Json = dict[str, Any]
@@ -29,8 +28,8 @@ Json = dict[str, Any]
 class Operation:
     """What one method of one route takes and answers; it documents the method, and the request is held to it.
 
-    `body` and the values of `answer` are a purpose of the record type ("create", "patch", "read", "page"), a document
-    class, a pydantic model, a JSON Schema, or a function from the settings to one of these; None is no body.
+    `body` and the values of `answer` are a purpose of the record type ("create", "patch", "read", "page"), a
+    `Schema`, a pydantic model, a JSON Schema, or a function from the settings to one of these; None is no body.
     `parameters` are the query parameters, or the model that `take` reads them into; any other is refused. `headers` are
     those of an answer. `conditional` takes `If-Match`. `public` needs no token. `problems` are codes beyond those that
     follow from the rest. `bounded` tells whether the work of the request at hand is small enough for one transaction.
@@ -73,9 +72,9 @@ def operation_of(app: Flask, endpoint: str, method: str) -> Operation | None:
     return getattr(target, "operation", None)
 
 
-def record_type(app: Flask, endpoint: str) -> type[Record] | None:
+def record_type(app: Flask, endpoint: str) -> RecordType | None:
     """Return the record type that an endpoint serves, None for any other endpoint."""
-    found: type[Record] | None = app.extensions["madang.record_types"].get(endpoint)
+    found: RecordType | None = app.extensions["madang.record_types"].get(endpoint)
     return found
 
 
@@ -98,22 +97,20 @@ PROBLEM_HEADERS = {401: ["WWW-Authenticate"], 405: ["Allow"], **{status: ["Retry
 PARAMETERS: Mapping[str, Json] = {
     "where": {"type": "string"},
     "sort": {"type": "string"},
-    "limit": {"type": "integer", "minimum": 1, "maximum": query.LIMIT, "default": query.DEFAULT_LIMIT},
+    "limit": {"type": "integer", "minimum": 1, "maximum": LIMIT, "default": DEFAULT_LIMIT},
     "cursor": {"type": "string"},
     "fields": {"type": "string", "examples": ["id,updated_at"]},
     "expand": {"type": "string"},
     "count": {"type": "boolean", "default": False},
     "search": {"type": "string", "pattern": r"\S", "maxLength": 500},
-    "scope": {"type": "string", "enum": [",".join(some) for n in (1, 2, 3) for some in permutations(query.SCOPES, n)]},
+    "scope": {"type": "string", "enum": [",".join(some) for n in (1, 2, 3) for some in permutations(SCOPES, n)]},
 }
-NARROWED: Mapping[str, Callable[[type[Record]], Json | None]] = {
-    "where": lambda record: {
-        "examples": [f'{{"{name}": {{"$exists": true}}}}' for name in record._meta["filters"][-1:]]
-    },
-    "sort": lambda record: {"enum": record._meta["sorts"]},
-    "fields": lambda record: several(schema.public_fields(record)),
-    "expand": lambda record: several(name for name, _, _ in schema.references(record)),
-    "search": lambda record: {} if record._meta["search"] else None,
+NARROWED: Mapping[str, Callable[[RecordType], Json | None]] = {
+    "where": lambda record: {"examples": [f'{{"{name}": {{"$exists": true}}}}' for name in list(record.filters)[-1:]]},
+    "sort": lambda record: {"enum": list(record.sorts)},
+    "fields": lambda record: several(record.schema.fields),
+    "expand": lambda record: several(record.references),
+    "search": lambda record: {} if record.search else None,
 }
 """What the record type says of the values of a query parameter; None where it has nothing for it."""
 
@@ -201,7 +198,7 @@ def path_of(rule: Rule) -> str:
 def path_parameters(app: Flask, rule: Rule) -> list[Json]:
     """Return the parameters in the path of a route."""
     record = record_type(app, rule.endpoint)
-    made = {"type": "string"} if record is None else schema.value_schema(record._fields["id"], "create")
+    made = {"type": "string"} if record is None else json_schema.of_value(record.schema.fields["id"], "create")
     return [{"name": name, "in": "path", "required": True, "schema": made} for name in sorted(rule.arguments)]
 
 
@@ -317,7 +314,7 @@ class Describer:
             found |= {"idempotency_mismatch", "request_in_progress"}
         if "where" in self.operation.known:
             found |= {"bad_query", "not_supported"}
-        if self.method == "DELETE" and any(rule == DENY for _, _, rule in self.referrers()):
+        if self.method == "DELETE" and any(reference.delete_rule == DENY for _, reference in self.referrers()):
             found |= {"still_referenced"}
         if self.rule.arguments:
             found |= {"not_found"}
@@ -327,10 +324,11 @@ class Describer:
             found |= {"already_exists"}
         return found
 
-    def referrers(self) -> list[Referrer]:
-        """Return who refers to the record type of the route with a delete rule."""
+    def referrers(self) -> Iterable[Referrer]:
+        """Return who refers to the record type of the route."""
+        registry: Registry = self.app.extensions["madang.registry"]
         record = record_type(self.app, self.rule.endpoint)
-        return [] if record is None else referrers(record)
+        return () if record is None else registry.referrers(record)
 
     def schema(self, kind: Any) -> Json:
         """Return the JSON Schema, or the reference to it, of a body."""
@@ -343,8 +341,8 @@ class Describer:
             for name, part in made.pop("$defs", {}).items():
                 self.named(name, part)
             return self.named(kind.__name__, made)
-        if isinstance(kind, type):
-            return self.named(kind.__name__, schema.object_schema(kind, "read"))
+        if isinstance(kind, Schema):
+            return self.named(kind.document.__name__, kind.json_schema("read"))
         return self.schema(kind(self.app.config))
 
     def of_record(self, purpose: Any) -> Json:
@@ -352,22 +350,23 @@ class Describer:
         record = record_type(self.app, self.rule.endpoint)
         assert record is not None  # noqa: S101  purposes are named by the record resources only
         if purpose == "page":
-            return self.named(f"{record.__name__}Page", page(self.of_record("view")))
+            return self.named(f"{record.document.__name__}Page", page(self.of_record("view")))
         if purpose == "view":
-            return self.named(f"{record.__name__}View", self.view(record))
-        name = record.__name__ + {"read": "", "create": "Create", "patch": "Patch"}[purpose]
-        return self.named(name, schema.object_schema(record, purpose))
+            return self.named(f"{record.document.__name__}View", self.view(record))
+        name = record.document.__name__ + {"read": "", "create": "Create", "patch": "Patch"}[purpose]
+        return self.named(name, record.schema.json_schema(purpose))
 
-    def view(self, record: type[Record]) -> Json:
+    def view(self, record: RecordType) -> Json:
         """Return the JSON Schema of a record as `fields` and `expand` let it come: in part, with records for ids."""
-        whole = schema.object_schema(record, "read")
+        whole = record.schema.json_schema("read")
         properties = dict(whole["properties"])
-        for name, reference in schema.public_fields(record).items():
-            if (target := refers_to(reference)) is not None:
-                whole_target = self.named(target.__name__, schema.object_schema(target, "read"))
-                found = {"anyOf": [whole_target, {"type": "null"}]}
-                many = isinstance(reference, me.ListField)
-                properties[name] = {"anyOf": [properties[name], {"type": "array", "items": found} if many else found]}
+        registry: Registry = self.app.extensions["madang.registry"]
+        for name, reference in record.references.items():
+            target = registry.of(reference.target)
+            whole_target = self.named(target.document.__name__, target.schema.json_schema("read"))
+            found = {"anyOf": [whole_target, {"type": "null"}]}
+            many = {"type": "array", "items": found} if reference.field.is_list else found
+            properties[name] = {"anyOf": [properties[name], many]}
         return {**whole, "properties": properties, "required": ["id"]}
 
     def named(self, name: str, made: Json) -> Json:

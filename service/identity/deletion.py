@@ -7,10 +7,15 @@ from datetime import timedelta
 
 from pymongo.errors import PyMongoError
 
+from service.core.clock import now
 from service.core.log import log
-from service.documents import RECORDS, Account, Event, KeptAnswer, Record, Session
-from service.documents.record import Raw, now
-from service.records.deletion import batches, change_all, release
+from service.documents import Account, Event, KeptAnswer, Session
+from service.model.record_type import RecordType
+from service.model.registry import Registry
+from service.mongo.raw import Raw
+from service.policy import given_to, owned_by, withdrawal
+from service.records import store
+from service.records.deletion import batches, release
 
 LAST_WRITES = timedelta(seconds=15)
 """How long after its deletion an account is swept once more, or longer where operations may take longer."""
@@ -21,7 +26,7 @@ def last_writes(timeout: float) -> timedelta:
     return max(LAST_WRITES, timedelta(seconds=3 * timeout))
 
 
-def delete_account(account: str) -> None:
+def delete_account(registry: Registry, account: str) -> None:
     """Delete an account with all that it owns and every grant that it was given.
 
     From the first step on nobody can act for it. What is cut short after that is ended by `sweep`, and so is what a
@@ -29,53 +34,52 @@ def delete_account(account: str) -> None:
     """
     mark = {"$set": {"deleted_at": now()}, "$unset": dict.fromkeys(PERSONAL_FIELDS, "")}
     Account._get_collection().update_one({"_id": account}, mark)
-    purge(account)
+    purge(registry, account)
 
 
 PERSONAL_FIELDS = ("username_key", "username", "password_hash", "email", "display_name", "roles")
 
 
-def purge(account: str) -> None:
+def purge(registry: Registry, account: str) -> None:
     """Remove the sessions, kept answers, events, records and grants of an account."""
     for document in (Session, KeptAnswer, Event):
         document._get_collection().delete_many({"account": account})
-    for record in RECORDS:
-        for ids in batches(record, {"access": f"o:{account}"}):
-            release(record, ids, timedelta())
-            record.stored().delete_many({"_id": {"$in": ids}})
-        granted = f"r:{account}"
-        for ids in batches(record, {"access": granted}):
-            change_all(record, ids, {"$pull": {"readers": account, "writers": account, "access": granted}})
+    for type in registry.values():
+        for ids in batches(type, {"access": owned_by(account)}):
+            release(registry, type, ids, timedelta())
+            store.erase(type, ids)
+        for ids in batches(type, {"access": given_to(account)}):
+            store.change_many(type, ids, withdrawal(account))
 
 
-def sweep(after: timedelta = LAST_WRITES, going_on: Callable[[], bool] = lambda: True) -> int:
+def sweep(registry: Registry, after: timedelta = LAST_WRITES, going_on: Callable[[], bool] = lambda: True) -> int:
     """End the deletions that were begun and are old enough, while `going_on`; return how many accounts are gone."""
     due = list(Account._get_collection().find({"deleted_at": {"$lte": now() - after}}, {"_id": 1}))
     gone = 0
     for account in due:
         if not going_on():
             break
-        purge(account["_id"])
+        purge(registry, account["_id"])
         gone += Account._get_collection().delete_one({"_id": account["_id"]}).deleted_count
     return gone
 
 
-def keep_sweeping(timeout: float, pause: float = 5.0) -> None:
+def keep_sweeping(registry: Registry, timeout: float, pause: float = 5.0) -> None:
     """Start a thread that sweeps every `pause` seconds; an operation of MongoDB may take `timeout` seconds."""
 
     def work() -> None:
         while True:
             time.sleep(pause)
             try:
-                sweep(last_writes(timeout))
+                sweep(registry, last_writes(timeout))
             except PyMongoError as error:
                 log.warning("sweep_failed", reason=type(error).__name__)
 
     threading.Thread(target=work, name="sweep", daemon=True).start()
 
 
-def exported(account: Raw) -> Iterable[tuple[type[Record], Iterator[Raw]]]:
+def exported(registry: Registry, account: Raw) -> Iterable[tuple[RecordType, Iterator[Raw]]]:
     """Yield each record type with the stored records that an account owns."""
-    for record in RECORDS:
-        rows = record.stored().find({"owner": account["_id"], "access": f"o:{account['_id']}"}, batch_size=100)
-        yield record, iter(rows)
+    for type in registry.values():
+        own = {"owner": account["_id"], "access": owned_by(account["_id"])}
+        yield type, iter(type.collection.find(own, batch_size=100))

@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from datetime import UTC, timedelta
 from typing import Any, NamedTuple, cast
 
+from service.core.clock import now
 from service.core.errors import BadCredentials, NotAuthenticated, TokenReused
+from service.core.ids import new_id
 from service.core.log import log
 from service.documents import Account, Event, Session
 from service.documents.account import ALIVE
-from service.documents.record import Raw, new_id, now
 from service.identity.keys import Keys
 from service.identity.tokens import Recent, Tokens, seconds
 from service.mongo import driver
+from service.mongo.raw import Raw
 
 KNOWN_SESSIONS = 10_000
 CHECK_SECONDS = 0.8

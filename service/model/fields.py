@@ -5,8 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any
 
 import mongoengine
 from annotated_types import Ge, Le, MaxLen, MinLen
@@ -50,17 +49,6 @@ NUMBER_UPDATES = frozenset({"$inc", "$min", "$max"})
 ORDER_UPDATES = frozenset({"$min", "$max"})
 LIST_UPDATES = frozenset({"$push", "$add_to_set", "$pull"})
 NO_UPDATES: frozenset[str] = frozenset()
-
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def once(function: Function) -> Function:
-    """Compute `function` once for each of its arguments, of which there are as many as the documents declare.
-
-    It is `functools.cache` that keeps the types.
-    """
-    return cast(Function, cache(function))
 
 
 class UnsupportedField(TypeError):
@@ -224,12 +212,8 @@ MEANINGS: Mapping[type[BaseField], Meaning | str] = {
         compare=TEXT,
         lowest="",
     ),
-    me.IntField: Meaning(
-        always(INT64), bounds(-(2**31), 2**31 - 1), compare=COMPARE, update=NUMBER_UPDATES, lowest=NO_NUMBER
-    ),
-    me.LongField: Meaning(
-        always(INT64), bounds(-(2**63), 2**63 - 1), compare=COMPARE, update=NUMBER_UPDATES, lowest=NO_NUMBER
-    ),
+    me.IntField: whole_number(-(2**31), 2**31 - 1),
+    me.LongField: whole_number(-(2**63), 2**63 - 1),
     me.FloatField: Meaning(
         always(parsed(parse_float, {"type": "number"})),
         bounds(-1.7976931348623157e308, 1.7976931348623157e308),
@@ -287,7 +271,7 @@ MEANINGS: Mapping[type[BaseField], Meaning | str] = {
     me.PointField: Meaning(always(geojson("Point", parse_position, POSITION)), compare=PRESENT | {"$near"}),
     me.LineStringField: Meaning(always(geojson("LineString", parse_line, many(POSITION, 2)))),
     me.PolygonField: Meaning(always(geojson("Polygon", parse_polygon, many(many(POSITION, 4), 1)))),
-    # What stands inside these is derived in `schema`, which goes from field to field.
+    # What stands inside these is derived in `load` and `dump`, which go from field to field.
     me.ListField: Meaning(always(list), length, compare=LIST | PRESENT, update=LIST_UPDATES),
     me.MapField: Meaning(always(dict)),
     me.DictField: Meaning(
@@ -326,11 +310,3 @@ def named(field: BaseField) -> str:
     """Return the name of a field with that of its document, for a person."""
     owner = getattr(field, "owner_document", None)
     return f"{owner.__name__}.{field.name}" if owner is not None else f"field {field.name!r}"
-
-
-def refers_to(field: BaseField) -> Any:
-    """Return the document class that `field`, or each entry of a list field, points to; None for any other field."""
-    inner = getattr(field, "field", None)
-    if isinstance(field, me.ListField) and inner is not None:
-        return refers_to(inner)
-    return field.document_type if isinstance(field, me.ReferenceField | me.LazyReferenceField) else None

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mongoengine import fields as me
-from mongoengine.base import BaseField
 from pydantic import ValidationError
 
 from service.core.errors import MOST_CAUSES, Cause, ValidationFailed, pointer
-from service.model import schema
-from service.model.fields import LIST_UPDATES, NUMBER_UPDATES, meaning, own_rules
-from service.model.schema import Document
+from service.core.json_text import as_object
+from service.model.field import Field
+from service.model.fields import LIST_UPDATES, NUMBER_UPDATES, own_rules
+from service.model.schema import Schema
+from service.model.validation import validate
 
 MONGO_NAMES = {"$add_to_set": "$addToSet", "$pull": "$pullAll"}
 
@@ -26,7 +27,7 @@ class Patch:
     `named` are the fields that it touches, and `values` the values that it brings, in BSON form.
     """
 
-    document: Document
+    schema: Schema
     merge: dict[str, Any]
     operators: dict[str, dict[str, list[Any] | Any]]
     direct: bool = True
@@ -44,18 +45,18 @@ class Patch:
 
         Raises `ValidationFailed` when the result would break a rule.
         """
-        before = schema.dump(self.document, current)
-        kept = [name for name, field in schema.public_fields(self.document).items() if is_said(field)]
-        after = merged({name: before[name] for name in kept}, self.merge)
+        before = self.schema.dump(current)
+        kept = [field for field in self.schema.fields.values() if field.is_given_by_clients]
+        after = merged({field.name: before[field.name] for field in kept}, self.merge)
         for operator, operands in self.operators.items():
             for name, operand in operands.items():
                 after[name] = APPLY[operator](after.get(name), operand)
         try:
-            content = schema.load(self.document, {name: value for name, value in after.items() if value is not None})
+            content = self.schema.load({name: value for name, value in after.items() if value is not None})
         except ValidationFailed as error:
             raise ValidationFailed(self.placed(cause) for cause in error.causes) from None
         # What the patch does not name stays as it is stored, with all that a newer server has put inside.
-        stored = (self.document._fields[name].db_field for name in kept if name not in self.named)
+        stored = (field.stored for field in kept if field.name not in self.named)
         return {**content, **{name: current[name] for name in stored if name in current}}
 
     def placed(self, cause: Cause) -> Cause:
@@ -67,27 +68,26 @@ class Patch:
         return cause
 
 
-def parse(document: Document, body: Any) -> Patch:
+def parse(schema: Schema, body: Any) -> Patch:
     """Return the patch that a decoded `body` asks for.
 
     Raises `MalformedJson` when it is no object, `ValidationFailed` with every cause at once.
     """
-    body = schema.as_object(body)
+    body = as_object(body)
     merge = {name: value for name, value in body.items() if not name.startswith("$")}
     found: list[Cause] = []
-    whole = {name: value for name, value in merge.items() if not is_merged(document, name, value)}
-    changes = collected(found, lambda: schema.checked(schema.partial_body(document), whole)) or {}
+    whole = {name: value for name, value in merge.items() if not is_merged(schema, name, value)}
+    changes = collected(found, lambda: validate(schema.patch_body, whole)) or {}
     operators = {name: operands for name, operands in body.items() if name.startswith("$")}
-    checked = dict(checked_operators(document, operators, set(merge), found))
+    checked = dict(checked_operators(schema, operators, set(merge), found)) if operators else {}
     if found:
         raise ValidationFailed(found)
-    patch = Patch(document, merge, checked, direct=len(whole) == len(merge) and not schema.has_rules(document))
-    fields = schema.public_fields(document)
+    patch = Patch(schema, merge, checked, direct=len(whole) == len(merge) and not schema.has_rules)
     for name, value in changes.items():
-        add_value(patch, fields[name], value)
+        add_value(patch, schema.fields[name], value)
     for operator, operands in checked.items():
         for name, operand in operands.items():
-            add_operator(patch, operator, fields[name], operand)
+            add_operator(patch, operator, schema.fields[name], operand)
     return patch
 
 
@@ -104,10 +104,9 @@ def collected(found: list[Cause], check: Callable[[], Any]) -> Any:
 
 
 def checked_operators(
-    document: Document, operators: Mapping[str, Any], taken: set[str], found: list[Cause]
+    schema: Schema, operators: Mapping[str, Any], taken: set[str], found: list[Cause]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each operator with its checked operands in JSON form by field; what is wrong is added to `found`."""
-    fields = schema.public_fields(document)
     for operator, operands in operators.items():
         if operator not in APPLY:
             found.append(Cause("unknown_operator", "one of " + ", ".join(APPLY), pointer=pointer(operator)))
@@ -117,86 +116,79 @@ def checked_operators(
             good = {}
             for name, operand in operands.items():
                 place = (operator, name)
-                if (cause := misplaced(document, taken, *place)) is not None:
+                if (cause := misplaced(schema, taken, *place)) is not None:
                     found.append(cause)
                     continue
                 taken.add(name)
-                good[name] = collected(found, lambda: checked_operand(fields[name], operand, *place))  # noqa: B023
+                field = schema.fields[name]
+                good[name] = collected(found, lambda: checked_operand(schema, field, operand, *place))  # noqa: B023
             yield operator, good
 
 
-def misplaced(document: Document, taken: set[str], operator: str, name: str) -> Cause | None:
+def misplaced(schema: Schema, taken: set[str], operator: str, name: str) -> Cause | None:
     """Return why `operator` cannot be used on the field `name`, or None."""
-    fields = schema.public_fields(document)
     place = pointer(operator, name)
-    if name not in fields:
+    if name not in schema.fields:
         return Cause("unknown_field", "there is no such field", pointer=place)
-    if name not in writable(document):
+    field = schema.fields[name]
+    if not field.is_patched:
         return Cause("read_only", "a field that a client cannot set here", pointer=place)
     if name in taken:
         return Cause("named_twice", "a patch may name each field once", pointer=place)
-    if operator not in meaning(fields[name]).update:
-        able = [other for other in writable(document) if operator in meaning(fields[other]).update]
+    if operator not in field.meaning.update:
+        able = [other.name for other in schema.fields.values() if other.is_patched and operator in other.meaning.update]
         return Cause(
             "not_allowed", f"`{operator}` works on: {', '.join(able) or 'no field of this type'}", pointer=place
         )
     return None
 
 
-def checked_operand(field: BaseField, operand: Any, operator: str, name: str) -> Any:
+def checked_operand(schema: Schema, field: Field, operand: Any, operator: str, name: str) -> Any:
     """Return the operand in its one JSON form: a value, or for a list operator the list of values."""
-    if operator not in LIST_UPDATES:
-        stored = schema.checked(schema.value_of(field, False), operand, operator, name)
-        return shaped(field, stored)
+    if operator not in LIST_UPDATES or field.entry is None:
+        return schema.shaped(field, validate(schema.typed(field), operand, operator, name))
     each = isinstance(operand, dict) and set(operand) == {"each"}
     if each and not isinstance(operand["each"], list):
         raise ValidationFailed([Cause("wrong_type", "a list", pointer=pointer(operator, name, "each"))])
-    entry = schema.value_of(field.field)
+    entry = schema.value(field.entry)
     if not each:
-        return [shaped(field.field, schema.checked(entry, operand, operator, name))]
+        return [schema.shaped(field.entry, validate(entry, operand, operator, name))]
     found: list[Cause] = []
     stored = []
     for index, value in enumerate(operand["each"]):
-        stored.append(collected(found, lambda: schema.checked(entry, value, operator, name, "each", index)))  # noqa: B023
+        stored.append(collected(found, lambda: validate(entry, value, operator, name, "each", index)))  # noqa: B023
         if len(found) >= MOST_CAUSES:
             break
     if found:
         raise ValidationFailed(found)
-    return [shaped(field.field, value) for value in stored]
-
-
-def shaped(field: BaseField, stored: Any) -> Any:
-    """Return a stored value of `field` in JSON form."""
-    shape = schema.shape_of(field)
-    return stored if shape is None else shape(stored)
+    return [schema.shaped(field.entry, value) for value in stored]
 
 
 # --- The direct way --------------------------------------------------------------------------------------------------
 
 
-def add_value(patch: Patch, field: BaseField, value: Any) -> None:
+def add_value(patch: Patch, field: Field, value: Any) -> None:
     """Add one field of a merge patch, with its `value` in BSON form."""
-    if getattr(field, "owner_only", False):
+    if field.owner_only:
         # Who may read is derived from two fields together, so the current record is needed.
         patch.direct = False
     if value is None:
-        value = schema.default_of(field)
+        value = field.default()
     if value is None:
-        patch.update.setdefault("$unset", {})[field.db_field] = ""
+        patch.update.setdefault("$unset", {})[field.stored] = ""
     else:
-        patch.update.setdefault("$set", {})[field.db_field] = patch.values[field.name] = value
+        patch.update.setdefault("$set", {})[field.stored] = patch.values[field.name] = value
 
 
-def is_merged(document: Document, name: str, value: Any) -> bool:
+def is_merged(schema: Schema, name: str, value: Any) -> bool:
     """Tell whether a value of a merge patch is an object that is merged with what is there, and checked after that."""
-    field = schema.public_fields(document).get(name)
-    return isinstance(value, dict) and isinstance(field, me.EmbeddedDocumentField | me.DictField)
+    return isinstance(value, dict) and name in schema.fields and schema.fields[name].is_object
 
 
-def add_operator(patch: Patch, operator: str, field: BaseField, operand: Any) -> None:
+def add_operator(patch: Patch, operator: str, field: Field, operand: Any) -> None:
     """Add one field of an update operator, with the guard under which its result keeps the rules of the field."""
-    name = field.db_field
-    if operator != "$min" and operator != "$max" and any(own_rules(field)):
+    name = field.stored
+    if operator != "$min" and operator != "$max" and any(own_rules(field.declared)):
         # A rule of the document's author can only be asked about the result.
         patch.direct = False
     if operator in LIST_UPDATES:
@@ -206,29 +198,30 @@ def add_operator(patch: Patch, operator: str, field: BaseField, operand: Any) ->
         patch.update.setdefault("$inc", {})[name] = operand
     else:
         try:
-            stored = schema.value_of(field).validate_python(operand)
+            stored = patch.schema.value(field).validate_python(operand)
         except ValidationError:
             patch.direct = False
             return
-        if field.default is not None:
+        if field.declared.default is not None:
             patch.guard[name] = {"$exists": True}
         patch.update.setdefault(operator, {})[name] = stored
 
 
-def add_list_operator(patch: Patch, operator: str, field: BaseField, operand: list[Any]) -> None:
+def add_list_operator(patch: Patch, operator: str, field: Field, operand: list[Any]) -> None:
     """Add one list field of `$push`, `$add_to_set` or `$pull`."""
-    name = field.db_field
-    stored = [schema.value_of(field.field).validate_python(value) for value in operand]
+    name = field.stored
+    assert field.entry is not None  # noqa: S101  these operators are for lists
+    stored = [patch.schema.value(field.entry).validate_python(value) for value in operand]
     if operator != "$pull":
         patch.values[field.name] = stored
-    elif field.required:
+    elif field.is_required:
         patch.direct = False
-    if isinstance(field, me.SortedListField) or getattr(field, "owner_only", False):
+    if isinstance(field.declared, me.SortedListField) or field.owner_only:
         patch.direct = False
-    if schema.default_of(field):
+    if field.default():
         patch.guard[name] = {"$exists": True}
-    if operator != "$pull" and field.max_length is not None:
-        room = field.max_length - len(stored)
+    if operator != "$pull" and (most := getattr(field.declared, "max_length", None)) is not None:
+        room = most - len(stored)
         patch.direct = patch.direct and room >= 0
         # A list has room for n more when it has no entry at index max - n.
         patch.guard[f"{name}.{room}"] = {"$exists": False}
@@ -236,32 +229,20 @@ def add_list_operator(patch: Patch, operator: str, field: BaseField, operand: li
     patch.update.setdefault(MONGO_NAMES.get(operator, operator), {})[name] = change
 
 
-def room_for(field: BaseField, operand: float) -> dict[str, float]:
+def room_for(field: Field, operand: float) -> dict[str, float]:
     """Return the condition under which a number field stays within its limits when `operand` is added.
 
     It may refuse a float at the very edge, for sums are rounded: then the result is computed and looked at.
     """
-    lowest, highest = (rule for rule in meaning(field).limits(field))
+    lowest, highest = (rule for rule in field.meaning.limits(field.declared))
     low, high = lowest.ge - operand, highest.le - operand
-    if isinstance(field, me.FloatField):
+    if isinstance(field.declared, me.FloatField):
         edge = 4 * max(math.ulp(low), math.ulp(high), math.ulp(operand))
         return {"$gte": low + edge, "$lte": high - edge}
     return {"$gte": min(max(low, -(2**63)), 2**63 - 1), "$lte": max(min(high, 2**63 - 1), -(2**63))}
 
 
 # --- On the current record -------------------------------------------------------------------------------------------
-
-
-def writable(document: Document) -> list[str]:
-    """Return the names of the fields that a patch may touch."""
-    return [
-        name for name, field in schema.public_fields(document).items() if is_said(field) and not schema.is_fixed(field)
-    ]
-
-
-def is_said(field: BaseField) -> bool:
-    """Tell whether a client says the value of `field`, be it only at creation."""
-    return not getattr(field, "read_only", False) and not field.primary_key
 
 
 def merged(target: Any, patch: Any) -> Any:

@@ -17,8 +17,9 @@ from pymongo.uri_parser import parse_uri
 from service.core import metrics
 from service.core.log import log
 from service.mongo import short
-from service.mongo.driver import Driver, Raw
+from service.mongo.driver import Driver
 from service.mongo.plain import PyMongoDriver
+from service.mongo.raw import Raw
 from service.mongo.short import ShortDriver
 
 MEMORY = "memory://"

@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 from pymongo.collection import Collection
 
-Raw = dict[str, Any]
-"""A document as MongoDB has it."""
+from service.mongo.raw import Raw
+
 Sort = Sequence[tuple[str, int]]
 """Fields with their direction: 1 ascending, -1 descending."""
 

@@ -7,7 +7,8 @@ from pymongo import ReturnDocument
 from pymongo.collection import Collection
 from pymongo.synchronous.client_session import ClientSession
 
-from service.mongo.driver import Raw, Sort
+from service.mongo.driver import Sort
+from service.mongo.raw import Raw
 
 
 class PyMongoDriver:

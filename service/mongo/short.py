@@ -29,8 +29,9 @@ from pymongo.topology_description import TOPOLOGY_TYPE, TopologyDescription
 from service.core.log import log
 from service.core.metrics import database_of
 from service.mongo import wire
-from service.mongo.driver import Raw, Sort
+from service.mongo.driver import Sort
 from service.mongo.plain import PyMongoDriver
+from service.mongo.raw import Raw
 
 NO_CODECS = TypeRegistry()
 LEAST_SECONDS = 0.001

@@ -3,22 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mongoengine import fields as me
-from mongoengine.base import BaseField
-from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
 from service.core.errors import BadQuery
-from service.model import schema
-from service.model.fields import meaning
-from service.query.paging import Filter, bad
+from service.model.record_type import FieldPath
+from service.model.values import parse_position
+from service.mongo.raw import Filter
+from service.query.paging import bad
 
 EARTH_METRES = 6_378_100
 NOT_PAGED = "$near sorts by distance and is not paged"
 
 
-def parse_near(field: BaseField, name: str, condition: dict[str, Any], args: Mapping[str, str]) -> Filter:
-    """Return MongoDB's condition for `$near` on the `field` that is called `name`; raises `BadQuery`."""
-    if "$near" not in meaning(field).compare:
+def parse_near(at: FieldPath, name: str, condition: dict[str, Any], args: Mapping[str, str]) -> Filter:
+    """Return MongoDB's filter for `$near` on the field that is called `name`; raises `BadQuery`."""
+    if "$near" not in at.operators:
         raise BadQuery(f"`{name}`: $near works on a point")
     for parameter in ("sort", "search"):
         if parameter in args:
@@ -31,16 +30,15 @@ def parse_near(field: BaseField, name: str, condition: dict[str, Any], args: Map
     near: Filter = {"$geometry": {"type": "Point", "coordinates": position(name, operand["point"])}}
     if "max_metres" in operand:
         near["$maxDistance"] = metres(name, operand["max_metres"])
-    return {"$near": near}
+    return {at.stored: {"$near": near}}
 
 
 def position(name: str, value: Any) -> list[float]:
     """Return a longitude and a latitude in degrees."""
     try:
-        found: list[float] = schema.value_of(me.GeoPointField()).validate_python(value)
-    except ValidationError as error:
-        raise BadQuery(f"`{name}`: the point of $near is {schema.causes(error)[0].detail}") from None
-    return found
+        return parse_position(value)
+    except PydanticCustomError as error:
+        raise BadQuery(f"`{name}`: the point of $near is {error.message()}") from None
 
 
 def metres(name: str, value: Any) -> float:

@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from mongoengine.base import BaseField
 from pymongo import ASCENDING
 
 from service.core.errors import BadParameter, Cause
-from service.model import schema
-from service.model.fields import meaning
-
-Filter = dict[str, Any]
-Sort = tuple[tuple[str, int], ...]
+from service.model.field import Field
+from service.model.record_type import Sort
+from service.model.schema import Schema
+from service.mongo.raw import Filter
 
 MAC_BYTES = 16
 SCORE = "_score"
@@ -24,12 +22,6 @@ SCORE = "_score"
 def bad(parameter: str, detail: str, code: str = "not_allowed") -> BadParameter:
     """Return the problem of one query parameter."""
     return BadParameter(f"`{parameter}`: {detail}", [Cause(code, detail, parameter=parameter)])
-
-
-def index_keys(sort: Sort) -> list[tuple[str, int]]:
-    """Return the keys of the index that serves a sort and its reverse: led by who may read, the first key upwards."""
-    upwards = sort[0][1]
-    return [("access", ASCENDING), *((name, direction * upwards) for name, direction in sort)]
 
 
 def sealed(values: list[Any], seal: bytes) -> str:
@@ -55,74 +47,77 @@ def unsealed(text: str, seal: bytes) -> list[Any]:
 
 
 def mac_of(payload: bytes, seal: bytes) -> bytes:
-    """Return what shows that we made a cursor: keyed BLAKE2 (RFC 7693), a third of the time of HMAC by OpenSSL."""
+    """Return the MAC of a cursor: keyed BLAKE2 (RFC 7693), a third of the time of HMAC by OpenSSL."""
     return hashlib.blake2b(payload, key=seal, digest_size=MAC_BYTES).digest()
 
 
-def parse_cursor(fields: Sequence[BaseField], sort: Sort, text: str, seal: bytes, search: bool) -> Filter:
+def cursor_of(schema: Schema, sort: Sort, last: Any, seal: bytes) -> str:
+    """Return the cursor of what follows the stored record `last` in the order of a sort."""
+    values = (value_at(last, name) for name, _ in sort.keys)
+    return sealed([schema.shaped(field, value) for field, value in zip(sort.fields, values, strict=True)], seal)
+
+
+def parse_cursor(schema: Schema, sort: Sort, text: str, seal: bytes) -> Filter:
     """Return the filter of all that follows the record that a cursor was made of."""
-    values = unsealed(text, seal)
-    if search:
-        score, last = values
-        return {"$or": [{SCORE: {"$lt": score}}, {SCORE: score, "_id": {"$gt": last}}]}
     stored = [
-        None if value is None else schema.load_stored(field, value) for field, value in zip(fields, values, strict=True)
+        None if value is None else schema.typed(field).validate_python(value)
+        for field, value in zip(sort.fields, unsealed(text, seal), strict=True)
     ]
-    return following(fields, sort, stored)
+    return following(sort, stored)
 
 
-def following(fields: Sequence[BaseField], sort: Sort, values: Sequence[Any]) -> Filter:
+def parse_search_cursor(text: str, seal: bytes) -> Filter:
+    """Return the filter of all that follows the record that the cursor of a search was made of."""
+    score, last = unsealed(text, seal)
+    return {"$or": [{SCORE: {"$lt": score}}, {SCORE: score, "_id": {"$gt": last}}]}
+
+
+def following(sort: Sort, values: Sequence[Any]) -> Filter:
     """Return the filter of what comes after `values` in the order of `sort`; null is the lowest.
 
     The leading field gets a bound of its own and the rest stands in an `$or` beside it. Written as a bare `$or`,
     MongoDB sorts in memory (measured on 6.0: 1,500 keys for a page of 20 instead of 22).
     """
-    bound = at_or_after(fields[0], *sort[0], values[0])
+    bound = at_or_after(sort.fields[0], *sort.keys[0], values[0])
     steps: list[Filter] = []
     equal: Filter = {}
-    for index, (field, (name, direction), value) in enumerate(zip(fields, sort, values, strict=True)):
+    for index, (field, (name, direction), value) in enumerate(zip(sort.fields, sort.keys, values, strict=True)):
         later = after(field, name, direction, value)
         if later is not None:
             steps.append(equal | later)
         if index > 0 or value is None:
-            # The bound on the leading field makes its equality superfluous, but for null.
+            # The bound on the leading field says what its equality would, but for null.
             equal |= equals(field, name, value)
     return {"$and": [bound, {"$or": steps}]} if bound else {"$or": steps}
 
 
-def null_only(field: BaseField, name: str) -> Filter:
+def null_only(field: Field, name: str) -> Filter:
     """Return the filter of a field without a value, as one range of an index.
 
     An equality with null is two points to MongoDB, which it cannot walk in order; below the lowest value is one range.
     """
-    return {name: {"$not": {"$gte": meaning(field).lowest}}}
+    return {name: {"$not": {"$gte": field.meaning.lowest}}}
 
 
-def after(field: BaseField, name: str, direction: int, value: Any) -> Filter | None:
+def after(field: Field, name: str, direction: int, value: Any) -> Filter | None:
     """Return the filter of what is strictly after `value` in one field; None when nothing can be."""
     if direction == ASCENDING:
-        return {name: {"$gte": meaning(field).lowest} if value is None else {"$gt": value}}
+        return {name: {"$gte": field.meaning.lowest} if value is None else {"$gt": value}}
     if value is None:
         return None
     return {name: {"$not": {"$gte": value}}}
 
 
-def at_or_after(field: BaseField, name: str, direction: int, value: Any) -> Filter | None:
+def at_or_after(field: Field, name: str, direction: int, value: Any) -> Filter | None:
     """Return the filter of what is at or after `value` in one field; None when all is."""
     if direction == ASCENDING:
         return None if value is None else {name: {"$gte": value}}
     return null_only(field, name) if value is None else {name: {"$not": {"$gt": value}}}
 
 
-def equals(field: BaseField, name: str, value: Any) -> Filter:
+def equals(field: Field, name: str, value: Any) -> Filter:
     """Return the filter of an equal value in one field."""
     return null_only(field, name) if value is None else {name: value}
-
-
-def shaped(field: BaseField, value: Any) -> Any:
-    """Return a stored value, or None, in JSON form."""
-    shape = schema.shape_of(field)
-    return value if value is None or shape is None else shape(value)
 
 
 def value_at(record: Any, path: str) -> Any:

@@ -13,10 +13,11 @@ from flask_swagger_ui import get_swaggerui_blueprint
 
 from service.context import current_globals, current_service
 from service.core.errors import BadParameter, Cause
-from service.documents import RECORDS
 from service.http.idempotency import once
 from service.http.openapi import operation, operation_of
 from service.http.web import Answer, current_request, json_answer
+from service.model.registry import Registry
+from service.query.parse import Parser
 from service.resources import system
 from service.resources.accounts import AccountList, Export, OwnAccount, Password, PublicAccount
 from service.resources.auth import Login, Logout, Refresh, login_arguments
@@ -66,6 +67,7 @@ def init_app(app: Flask) -> None:
     """Give `app` its routes, each guarded by what its operation says."""
     app.extensions["madang.login"] = login_arguments(app.config)
     app.extensions["madang.record_types"] = {}
+    app.extensions["madang.parsers"] = []
     app.before_request(admit)
 
     blueprint = Blueprint("v1", __name__, url_prefix="/v1")
@@ -79,10 +81,12 @@ def init_app(app: Flask) -> None:
     v1.add_resource(EventList, "/accounts/me/events", endpoint="own-events")
     v1.add_resource(PublicAccount, "/accounts/<id>", endpoint="account")
     v1.add_resource(Batch, "/batch", endpoint="batch")
-    for document in RECORDS:
-        name = document._meta["collection"]
-        kwargs = {"document": document}
-        app.extensions["madang.record_types"] |= {f"v1.{name}": document, f"v1.{name}-item": document}
+    registry: Registry = app.extensions["madang.registry"]
+    for name, type in registry.items():
+        parser = Parser(type)
+        kwargs = {"registry": registry, "parser": parser}
+        app.extensions["madang.parsers"].append(parser)
+        app.extensions["madang.record_types"] |= {f"v1.{name}": type, f"v1.{name}-item": type}
         v1.add_resource(RecordList, f"/{name}", endpoint=name, resource_class_kwargs=kwargs)
         v1.add_resource(RecordItem, f"/{name}/<id>", endpoint=f"{name}-item", resource_class_kwargs=kwargs)
     app.register_blueprint(blueprint)

@@ -10,7 +10,8 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
-from service.context import g
+from service.context import current_registry, g
+from service.core.clock import now
 from service.core.errors import (
     AlreadyExists,
     BadCredentials,
@@ -19,18 +20,22 @@ from service.core.errors import (
     ReauthenticationRequired,
     ValidationFailed,
 )
+from service.core.ids import new_id
 from service.core.log import log
-from service.documents import Account, Event, Record
+from service.documents import Account, Event
 from service.documents.account import ALIVE
-from service.documents.record import Raw, new_id, now
 from service.http.arguments import Arguments, json_body, json_object, take
 from service.http.openapi import operation
 from service.http.web import Answer
 from service.identity.deletion import delete_account, exported
 from service.identity.passwords import MAX_LENGTH, MIN_LENGTH, acceptable
+from service.identity.schemas import ACCOUNT
 from service.identity.sessions import device_of
-from service.model import patch, schema
+from service.model import patch
+from service.model.record_type import RecordType
+from service.model.validation import required, validate, validator_of_rules
 from service.mongo import transactions
+from service.mongo.raw import Raw
 from service.resources.resource import Resource
 from service.security import current_identity, security
 
@@ -54,21 +59,21 @@ class PasswordChange(Arguments):
 
 def sign_up_schema(_config: Any) -> dict[str, Any]:
     """Return the JSON Schema of a sign-up: an account with a password."""
-    account = schema.object_schema(Account, "create")
+    account = ACCOUNT.json_schema("create")
     properties = {**account["properties"], "password": PASSWORD}
     return {**account, "properties": properties, "required": [*account["required"], "password"]}
 
 
 def public_schema(_config: Any) -> dict[str, Any]:
     """Return the JSON Schema of the public part of an account."""
-    account = schema.object_schema(Account, "read")
+    account = ACCOUNT.json_schema("read")
     properties = {name: account["properties"][name] for name in PUBLIC_FIELDS}
     return {**account, "properties": properties, "required": list(PUBLIC_FIELDS)}
 
 
 def change_schema(_config: Any) -> dict[str, Any]:
     """Return the JSON Schema of a change of the own account."""
-    return schema.object_schema(Account, "patch")
+    return ACCOUNT.json_schema("patch")
 
 
 class AccountList(Resource):
@@ -78,7 +83,7 @@ class AccountList(Resource):
         "Sign up",
         public=True,
         body=sign_up_schema,
-        answer={201: Account},
+        answer={201: ACCOUNT},
         headers={201: ["Location"]},
         problems=["already_exists", "too_many_requests"],
     )
@@ -86,14 +91,14 @@ class AccountList(Resource):
         """Make an account."""
         body = json_object()
         found: list[Any] = []
-        content = patch.collected(found, lambda: schema.load(Account, without_password(body)))
+        content = patch.collected(found, lambda: ACCOUNT.load(without_password(body)))
         password = patch.collected(found, lambda: new_password(body, "password", body.get("username")))
         if found:
             raise ValidationFailed(found)
         security().throttle.sign_up(g.address)
         account = store(content, security().hashing.hash(password))
         Event.record(account["_id"], "sign_up", g.address)
-        return schema.dump(Account, account), 201, {"Location": "/v1/accounts/me"}
+        return ACCOUNT.dump(account), 201, {"Location": "/v1/accounts/me"}
 
 
 def store(content: dict[str, Any], password_hash: str) -> Raw:
@@ -115,24 +120,24 @@ def without_password(body: dict[str, Any]) -> dict[str, Any]:
 def new_password(body: dict[str, Any], name: str, username: Any) -> str:
     """Return the new password in a body; raises `ValidationFailed` where it may not be used."""
     if name not in body:
-        raise ValidationFailed([schema.required(name)])
+        raise ValidationFailed([required(name)])
     rule = AfterValidator(lambda password: acceptable(password, username if isinstance(username, str) else ""))
-    password: str = schema.checked(schema.rule(rule), body[name], name)
+    password: str = validate(validator_of_rules(rule), body[name], name)
     return password
 
 
 class OwnAccount(Resource):
     """The account of the one who asks."""
 
-    @operation("Get the own account", answer={200: Account})
+    @operation("Get the own account", answer={200: ACCOUNT})
     def get(self) -> dict[str, Any]:
         """Return the own account."""
-        return schema.dump(Account, own_account())
+        return ACCOUNT.dump(own_account())
 
-    @operation("Change the own account", body=change_schema, answer={200: Account})
+    @operation("Change the own account", body=change_schema, answer={200: ACCOUNT})
     def patch(self) -> dict[str, Any]:
         """Change display name and e-mail address."""
-        wanted = patch.parse(Account, json_body())
+        wanted = patch.parse(ACCOUNT, json_body())
         update = wanted.update
         if "email" in wanted.named and wanted.values.get("email") != own_account().get("email"):
             # A new address is one that nobody has confirmed.
@@ -141,7 +146,7 @@ class OwnAccount(Resource):
         account = Account._get_collection().find_one_and_update(
             {"_id": str(current_identity), **ALIVE}, Account.written(update), return_document=ReturnDocument.AFTER
         )
-        return schema.dump(Account, there(account))
+        return ACCOUNT.dump(there(account))
 
     @operation(
         "Delete the own account", answer={204: None}, problems=["reauthentication_required"], bounded=lambda: False
@@ -154,7 +159,7 @@ class OwnAccount(Resource):
             )
         account = str(current_identity)
         security().sessions.end(account)
-        delete_account(account)
+        delete_account(current_registry(), account)
         log.warning("account_deleted", account=account, request_id=g.request_id)
         return None, 204
 
@@ -194,16 +199,16 @@ class Export(Resource):
     def get(self) -> Response:
         """Stream one JSON document, record by record."""
         account = own_account()
-        return Answer(export(account, exported(account)), mimetype="application/json")
+        return Answer(export(account, exported(current_registry(), account)), mimetype="application/json")
 
 
-def export(account: Raw, records: Iterable[tuple[type[Record], Iterator[Raw]]]) -> Iterator[bytes]:
+def export(account: Raw, records: Iterable[tuple[RecordType, Iterator[Raw]]]) -> Iterator[bytes]:
     """Yield the JSON of an account and of its records by collection, a piece at a time."""
-    yield b'{"account":' + orjson.dumps(schema.dump(Account, account))
-    for document, rows in records:
-        yield b',"' + document._meta["collection"].encode() + b'":['
+    yield b'{"account":' + orjson.dumps(ACCOUNT.dump(account))
+    for type, rows in records:
+        yield b',"' + type.name.encode() + b'":['
         for index, row in enumerate(rows):
-            yield (b"," if index else b"") + orjson.dumps(schema.dump(document, row))
+            yield (b"," if index else b"") + orjson.dumps(type.schema.dump(row))
         yield b"]"
     yield b"}"
 
@@ -217,7 +222,7 @@ class PublicAccount(Resource):
         account = Account._get_collection().find_one({"_id": id, **ALIVE})
         if account is None:
             raise NotFound("there is no such account")
-        return schema.dump(Account, account, PUBLIC_FIELDS)
+        return ACCOUNT.dump_only(account, PUBLIC_FIELDS)
 
 
 def own_account() -> Raw:

@@ -3,12 +3,12 @@
 from typing import Any
 
 from service.context import g
+from service.core.clock import now
 from service.core.errors import NotFound
 from service.documents import Event, Session
-from service.documents.record import now
 from service.http.openapi import operation
+from service.identity.schemas import EVENT, SESSION
 from service.identity.sessions import device_of
-from service.model import schema
 from service.resources.resource import Resource
 from service.security import current_identity, security
 
@@ -19,7 +19,7 @@ MOST_EVENTS = 200
 
 def session_list(_config: Any) -> dict[str, Any]:
     """Return the JSON Schema of the list of sessions."""
-    session = schema.object_schema(Session, "read")
+    session = SESSION.json_schema("read")
     current = {"type": "boolean", "description": "the session that asks"}
     item = {**session, "properties": {**session["properties"], "current": current}}
     return listed({**item, "required": [*session["required"], "current"]})
@@ -27,7 +27,7 @@ def session_list(_config: Any) -> dict[str, Any]:
 
 def event_list(_config: Any) -> dict[str, Any]:
     """Return the JSON Schema of the list of events."""
-    return listed(schema.object_schema(Event, "read"))
+    return listed(EVENT.json_schema("read"))
 
 
 def listed(item: dict[str, Any]) -> dict[str, Any]:
@@ -43,9 +43,7 @@ class SessionList(Resource):
         """Return the newest of the sessions that have not ended, the last used first."""
         own = {"account": str(current_identity), "expires_at": {"$gt": now()}}
         rows = Session._get_collection().find(own, sort=[("last_used_at", -1)], limit=MOST_SESSIONS)
-        return {
-            "items": [{**schema.dump(Session, row), "current": row["_id"] == current_identity.session} for row in rows]
-        }
+        return {"items": [{**SESSION.dump(row), "current": row["_id"] == current_identity.session} for row in rows]}
 
 
 class SessionItem(Resource):
@@ -70,4 +68,4 @@ class EventList(Resource):
         """Return the newest events, the last first."""
         own = {"account": str(current_identity)}
         rows = Event._get_collection().find(own, sort=[("time", -1), ("_id", -1)], limit=MOST_EVENTS)
-        return {"items": [schema.dump(Event, row) for row in rows]}
+        return {"items": [EVENT.dump(row) for row in rows]}

@@ -14,8 +14,12 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
+from service.core.clock import now
+from service.core.ids import new_id
 from service.documents import Account, Lease, Session, Walk
-from service.documents.record import Raw, new_id, now
+from service.documents.versioned import Versioned
+from service.model.registry import Registry
+from service.mongo.raw import Raw
 from service.upkeep import archive, indexes
 from service.upkeep.archive import BackupError, Block
 
@@ -39,19 +43,24 @@ Report = Callable[[str, int, int, bool], None]
 """Is told the name of a collection, how many documents and bytes of it are through, and whether that is all."""
 
 
-def backed_up() -> list[Any]:
+def backed_up(registry: Registry) -> list[Any]:
     """Return the document classes that a backup holds; accounts last, for nobody logs in before they are there.
 
     Sessions are not among them: an old backup would bring ended ones back to life, that of a stolen phone too. Leases
     are of the moment.
     """
-    others = [document for document in indexes.documents() if document not in (Session, Account, Lease)]
+    others = [document for document in indexes.documents(registry) if document not in (Session, Account, Lease)]
     return [*others, Account]
 
 
-def versions() -> dict[str, int | None]:
+def versions(registry: Registry) -> dict[str, int | None]:
     """Return the version of the stored form by collection, None where it has none."""
-    return {document._meta["collection"]: document._meta.get("version") for document in backed_up()}
+    return {document._get_collection_name(): version_of(document) for document in backed_up(registry)}
+
+
+def version_of(document: Any) -> int | None:
+    """Return the version of the stored form of a document class, None where it has none."""
+    return document.version() if issubclass(document, Versioned) else None
 
 
 def stored() -> Database[Raw]:
@@ -63,7 +72,7 @@ def stored() -> Database[Raw]:
 # --- Backup ----------------------------------------------------------------------------------------------------------
 
 
-def backup(path: Path, report: Report) -> dict[str, int]:
+def backup(registry: Registry, path: Path, report: Report) -> dict[str, int]:
     """Write all collections, as they are at one moment, into the file `path`; return the number of documents of each.
 
     The service may go on reading and writing. Raises `BackupError`, `OSError` or `PyMongoError`, and leaves no file.
@@ -71,8 +80,8 @@ def backup(path: Path, report: Report) -> dict[str, int]:
     client: MongoClient[Raw] = get_connection()
     counts: dict[str, int] = {}
     with archive.created(path) as writer, client.start_session(snapshot=True) as session:
-        writer.add({"made_at": now(), "versions": versions()})
-        for name in versions():
+        writer.add({"made_at": now(), "versions": versions(registry)})
+        for name in versions(registry):
             counts[name] = 0
             raw = writer.raw
             for joined in batches(name, session):
@@ -106,7 +115,7 @@ def batches(name: str, session: Any) -> Iterator[bytes]:
 # --- Restore ---------------------------------------------------------------------------------------------------------
 
 
-def restore(path: Path, report: Report) -> dict[str, int]:
+def restore(registry: Registry, path: Path, report: Report) -> dict[str, int]:
     """Bring the documents of a backup into this database, which is empty; return the number of documents of each.
 
     The documents wait under other names until all of them are there with their indexes, so that what fails leaves the
@@ -115,26 +124,25 @@ def restore(path: Path, report: Report) -> dict[str, int]:
     with path.open("rb") as file:
         archive.verify(file)
         blocks = archive.blocks(file)
-        check_versions(next(blocks, {}))
+        check_versions(next(blocks, {}), versions(registry))
         undo_unfinished()
         refuse_occupied()
         run = new_id()
         try:
             counts = load(blocks, run, report)
-            index(run, counts)
+            index(registry, run, counts)
             publish(run, list(counts))
         except BaseException:
             # Where MongoDB is away, what is left waits for the next restore, which drops it; nobody reads it.
             with suppress(PyMongoError):
                 take_back(run)
             raise
-    indexes.make()
+    indexes.make(registry)
     return counts
 
 
-def check_versions(header: Block) -> None:
+def check_versions(header: Block, ours: dict[str, int | None]) -> None:
     """Raise `BackupError` where a backup holds what this version of the service does not know."""
-    ours = versions()
     if "versions" not in header:
         raise BackupError("the backup is damaged: it does not say what is in it")
     for name, version in header["versions"].items():
@@ -148,7 +156,7 @@ def check_versions(header: Block) -> None:
 
 def refuse_occupied() -> None:
     """Raise `BackupError` where the database has any document, but for what is known of migrations and leases."""
-    own = {Walk._meta["collection"], Lease._meta["collection"]}
+    own = {Walk._get_collection_name(), Lease._get_collection_name()}
     with pymongo.timeout(BLOCK_SECONDS):
         for name in stored().list_collection_names():
             beside = name in own or name.startswith((PREFIX, "system."))
@@ -188,14 +196,15 @@ def uninterrupted() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def index(run: str, counts: dict[str, int]) -> None:
+def index(registry: Registry, run: str, counts: dict[str, int]) -> None:
     """Make the indexes of the collections that wait; check that all documents are in them."""
-    for document in backed_up():
-        name = document._meta["collection"]
+    wanted = indexes.wanted(registry)
+    for document in backed_up(registry):
+        name = document._get_collection_name()
         waiting = stored()[f"{PREFIX}{run}.{name}"]
         # 0 is no deadline: an index takes its time.
         with pymongo.timeout(0):
-            if models := indexes.declared(document):
+            if models := wanted[document]:
                 waiting.create_indexes(models)
             elif not counts.get(name):
                 continue

@@ -1,30 +1,22 @@
 """The indexes that serve what clients may ask: derived from the documents, checked at start, made in the background."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pymongo
-from mongoengine import DO_NOTHING
-from mongoengine import fields as me
-from mongoengine.base import BaseField
-from pymongo import ASCENDING, GEOSPHERE, TEXT, IndexModel
+from pymongo import TEXT, IndexModel
 from pymongo.errors import OperationFailure
 
-from service import query
-from service.documents import RECORDS, Account, Event, KeptAnswer, Lease, Session, Walk
-from service.documents.record import Record
-from service.model import schema
-from service.model.fields import meaning
-from service.query import InvalidDocument, paging
+from service.documents import Account, Event, KeptAnswer, Lease, Session, Walk
+from service.model.registry import Registry
 
-Keys = tuple[tuple[str, Any], ...]
 NAMESPACE_NOT_FOUND = 26
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An index that is `missing` in the database, is there but `different`, or is there and `superfluous`."""
+    """An index that is `missing` in the database, is there but `different`, or is there and `unused`."""
 
     document: Any
     kind: str
@@ -32,89 +24,46 @@ class Change:
     model: IndexModel | None = None
 
     def __str__(self) -> str:
-        return f"{self.kind:<12} {self.document._meta['collection']}.{self.name}"
-
-
-def check(document: type[Record]) -> None:
-    """Refuse a record type whose declarations cannot be derived or served by an index.
-
-    Raises `InvalidDocument` or `UnsupportedField`, with the name of the field and what to do.
-    """
-    schema.whole(document)
-    schema.shaper(document)
-    if "-updated_at" not in document._meta["sorts"]:
-        raise InvalidDocument(f"{document.__name__}: `sorts` has to hold the default, -updated_at")
-    for sort in document._meta["sorts"]:
-        for name in sort.split(","):
-            path = name.removeprefix("-")
-            field = query.field_at(document, path)
-            steps = [path.rsplit(".", n)[0] for n in range(path.count(".") + 1)]
-            if any(isinstance(query.field_at(document, step), me.ListField) for step in steps):
-                raise InvalidDocument(
-                    f"{document.__name__} sorts by {name}, a list; an index takes one list, and that is who may read"
-                )
-            if meaning(field).lowest is None:
-                raise InvalidDocument(f"{document.__name__} sorts by {name}, which has no order that MongoDB knows")
-    for path in document._meta["filters"]:
-        query.operators_of(query.field_at(document, path))
-    for path in document._meta["search"]:
-        if not isinstance(query.field_at(document, path), me.StringField):
-            raise InvalidDocument(f"{document.__name__} searches {path}, which is no text")
-
-
-def of_records(document: type[Record]) -> Iterator[IndexModel]:
-    """Yield the indexes that follow from the sorts, points and search fields of a record type.
-
-    Each sort's index is led by who may read, so that the own, the shared and the public records come out sorted.
-    """
-    sorts = [paging.index_keys(query.sort_keys(document, sort)) for sort in document._meta["sorts"]]
-    for keys in dict.fromkeys(map(tuple, sorts)):
-        yield IndexModel(list(keys))
-    for path in document._meta["filters"]:
-        if "$near" in meaning(query.field_at(document, path)).compare:
-            yield IndexModel([("access", ASCENDING), (query.stored_path(document, path), GEOSPHERE)])
-    for field in schema.public_fields(document).values():
-        if has_delete_rule(field):
-            yield IndexModel([(field.db_field, ASCENDING)], sparse=True)
-    if document._meta["search"]:
-        paths = [query.stored_path(document, path) for path in document._meta["search"]]
-        searched: list[tuple[str, Any]] = [("owner", ASCENDING), *((path, TEXT) for path in paths)]
-        # Otherwise a field that is called `language` chooses one, and a value that names none refuses the record.
-        yield IndexModel(searched, name="search", language_override="_")
-
-
-def has_delete_rule(field: BaseField) -> bool:
-    """Tell whether something happens to `field` when the record that it refers to is deleted."""
-    inner = getattr(field, "field", None) or field
-    return bool(getattr(inner, "reverse_delete_rule", DO_NOTHING) != DO_NOTHING)
+        return f"{self.kind:<12} {self.document._get_collection_name()}.{self.name}"
 
 
 def declared(document: Any) -> list[IndexModel]:
-    """Return every index that `document` asks for: MongoEngine's own declarations, then those that follow."""
+    """Return the indexes that a document class declares in MongoEngine's way."""
     specs = [dict(spec) for spec in document._meta["index_specs"]]
-    own = [IndexModel(spec.pop("fields"), **{k: v for k, v in spec.items() if k != "cls"}) for spec in specs]
-    return own + (list(of_records(document)) if issubclass(document, Record) else [])
+    return [IndexModel(spec.pop("fields"), **{k: v for k, v in spec.items() if k != "cls"}) for spec in specs]
 
 
-def documents() -> list[Any]:
+SYSTEM: tuple[Any, ...] = (Account, Session, Event, KeptAnswer, Lease, Walk)
+"""The document classes with a collection that are no record types."""
+
+
+def documents(registry: Registry) -> list[Any]:
     """Return every document class of the service that has a collection."""
-    return [Account, Session, Event, KeptAnswer, Lease, Walk, *RECORDS]
+    return [*SYSTEM, *registry.documents]
 
 
-def changes() -> list[Change]:
-    """Return what has to change in the database until its indexes are the declared ones, superfluous ones last."""
+def wanted(registry: Registry) -> dict[Any, list[IndexModel]]:
+    """Return every index that there has to be, by document class."""
+    return {
+        **{document: declared(document) for document in SYSTEM},
+        **{type.document: [*declared(type.document), *type.indexes] for type in registry.values()},
+    }
+
+
+def changes(registry: Registry) -> list[Change]:
+    """Return what has to change in the database until its indexes are the declared ones, unused ones last."""
     found = []
-    for document in documents():
-        wanted = {model.document["name"]: model for model in declared(document)}
+    for document, models in wanted(registry).items():
+        by_name = {model.document["name"]: model for model in models}
         there = existing(document)
-        found += [Change(document, "missing", name, model) for name, model in wanted.items() if name not in there]
+        found += [Change(document, "missing", name, model) for name, model in by_name.items() if name not in there]
         found += [
             Change(document, "different", name, model)
-            for name, model in wanted.items()
+            for name, model in by_name.items()
             if name in there and not is_same(model, there[name])
         ]
-        found += [Change(document, "superfluous", name) for name in there if name not in wanted and name != "_id_"]
-    return sorted(found, key=lambda change: change.kind == "superfluous")
+        found += [Change(document, "unused", name) for name in there if name not in by_name and name != "_id_"]
+    return sorted(found, key=lambda change: change.kind == "unused")
 
 
 OPTIONS = ("unique", "sparse", "expireAfterSeconds")
@@ -144,18 +93,18 @@ def existing(document: Any) -> Mapping[str, Any]:
     return found
 
 
-def notes() -> list[str]:
+def notes(registry: Registry) -> list[str]:
     """Return what the person who starts the service should know about indexes, a sentence each."""
-    different = ", ".join(change.name for change in changes() if change.kind == "different")
+    different = ", ".join(change.name for change in changes(registry) if change.kind == "different")
     return [f"`flask indexes make`, when no older service runs: different are {different}"] if different else []
 
 
-def make(*kinds: str) -> list[Change]:
+def make(registry: Registry, *kinds: str) -> list[Change]:
     """Make the missing indexes and those that differ, or only some of these `kinds`, and return them.
 
     MongoDB builds beside reads and writes.
     """
-    made = [change for change in changes() if change.kind in (kinds or ("missing", "different"))]
+    made = [change for change in changes(registry) if change.kind in (kinds or ("missing", "different"))]
     for change in made:
         # 0 is no deadline at all; None would be that of the connection, and a large index takes longer.
         with pymongo.timeout(0):
@@ -165,9 +114,9 @@ def make(*kinds: str) -> list[Change]:
     return made
 
 
-def drop() -> list[Change]:
-    """Drop the superfluous indexes and return them."""
-    superfluous = [change for change in changes() if change.kind == "superfluous"]
-    for change in superfluous:
+def drop(registry: Registry) -> list[Change]:
+    """Drop the unused indexes and return them."""
+    unused = [change for change in changes(registry) if change.kind == "unused"]
+    for change in unused:
         change.document._get_collection().drop_index(change.name)
-    return superfluous
+    return unused

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.documents import RECORDS, Account
+from service.documents import Account
 from service.documents.versioned import Versioned
 
 Stage = Mapping[str, Any]
@@ -51,9 +51,9 @@ class Migration:
         return [{"$set": {before: "$$ROOT"}}, *self.stages, {"$set": changed}, {"$unset": before}]
 
 
-def documents() -> list[type[Versioned]]:
-    """Return every document class whose stored form has a version. The others expire before they grow old."""
-    return [Account, *RECORDS]
+def versioned(documents: Sequence[type[Versioned]]) -> list[type[Versioned]]:
+    """Return every document class whose stored form has a version: accounts, and those of the record types."""
+    return [Account, *documents]
 
 
 MIGRATIONS: list[Migration] = []
@@ -66,15 +66,15 @@ def steps(document: type[Versioned]) -> list[Migration]:
     return [first, *(migration for migration in MIGRATIONS if migration.document is document)]
 
 
-def every_step() -> list[Migration]:
+def every_step(documents: Sequence[type[Versioned]]) -> list[Migration]:
     """Return the migrations of all document classes."""
-    return [migration for document in documents() for migration in steps(document)]
+    return [migration for document in versioned(documents) for migration in steps(document)]
 
 
-def check() -> None:
+def check(documents: Sequence[type[Versioned]]) -> None:
     """Raise `ValueError` where the steps of a document class are not 1, 2, … up to its declared version."""
-    for document in documents():
-        found, version = [step.to_version for step in steps(document)], document._meta["version"]
+    for document in versioned(documents):
+        found, version = [step.to_version for step in steps(document)], document.version()
         if found != list(range(1, version + 1)):
             raise ValueError(
                 f'{document.__name__} has `meta["version"]` {version}, '

@@ -8,15 +8,19 @@ ago is what the step begins with.
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pymongo.errors import PyMongoError
 
+from service.core.clock import now
+from service.core.ids import new_id
 from service.documents import Walk
-from service.documents.record import Raw, new_id, now
 from service.documents.versioned import Versioned
+from service.model.registry import Registry
 from service.mongo import problems
-from service.upkeep.migrations import Migration, documents, every_step, steps
+from service.mongo.raw import Filter, Raw
+from service.records import store
+from service.upkeep.migrations import Migration, every_step, steps, versioned
 
 BATCH = 500
 """Most documents that one operation reads or changes, so that other requests get their turn in between."""
@@ -46,7 +50,7 @@ class Progress:
 
 def walk_of(document: type[Versioned]) -> Raw | None:
     """Return what is known of the last walk through the documents of a class, None if there was none."""
-    found: Raw | None = Walk._get_collection().find_one({"_id": document._meta["collection"]})
+    found: Raw | None = Walk._get_collection().find_one({"_id": document._get_collection_name()})
     return found
 
 
@@ -56,39 +60,40 @@ def is_done(migration: Migration) -> bool:
     return walk is not None and "finished_at" in walk and walk["to_version"] >= migration.to_version
 
 
-def open_migrations() -> list[Migration]:
+def open_migrations(registry: Registry) -> list[Migration]:
     """Return the migrations that are not done, without a look at the documents themselves."""
-    return [migration for migration in every_step() if not is_done(migration)]
+    return [migration for migration in every_step(registry.documents) if not is_done(migration)]
 
 
-def newer() -> list[type[Versioned]]:
+def newer(registry: Registry) -> list[type[Versioned]]:
     """Return the document classes whose stored documents a newer service has brought beyond this version."""
-    return [found for found in documents() if (walk := walk_of(found)) and walk["to_version"] > found._meta["version"]]
+    walks = ((document, walk_of(document)) for document in versioned(registry.documents))
+    return [document for document, walk in walks if walk and walk["to_version"] > document.version()]
 
 
-def notes() -> list[str]:
+def notes(registry: Registry) -> list[str]:
     """Return what the person who starts the service should know about the stored documents, a sentence each."""
     found = []
-    if waiting := len(open_migrations()):
+    if waiting := len(open_migrations(registry)):
         found.append(f"{waiting} open migration(s): see `flask migrate list` and docs/upgrading.md")
-    if ahead := ", ".join(document._meta["collection"] for document in newer()):
+    if ahead := ", ".join(document._get_collection_name() for document in newer(registry)):
         found.append(f"a newer service has migrated {ahead}; this one leaves alone what it does not know")
     return found
 
 
-def begin() -> None:
+def begin(registry: Registry) -> None:
     """Note for every collection that is empty that there is nothing to migrate: a new database begins with today's."""
-    for document in documents():
+    for document in versioned(registry.documents):
         if walk_of(document) is None and document._get_collection().find_one({}, {"_id": 1}) is None:
             done = {**first_step(document), "finished_at": now()}
             Walk._get_collection().update_one(
-                {"_id": document._meta["collection"]}, {"$setOnInsert": done}, upsert=True
+                {"_id": document._get_collection_name()}, {"$setOnInsert": done}, upsert=True
             )
 
 
 def first_step(document: type[Versioned]) -> Raw:
     """Return the beginning of a walk."""
-    version = document._meta["version"]
+    version = document.version()
     return {
         "run": new_id(),
         "to_version": version,
@@ -104,7 +109,7 @@ def joined(document: type[Versioned]) -> Raw:
 
     Raises `UpgradeError` where a newer service has been at work.
     """
-    name, version = document._meta["collection"], document._meta["version"]
+    name, version = document._get_collection_name(), document.version()
     walk = walk_of(document)
     if walk is not None and walk["to_version"] > version:
         raise UpgradeError(
@@ -123,7 +128,9 @@ def joined(document: type[Versioned]) -> Raw:
     return begun
 
 
-def upgrade(document: type[Versioned], rest: float = 1.0, patience: float = 60.0) -> Iterator[Progress]:
+def upgrade(
+    registry: Registry, document: type[Versioned], rest: float = 1.0, patience: float = 60.0
+) -> Iterator[Progress]:
     """Bring all documents of a class to its version, batch by batch, and yield how far that has come.
 
     After each batch it rests, `rest` times as long as the batch took, so that a running service hardly notices. When
@@ -139,7 +146,7 @@ def upgrade(document: type[Versioned], rest: float = 1.0, patience: float = 60.0
         rows = insist(lambda: batch(document, position), patience)  # noqa: B023  called before the next turn
         if not rows:
             break
-        changed += insist(lambda: bring(document, rows), patience)  # noqa: B023
+        changed += insist(lambda: bring(registry, document, rows), patience)  # noqa: B023
         position, looked_at = rows[-1]["_id"], looked_at + len(rows)
         # Two runners on one walk: the one ahead says where to go on, for it came by everything before.
         step = {"$max": {"position": position}, "$set": {"looked_at": looked_at, "changed": changed}}
@@ -161,20 +168,20 @@ def batch(document: type[Versioned], after: str) -> list[Raw]:
     return list(document._get_collection().aggregate(stages, hint="_id_"))
 
 
-def bring(document: type[Versioned], rows: list[Raw]) -> int:
+def bring(registry: Registry, document: type[Versioned], rows: list[Raw]) -> int:
     """Take those of the `rows` that need it through all steps; return how many came to the end."""
     changed = 0
     for step in steps(document):
         behind = [row["_id"] for row in rows if row["form"] < step.to_version]
         if not behind:
             continue
-        condition: dict[str, Any] = {
+        condition: Filter = {
             "_id": {"$in": behind},
             "$expr": {"$eq": [FORM, step.to_version - 1]},
             **{mark: {"$exists": False} for mark in GONE},
         }
         try:
-            changed = document._get_collection().update_many(condition, step.pipeline()).matched_count
+            changed = migrated(registry, document, condition, step)
         except PyMongoError as error:
             if problems.is_transient(error):
                 raise
@@ -182,9 +189,16 @@ def bring(document: type[Versioned], rows: list[Raw]) -> int:
     return changed
 
 
+def migrated(registry: Registry, document: type[Versioned], condition: Filter, step: Migration) -> int:
+    """Take the documents that fulfil `condition` through one step; return how many did."""
+    if document in registry.by_document:
+        return store.migrate(registry.of(document), condition, step.pipeline())
+    return int(document._get_collection().update_many(condition, step.pipeline()).matched_count)
+
+
 def refusal(step: Migration, rows: list[Raw], error: PyMongoError) -> str:
     """Return the sentence about a step that MongoDB refuses."""
-    name, first, last = step.document._meta["collection"], rows[0]["_id"], rows[-1]["_id"]
+    name, first, last = step.document._get_collection_name(), rows[0]["_id"], rows[-1]["_id"]
     return f"{name} to version {step.to_version}, between the ids {first} and {last}: {error}"
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.identity import deletion
+from service.model.registry import Registry
 from service.worker.lease import Right
 
 
@@ -19,9 +20,9 @@ class Chore:
     """Does what there is to do, for as long as its right is held."""
 
 
-def chores(settings: Mapping[str, Any]) -> list[Chore]:
-    """Return all chores, for the settings of the service."""
+def chores(settings: Mapping[str, Any], registry: Registry) -> list[Chore]:
+    """Return all chores, for the settings of the service and its record types."""
     age = deletion.last_writes(settings["MONGODB_TIMEOUT"])
     return [
-        Chore("sweep", 5.0, lambda right: deletion.sweep(age, lambda: right.held)),
+        Chore("sweep", 5.0, lambda right: deletion.sweep(registry, age, lambda: right.held)),
     ]

@@ -7,6 +7,8 @@ from typing import Any
 import mongoengine
 
 from service.core.log import configure_log, log
+from service.documents import RECORDS
+from service.model.registry import Registry
 from service.mongo import connection
 from service.worker.chores import chores
 from service.worker.crew import Crew
@@ -25,7 +27,7 @@ def serve(settings: Mapping[str, Any], host: str, port: int, patience: float, re
     config = dict(settings)
     configure_log(config)
     mongoengine.connect(**connection.options(config))
-    crew = Crew(chores(config))
+    crew = Crew(chores(config, Registry(RECORDS)))
     status = StatusServer(host, port, crew, config["MONGODB_CONNECT_TIMEOUT"])
     crew.start()
     status.start()

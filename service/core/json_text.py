@@ -1,0 +1,55 @@
+"""JSON text from clients: decoded once, of bounded depth, without NUL."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from service.core.errors import MOST_CAUSES, Cause, MalformedJson, ValidationFailed, pointer
+
+MAX_LEVELS = 64
+"""Most levels of a JSON text: more than any document has, and less than any library that reads it later can take."""
+MAX_MEMBERS = 1000
+"""Most members of a body: more than any document has; each unknown one costs as much as a whole good note."""
+
+
+def decode(text: bytes) -> Any:
+    """Return the value of a JSON text in UTF-8 (RFC 8259).
+
+    Raises `MalformedJson`, and `ValidationFailed` for a NUL, which other software would take for the end of a string.
+    """
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise MalformedJson(f"not JSON in UTF-8: {error}") from None
+    # Most texts can have neither, which two searches tell; only the others are walked.
+    suspicious = b"\\u0000" in text or text.count(b"[") + text.count(b"{") > MAX_LEVELS
+    if suspicious and (found := list(islice(nul_places(value), MOST_CAUSES))):
+        raise ValidationFailed(found)
+    return value
+
+
+def nul_places(value: Any) -> Iterator[Cause]:
+    """Yield a cause for every string, and every name of a member, with NUL; raises `MalformedJson` if too deep."""
+    rest: list[tuple[Any, tuple[str | int, ...]]] = [(value, ())]
+    while rest:
+        found, place = rest.pop()
+        if len(place) > MAX_LEVELS:
+            raise MalformedJson(f"JSON of more than {MAX_LEVELS} levels")
+        if isinstance(found, str) and "\0" in found:
+            yield Cause("nul", "text without NUL characters", pointer=pointer(*place))
+        members = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
+        for name, member in members:
+            if isinstance(name, str) and "\0" in name:
+                yield Cause("nul", "a name without NUL characters", pointer=pointer(*place, name))
+            rest.append((member, (*place, name)))
+
+
+def as_object(body: Any) -> dict[str, Any]:
+    """Return a decoded body that is an object; raises `MalformedJson` for any other, and for one of many members."""
+    if not isinstance(body, dict):
+        raise MalformedJson("the body has to be a JSON object")
+    if len(body) > MAX_MEMBERS:
+        raise MalformedJson(f"the body has more than {MAX_MEMBERS} members")
+    return body

@@ -1,0 +1,65 @@
+"""Entity tags: those of answers, and those that `If-Match` and `If-None-Match` name (RFC 9110, section 13.1)."""
+
+import hashlib
+import re
+from typing import Any, Literal
+
+import orjson
+
+from service.core.errors import BadRequest
+from service.http.web import current_request
+from service.mongo.raw import Raw
+from service.records.precondition import Precondition, Tags
+
+TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+LIST = re.compile(rf"[ \t,]*{TAG.pattern}([ \t]*,([ \t]*{TAG.pattern})?)*[ \t]*")
+OWN = re.compile(r"([1-9][0-9]{0,17})(-[0-9a-f]{16})?")
+
+
+def etag(record: Raw) -> str:
+    """Return the entity tag of a record: its revision."""
+    return f'"{record["revision"]}"'
+
+
+def etag_of_answer(record: Raw, item: Any) -> str:
+    """Return the entity tag of an answer with more in it than the record: its revision, and a digest of all."""
+    digest = hashlib.blake2b(orjson.dumps(item), digest_size=8).hexdigest()
+    return f'"{record["revision"]}-{digest}"'
+
+
+def precondition() -> Precondition:
+    """Return what the request at hand says of the record that it is about. Raises `BadRequest`."""
+    environ = current_request().environ
+    if "HTTP_IF_MATCH" not in environ and "HTTP_IF_NONE_MATCH" not in environ:
+        return Precondition()
+    return Precondition(revisions("If-Match"), revisions("If-None-Match", weak=True))
+
+
+def revisions(header: str, weak: bool = False) -> Tags | None:
+    """Return the revisions that a header names, None where it is not there. Raises `BadRequest`.
+
+    A tag that is none of ours names no revision. Only a `weak` comparison takes weak tags (section 8.8.3.2).
+    """
+    named = tags(header)
+    if named is None or named == "*":
+        return named
+    found = (OWN.fullmatch(tag) for is_weak, tag in named if weak or not is_weak)
+    return tuple(int(tag[1]) for tag in found if tag)
+
+
+def is_known(tag: str) -> bool:
+    """Tell whether `If-None-Match` names the entity tag of the answer at hand."""
+    named = tags("If-None-Match")
+    return named is not None and (named == "*" or tag.strip('"') in (text for _, text in named))
+
+
+def tags(header: str) -> Literal["*"] | list[tuple[bool, str]] | None:
+    """Return the entity tags in a header, each with whether it is weak; `*` for any. Raises `BadRequest`."""
+    text: str | None = current_request().environ.get("HTTP_" + header.upper().replace("-", "_"))
+    if text is None:
+        return None
+    if text.strip(" \t") == "*":
+        return "*"
+    if not LIST.fullmatch(text):
+        raise BadRequest(f'{header} takes `*` or entity tags in quotes, such as "3"')
+    return [(bool(prefix), tag) for prefix, tag in TAG.findall(text)]

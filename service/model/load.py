@@ -1,0 +1,128 @@
+"""From JSON to BSON: the validators of bodies and of single values, and the rules of a document's own `clean`."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated, Any, NotRequired, Required
+
+from mongoengine import EmbeddedDocument
+from mongoengine import fields as me
+from mongoengine.base import BaseDocument
+from pydantic import AfterValidator, ConfigDict, PlainValidator
+from typing_extensions import TypedDict
+
+from service.core.errors import Cause, ValidationFailed, pointer
+from service.model.field import Document, Field, embedded_documents
+from service.model.fields import own_rules
+from service.model.values import check_key, wrong
+
+typed_dict: Any = TypedDict
+"""The same, but not for mypy: name and members come from a document."""
+STRICT = ConfigDict(strict=True, extra="forbid")
+
+
+def annotation(field: Field, limited: bool = True) -> Any:
+    """Return the pydantic annotation of one value of `field`, ending in BSON form; without its limits for a query."""
+    declared = field.declared
+    rules = [*field.meaning.limits(declared), *own_rules(declared)] if limited else []
+    value = nested(field, limited)
+    if isinstance(declared, me.SortedListField):
+        rules.append(AfterValidator(declared.to_mongo))
+    if isinstance(declared, me.ListField | me.DictField) and field.is_required and limited:
+        rules.append(AfterValidator(not_empty))
+    return Annotated[value, *rules] if rules else value
+
+
+def nested(field: Field, limited: bool) -> Any:
+    """Return the annotation of a field without rules of its own, through what it holds."""
+    if field.document is not None:
+        members = body_type(field.document.__name__, field.members)
+        return Annotated[members, AfterValidator(filler(field.members))]
+    if field.is_list and field.entry is not None:
+        return list[annotation(field.entry, limited)]  # type: ignore[misc]
+    if field.is_map and field.entry is not None:
+        return dict[Annotated[str, AfterValidator(check_key)], annotation(field.entry, limited)]  # type: ignore[misc]
+    return field.meaning.value(field.declared)
+
+
+def not_empty(value: Any) -> Any:
+    """Return a list or a map that has an entry: what `required` means for them in MongoEngine."""
+    if not value:
+        raise wrong("too_short", "at least 1 entry")
+    return value
+
+
+def body_type(name: str, fields: Mapping[str, Field], partial: bool = False) -> Any:
+    """Return the TypedDict of a body that makes a whole document, or of a merge patch, whose null clears a field."""
+    members: dict[str, Any] = {}
+    for member, field in fields.items():
+        if field.read_only or (partial and field.fixed):
+            members[member] = NotRequired[Annotated[Any, PlainValidator(refuse_read_only)]]
+            continue
+        value = annotation(field)
+        value = value | None if field.is_nullable or (partial and not field.is_named_at_creation) else value
+        members[member] = Required[value] if field.is_named_at_creation and not partial else NotRequired[value]
+    made: Any = typed_dict(name, members)
+    made.__pydantic_config__ = STRICT
+    return made
+
+
+def refuse_read_only(_value: Any) -> None:
+    """Refuse a field that only the server sets."""
+    raise wrong("read_only", "a field that a client cannot set here")
+
+
+def filler(fields: Mapping[str, Field]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return the function from checked values by name to the BSON form: defaults filled in, no null stored."""
+    plan = [(name, field.stored, default_maker(field)) for name, field in fields.items()]
+
+    def fill(values: dict[str, Any]) -> dict[str, Any]:
+        stored = {}
+        for name, db_field, make in plan:
+            value = values.get(name)
+            if value is None and make is not None:
+                value = make()
+            if value is not None:
+                stored[db_field] = value
+        return stored
+
+    return fill
+
+
+def default_maker(field: Field) -> Callable[[], Any] | None:
+    """Return what makes the default of `field` in BSON form, None if it has none."""
+    default = field.declared.default
+    return default if default in (None, list, dict) else field.default
+
+
+# --- Rules over several fields ---------------------------------------------------------------------------------------
+
+
+def has_rules(document: Document, fields: Mapping[str, Field]) -> bool:
+    """Tell whether a document, or one embedded in it, has rules over several fields, in a `clean` of its own."""
+    return any(kind.clean is not BaseDocument.clean for kind in (document, *embedded_documents(fields)))
+
+
+def check_rules(document: Document, content: Mapping[str, Any]) -> None:
+    """Raise `ValidationFailed` where the document's own `clean`, MongoEngine's place for this, refuses `content`."""
+    if found := list(broken_rules(document._from_son(dict(content)))):
+        raise ValidationFailed(found)
+
+
+def broken_rules(instance: Any, *place: str | int) -> Iterator[Cause]:
+    """Yield the causes that the `clean` of a document and of those embedded in it name."""
+    try:
+        instance.clean()
+    except me.ValidationError as error:
+        yield from rule_causes(error, place)
+    for name, value in instance._data.items():
+        members = enumerate(value) if isinstance(value, list) else ((None, value),)
+        for index, member in members:
+            if isinstance(member, EmbeddedDocument):
+                yield from broken_rules(member, *place, name, *(() if index is None else (index,)))
+
+
+def rule_causes(error: me.ValidationError, place: Iterable[str | int]) -> list[Cause]:
+    """Return the causes that an author's `clean` named: one for each field of `errors`, or one for the whole."""
+    named_fields = {name: str(detail) for name, detail in (error.errors or {}).items()}
+    if not named_fields:
+        return [Cause("not_valid", error.message, pointer=pointer(*place))]
+    return [Cause("not_valid", detail, pointer=pointer(*place, name)) for name, detail in named_fields.items()]

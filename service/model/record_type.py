@@ -1,0 +1,194 @@
+"""A record type: all that follows from one document class, as one value."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mongoengine import DO_NOTHING
+from mongoengine import fields as me
+from pymongo import ASCENDING, DESCENDING, GEOSPHERE, TEXT, IndexModel
+from pymongo.collection import Collection
+
+from service.documents.record import Record
+from service.model.field import Field
+from service.model.fields import LIST
+from service.model.schema import Schema
+from service.mongo.raw import Raw
+
+Keys = tuple[tuple[str, int], ...]
+
+
+class InvalidDocument(TypeError):
+    """A record type declares what cannot be served; the service does not start."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldPath:
+    """A field at a dotted path, and that path as MongoDB has it; `in_list` where a list is on the way or at its end."""
+
+    field: Field
+    stored: str
+    in_list: bool
+
+    @property
+    def compared(self) -> Field:
+        """The field whose values a condition names: of a list its entries."""
+        return self.field.entry if self.field.is_list and self.field.entry is not None else self.field
+
+    @property
+    def operators(self) -> frozenset[str]:
+        """The operators of `where` that make sense on it; a list takes those of its entries too."""
+        able = self.field.meaning.compare
+        return able | self.compared.meaning.compare if able >= LIST else able
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """An order of a list: the stored paths with their directions, and their fields. It ends on the id."""
+
+    keys: Keys
+    fields: tuple[Field, ...]
+
+    @property
+    def index(self) -> list[tuple[str, int]]:
+        """The keys of the index that serves it and its reverse: led by who may read, the first key upwards."""
+        upwards = self.keys[0][1]
+        return [("access", ASCENDING), *((name, direction * upwards) for name, direction in self.keys)]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A field, or a list of them, that points to records of another type, and what happens when one is deleted."""
+
+    field: Field
+    target: type[Record]
+    delete_rule: int
+
+
+@dataclass(frozen=True, eq=False)
+class RecordType:
+    """What a document class declares, derived once; a registry holds those of an app.
+
+    `name` is that of the collection and of the path under `/v1`. `sorts` and `filters` are by what clients call them,
+    `search` are the stored paths of the text that is searched. `indexes` are those that follow from all this.
+    """
+
+    document: type[Record]
+    name: str
+    schema: Schema
+    sorts: Mapping[str, Sort]
+    filters: Mapping[str, FieldPath]
+    search: tuple[str, ...]
+    references: Mapping[str, Reference]
+    indexes: tuple[IndexModel, ...] = field(repr=False)
+
+    @property
+    def collection(self) -> Collection[Raw]:
+        """The collection of its records, to read. What is written goes through `records.store`."""
+        found: Collection[Raw] = self.document._get_collection()
+        return found
+
+    @property
+    def fixed(self) -> list[Field]:
+        """The fields, beside the id, that a client says once, at creation."""
+        return [field for field in self.schema.fields.values() if field.fixed and not field.is_id]
+
+
+def derive(document: type[Record]) -> RecordType:
+    """Return the record type of a document class.
+
+    Raises `InvalidDocument` or `UnsupportedField`, with the name of the field and what to do, for declarations that
+    cannot be derived or served by an index.
+    """
+    meta, schema = document._meta, Schema(document)
+    schema.compile()
+    if "-updated_at" not in meta["sorts"]:
+        raise InvalidDocument(f"{document.__name__}: `sorts` has to hold the default, -updated_at")
+    sorts = {text: sort_of(document, schema, text) for text in meta["sorts"]}
+    filters = {path: path_in(document, schema, path) for path in meta["filters"]}
+    search = tuple(searched(document, schema, path) for path in meta["search"])
+    references = {
+        name: Reference(field, field.target, field.delete_rule)
+        for name, field in schema.fields.items()
+        if field.target is not None
+    }
+    indexes = tuple(indexes_of(sorts, filters, search, references))
+    return RecordType(document, meta["collection"], schema, sorts, filters, search, references, indexes)
+
+
+def path_in(document: type[Record], schema: Schema, path: str) -> FieldPath:
+    """Return the field at a dotted path, through embedded documents and lists of them. Raises `InvalidDocument`."""
+    fields, stored, in_list = schema.fields, [], False
+    *outer, last = path.split(".")
+    for name in outer:
+        field = member(document, fields, name, path)
+        in_list = in_list or field.is_list
+        inner = field.entry if field.is_list and field.entry is not None else field
+        if inner.document is None:
+            raise InvalidDocument(f"{document.__name__} declares {path!r}, but {name!r} holds no embedded document")
+        stored.append(field.stored)
+        fields = inner.members
+    field = member(document, fields, last, path)
+    return FieldPath(field, ".".join([*stored, field.stored]), in_list or field.is_list)
+
+
+def member(document: type[Record], fields: Mapping[str, Field], name: str, path: str) -> Field:
+    """Return the field of a name; raises `InvalidDocument` where there is none that clients see."""
+    if name not in fields:
+        raise InvalidDocument(f"{document.__name__} declares {path!r}, which is no public field of it")
+    return fields[name]
+
+
+def sort_of(document: type[Record], schema: Schema, text: str) -> Sort:
+    """Return the order that a sort such as `-priority,due` names."""
+    keys, fields = [], []
+    for name in text.split(","):
+        found = path_in(document, schema, name.removeprefix("-"))
+        if found.in_list:
+            raise InvalidDocument(
+                f"{document.__name__} sorts by {name}, a list; an index takes one list, and that is who may read"
+            )
+        if found.field.meaning.lowest is None:
+            raise InvalidDocument(f"{document.__name__} sorts by {name}, which has no order that MongoDB knows")
+        keys.append((found.stored, DESCENDING if name.startswith("-") else ASCENDING))
+        fields.append(found.field)
+    if keys[-1][0] != "_id":
+        keys.append(("_id", keys[-1][1]))
+        fields.append(schema.fields["id"])
+    return Sort(tuple(keys), tuple(fields))
+
+
+def searched(document: type[Record], schema: Schema, path: str) -> str:
+    """Return the stored path of a text that is searched; raises `InvalidDocument` for what is no text."""
+    found = path_in(document, schema, path)
+    if not isinstance(found.field.declared, me.StringField):
+        raise InvalidDocument(f"{document.__name__} searches {path}, which is no text")
+    return found.stored
+
+
+def indexes_of(
+    sorts: Mapping[str, Sort],
+    filters: Mapping[str, FieldPath],
+    search: Sequence[str],
+    references: Mapping[str, Reference],
+) -> list[IndexModel]:
+    """Return the indexes that follow from what is declared.
+
+    Each sort's index is led by who may read, so that the own, the shared and the public records come out sorted.
+    """
+    found = [IndexModel(list(keys)) for keys in dict.fromkeys(tuple(sort.index) for sort in sorts.values())]
+    found += [
+        IndexModel([("access", ASCENDING), (filter.stored, GEOSPHERE)])
+        for filter in filters.values()
+        if "$near" in filter.operators
+    ]
+    found += [
+        IndexModel([(reference.field.stored, ASCENDING)], sparse=True)
+        for reference in references.values()
+        if reference.delete_rule != DO_NOTHING
+    ]
+    if search:
+        keys: list[tuple[str, Any]] = [("owner", ASCENDING), *((path, TEXT) for path in search)]
+        # Otherwise a field that is called `language` chooses one, and a value that names none refuses the record.
+        found.append(IndexModel(keys, name="search", language_override="_"))
+    return found

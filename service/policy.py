@@ -1,0 +1,92 @@
+"""Who may do what: the one place where access is decided, as a filter and as a set.
+
+Each record has a hidden list `access` of all who may read it: `o:` and its owner, `r:` and each principal that it was
+given to. A principal is an account id, `role:<name>`, or `*` for everyone signed in. The grammar of the list stands
+here and nowhere else.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from service.model.record_type import RecordType
+from service.mongo.raw import Filter
+
+Action = Literal["read", "write", "own"]
+Within = Sequence[Literal["mine", "shared", "public"] | str]
+
+EVERYONE = "*"
+ANY: Within = ("mine", "shared", "public")
+NOT_BURIED: Filter = {"purge_at": {"$exists": False}}
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Somebody who acts: an account, by one of its sessions.
+
+    `auth_time` is when the password was given, in seconds since the epoch. `str()` gives the account id.
+    """
+
+    account: str
+    session: str
+    auth_time: int
+    roles: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.account
+
+    @property
+    def principals(self) -> list[str]:
+        """Return the names under which this identity was given rights: its id and its roles."""
+        return [self.account, *(f"role:{role}" for role in self.roles)]
+
+
+def scope(identity: Identity, action: Action, type: RecordType, within: Within = ANY) -> Filter:
+    """Return the MongoDB filter of those records of a type that an identity may `read`, may `write`, or owns (`own`).
+
+    `within` narrows reading to what is `mine`, `shared` with the identity by id or role, or `public`. Every type has
+    the same rules.
+    """
+    if action == "own":
+        return {"owner": identity.account, **NOT_BURIED}
+    if action == "write":
+        writers = {"$in": [*identity.principals, EVERYONE]}
+        return {"$or": [{"owner": identity.account}, {"writers": writers}], **NOT_BURIED}
+    # The hidden list of a tombstone is gone, so that reading finds none.
+    found = entries(identity, within)
+    return {"access": found[0] if len(found) == 1 else {"$in": found}}
+
+
+def entries(identity: Identity, within: Within = ANY) -> list[str]:
+    """Return the set whose intersection with a record's access list means that the identity may read it."""
+    found = [owned_by(identity.account)] if "mine" in within else []
+    found += [given_to(principal) for principal in identity.principals] if "shared" in within else []
+    return [*found, given_to(EVERYONE)] if "public" in within else found
+
+
+def access_list(owner: str, content: Mapping[str, Any]) -> list[str]:
+    """Return the hidden list of a record of an `owner` whose `content` names its readers and writers."""
+    principals: Iterable[str] = {*content.get("readers", ()), *content.get("writers", ())}
+    return [owned_by(owner), *map(given_to, sorted(principals))]
+
+
+def owned_by(account: str) -> str:
+    """Return the entry of the owner of a record."""
+    return f"o:{account}"
+
+
+def given_to(principal: str) -> str:
+    """Return the entry of a principal that a record was given to."""
+    return f"r:{principal}"
+
+
+def withdrawal(principal: str) -> dict[str, Any]:
+    """Return the MongoDB update that takes away all that a principal was given of a record."""
+    return {"$pull": {"readers": principal, "writers": principal, "access": given_to(principal)}}
+
+
+def may(identity: Identity, action: Action, record: Mapping[str, Any]) -> bool:
+    """Tell of a record that an identity may read whether it may do `action` with it as well."""
+    if action == "read" or record["owner"] == identity.account:
+        return True
+    return action == "write" and not {*identity.principals, EVERYONE}.isdisjoint(record.get("writers", ()))

@@ -1,0 +1,160 @@
+"""From a decoded `where` to a MongoDB filter, typed by the fields of a record type."""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from service.core.errors import BadQuery, MalformedJson, ValidationFailed
+from service.core.json_text import decode
+from service.model.record_type import FieldPath, RecordType
+from service.model.validation import causes
+from service.mongo.raw import Filter
+
+LEVELS = 8
+TERMS = 100
+LONGEST_PREFIX = 1000  # MongoDB takes no pattern over 32 KB
+
+
+def several(names: Sequence[str] | frozenset[str]) -> str:
+    """Return names for a sentence."""
+    return ", ".join(sorted(names)) if isinstance(names, frozenset) else ", ".join(names)
+
+
+def decoded(text: str) -> dict[str, Any]:
+    """Return the object that the text of `where` holds."""
+    try:
+        where = decode(text.encode())
+    except (MalformedJson, UnicodeEncodeError) as error:
+        raise BadQuery(f"`where`: {error}") from None
+    except ValidationFailed:
+        raise BadQuery("`where` holds a NUL character, which no record has") from None
+    if not isinstance(where, dict):
+        raise BadQuery('`where` has to be a JSON object, such as {"pinned": true}')
+    return where
+
+
+def filter_path(type: RecordType, path: str) -> FieldPath:
+    """Return what the type lets clients ask of a path; raises `BadQuery` for any other path."""
+    if path not in type.filters:
+        raise BadQuery(f"{path!r} cannot be filtered; these can: {several(tuple(type.filters))}")
+    return type.filters[path]
+
+
+class Compiler:
+    """Turns a decoded `where` into a MongoDB filter, typed by the fields of a record type; counts terms and levels."""
+
+    def __init__(self, type: RecordType) -> None:
+        self.type = type
+        self.terms = 0
+
+    def compile(self, where: Any, level: int = 0) -> Filter:
+        """Return the filter of one object of conditions. Raises `BadQuery`."""
+        if level > LEVELS:
+            raise BadQuery(f"`where` is nested over {LEVELS} levels")
+        if not isinstance(where, dict):
+            raise BadQuery("a condition has to be an object of fields or of $and, $or, $nor, $not")
+        if not where and level:
+            self.count()
+        clauses = [self.clause(name, condition, level) for name, condition in where.items()]
+        return clauses[0] if len(clauses) == 1 else {"$and": clauses} if clauses else {}
+
+    def clause(self, name: str, condition: Any, level: int) -> Filter:
+        """Return the filter of one member of an object."""
+        if name in ("$and", "$or", "$nor"):
+            if not isinstance(condition, list) or not condition:
+                raise BadQuery(f"`{name}` takes a list of at least one object")
+            return {name: [self.compile(part, level + 1) for part in condition]}
+        if name == "$not":
+            return {"$nor": [self.compile(condition, level + 1)]}
+        if name.startswith("$"):
+            raise BadQuery(f"`{name}` is no operator here; there are $and, $or, $nor, $not, and fields")
+        at = filter_path(self.type, name)
+        return {at.stored: self.condition(name, at, condition, level)}
+
+    def condition(self, name: str, at: FieldPath, condition: Any, level: int) -> Any:
+        """Return the MongoDB condition on one field: a value, or an object of operators."""
+        if not isinstance(condition, dict):
+            return {"$eq": self.value(name, at, condition)}
+        if not condition:
+            raise BadQuery(f"`{name}`: an empty object matches nothing; name an operator")
+        return {
+            key: value
+            for operator, operand in condition.items()
+            for key, value in self.operation(name, at, operator, operand, level)
+        }
+
+    def operation(self, name: str, at: FieldPath, operator: str, operand: Any, level: int) -> Iterator[tuple[str, Any]]:
+        """Yield MongoDB's form of one operator on one field."""
+        if operator == "$not":
+            if level >= LEVELS:
+                raise BadQuery(f"`where` is nested over {LEVELS} levels")
+            if not isinstance(operand, dict):
+                raise BadQuery(f"`{name}`: $not takes an object of operators")
+            yield "$not", self.condition(name, at, operand, level + 1)
+            return
+        able = at.operators
+        if operator not in able:
+            raise BadQuery(f"`{name}`: {operator!r} does not apply; use one of {several(able | {'$not'})}")
+        if operator == "$near":
+            raise BadQuery(f"`{name}`: $near stands at the top level of `where`, once and alone on its field")
+        if operator in ("$in", "$nin", "$all"):
+            yield operator, self.values(name, at, operator, operand)
+        elif operator == "$exists":
+            yield operator, self.boolean(name, operand)
+        elif operator == "$size":
+            yield operator, self.size(name, operand)
+        elif operator == "$prefix":
+            text = self.value(name, at, operand)
+            if not isinstance(text, str) or len(text) > LONGEST_PREFIX:
+                raise BadQuery(f"`{name}`: $prefix takes a string of at most {LONGEST_PREFIX} characters")
+            yield "$regex", "^" + re.escape(text)
+        else:
+            yield operator, self.value(name, at, operand, operator in ("$eq", "$ne"))
+
+    def value(self, name: str, at: FieldPath, value: Any, nullable: bool = True) -> Any:
+        """Return one value in BSON form, typed by the field."""
+        self.count()
+        if value is None and nullable:
+            return None
+        try:
+            return self.type.schema.typed(at.compared).validate_python(value)
+        except ValidationError as error:
+            wanted = causes(error)[0].detail
+            raise BadQuery(f"`{name}` is compared with {short(value)}; it takes {wanted}") from None
+
+    def values(self, name: str, at: FieldPath, operator: str, operand: Any) -> list[Any]:
+        """Return the values of a list operator."""
+        if not isinstance(operand, list):
+            raise BadQuery(f"`{name}`: {operator} takes a list")
+        if not operand:
+            self.count()
+        return [self.value(name, at, value) for value in operand]
+
+    def boolean(self, name: str, operand: Any) -> bool:
+        """Return the operand of `$exists`."""
+        self.count()
+        if not isinstance(operand, bool):
+            raise BadQuery(f"`{name}`: $exists takes true or false")
+        return operand
+
+    def size(self, name: str, operand: Any) -> int:
+        """Return the operand of `$size`."""
+        self.count()
+        if isinstance(operand, bool) or not isinstance(operand, int) or not 0 <= operand < 2**31:
+            raise BadQuery(f"`{name}`: $size takes a whole number from 0")
+        return operand
+
+    def count(self) -> None:
+        """Count one term."""
+        self.terms += 1
+        if self.terms > TERMS:
+            raise BadQuery(f"`where` has over {TERMS} terms")
+
+
+def short(value: Any) -> str:
+    """Return a value for a sentence, at most 40 characters of it."""
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= 40 else text[:40] + "…"

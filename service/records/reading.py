@@ -1,0 +1,92 @@
+"""Reading records of one type as somebody may: one, a page, a total, with the records that they refer to."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from service.model.record_type import RecordType
+from service.model.registry import Registry
+from service.mongo import driver
+from service.mongo.raw import Filter, Raw
+from service.policy import Action, Identity, scope
+from service.query import near
+from service.query.paging import SCORE
+from service.query.parse import Query, View
+from service.records.references import as_list
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """The records of a type that an identity may read."""
+
+    registry: Registry
+    type: RecordType
+    identity: Identity
+
+    def scope(self, action: Action) -> Filter:
+        """Return the filter of the records with which the identity may do `action`."""
+        return scope(self.identity, action, self.type)
+
+    def find(self, id: str) -> Raw | None:
+        """Return the record with this id, None where there is none that the identity may read."""
+        return driver.find_one(self.type.collection, {"_id": id, **self.scope("read")})
+
+    def page(self, asked: Query) -> list[Raw]:
+        """Return the rows of a page, and one more if there is a next page."""
+        collection, condition = self.type.collection, self.condition(asked)
+        if asked.near is not None:
+            return list(collection.find({"$and": [condition, asked.near]}, asked.projection, limit=asked.limit))
+        if asked.search is not None:
+            return list(collection.aggregate(self.search_stages(asked)))
+        bounded = {"$and": [condition, asked.after]} if asked.after else condition
+        # Left to itself MongoDB may take the index of a filter, and then sorts in memory.
+        return driver.find(collection, bounded, asked.projection, asked.sort.keys, asked.limit + 1, asked.sort.index)
+
+    def total(self, asked: Query) -> int:
+        """Return how many records the whole query has."""
+        condition = self.condition(asked)
+        if asked.search is not None:
+            condition = self.searched(asked)
+        elif asked.near is not None:
+            condition = {"$and": [condition, near.within(asked.near)]}
+        return self.type.collection.count_documents(condition)
+
+    def condition(self, asked: Query) -> Filter:
+        """Return the filter of what the identity may read and the query asks for."""
+        allowed = scope(self.identity, "read", self.type, asked.scopes)
+        return {"$and": [allowed, asked.where]} if asked.where else allowed
+
+    def searched(self, asked: Query) -> Filter:
+        """Return the filter of a text search: its index is led by the owner."""
+        return {"$and": [{**self.scope("own"), "$text": {"$search": asked.search}}, asked.where]}
+
+    def search_stages(self, asked: Query) -> list[dict[str, Any]]:
+        """Return the aggregation of a text search in the account's own records, best match first."""
+        return [
+            {"$match": self.searched(asked)},
+            {"$set": {SCORE: {"$meta": "textScore"}}},
+            *([{"$match": asked.after}] if asked.after else []),
+            {"$sort": {SCORE: -1, "_id": 1}},
+            {"$limit": asked.limit + 1},
+        ]
+
+    def dump(self, rows: Iterable[Raw], view: View) -> list[dict[str, Any]]:
+        """Return stored records in JSON form, with the references that `view` expands as records."""
+        dump = self.type.schema.dump
+        items = [dump(row) for row in rows]
+        if view.fields is not None:
+            items = [{name: item[name] for name in view.fields} for item in items]
+        for name in view.expand:
+            target = self.registry.of(self.type.references[name].target)
+            ids = {id for item in items for id in as_list(item[name])}
+            found = Reader(self.registry, target, self.identity).by_id(ids)
+            for item in items:
+                value = item[name]
+                item[name] = [found.get(id) for id in value] if isinstance(value, list) else found.get(value)
+        return items
+
+    def by_id(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return those of the records named that the identity may read, in JSON form by id: one query."""
+        wanted = list(ids)
+        rows = driver.find(self.type.collection, {"_id": {"$in": wanted}, **self.scope("read")}) if wanted else ()
+        return {row["_id"]: self.type.schema.dump(row) for row in rows}

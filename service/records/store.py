@@ -1,0 +1,128 @@
+"""The one door for writes of records: create, change, change many, migrate, bury, erase.
+
+Each write carries its stamps: `updated_at`, `revision`, the version of the form, and the access list where sharing
+changes. What watches records, and what comes after, goes by these.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from service.core.clock import now
+from service.core.ids import new_id
+from service.documents.versioned import STAMPS
+from service.model.record_type import RecordType
+from service.mongo import driver
+from service.mongo.raw import Raw
+from service.policy import access_list
+
+Update = Mapping[str, Mapping[str, Any]]
+SHARING = frozenset({"readers", "writers"})
+SERVER_FIELDS = frozenset({"_id", "owner", "created_at", "updated_at", "revision"}) | STAMPS
+
+
+def create(type: RecordType, owner: str, content: Mapping[str, Any]) -> Raw:
+    """Store a new record of `owner` with `content` in BSON form and return it.
+
+    Raises `pymongo.errors.DuplicateKeyError` when its `_id` is taken.
+    """
+    record = new_record(type, owner, content)
+    driver.insert(type.collection, record)
+    return record
+
+
+def new_record(type: RecordType, owner: str, content: Mapping[str, Any]) -> Raw:
+    """Return `content` as a whole new record."""
+    moment = now()
+    return type.document.new(
+        {
+            "_id": content.get("_id") or new_id(),
+            **content,
+            "owner": owner,
+            "created_at": moment,
+            "updated_at": moment,
+            "revision": 1,
+            "access": access_list(owner, content),
+        }
+    )
+
+
+def change(type: RecordType, condition: Mapping[str, Any], update: Update, upsert: bool = False) -> Raw | None:
+    """Apply the MongoDB `update` to the one record that fulfils `condition`, and return it as it then is.
+
+    Returns None, and changes nothing, when there is none.
+    """
+    return driver.change(type.collection, condition, stamped(type, update), upsert)
+
+
+def change_many(type: RecordType, ids: Sequence[str], update: Update) -> None:
+    """Apply one MongoDB `update` to several records."""
+    type.collection.update_many({"_id": {"$in": ids}}, stamped(type, update))
+
+
+def stamped(type: RecordType, update: Update) -> dict[str, Mapping[str, Any]]:
+    """Return the MongoDB `update` of a record that is there, with the stamps of any write."""
+    return type.document.written(
+        {
+            **update,
+            "$set": {**update.get("$set", {}), "updated_at": now()},
+            "$inc": {**update.get("$inc", {}), "revision": 1},
+        }
+    )
+
+
+def rewrite(type: RecordType, condition: Mapping[str, Any], content: Mapping[str, Any], owner: str) -> Raw | None:
+    """Give the one record that fulfils `condition` the whole new `content`, and return it as it then is.
+
+    Returns None, and changes nothing, when there is none.
+    """
+    return change(type, condition, replacement(type, {**content, "access": access_list(owner, content)}))
+
+
+def put(type: RecordType, condition: Mapping[str, Any], content: Mapping[str, Any], owner: str) -> Raw:
+    """Replace the content of the record that fulfils `condition` but not its sharing; make it if there is none.
+
+    Raises `pymongo.errors.DuplicateKeyError` when the id belongs to a record that does not fulfil `condition`.
+    """
+    update = replacement(type, {name: value for name, value in content.items() if name not in SHARING}, SHARING)
+    update["$set"].pop("access", None)
+    first = {"owner": owner, "created_at": now(), "readers": [], "writers": [], "access": access_list(owner, {})}
+    record = change(type, condition, {**update, "$setOnInsert": type.document.new(first)}, upsert=True)
+    assert record is not None  # noqa: S101  an upsert always has a document to return
+    return record
+
+
+def replacement(type: RecordType, content: Mapping[str, Any], kept: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
+    """Return the update that leaves of a record's content only `content`, and what is `kept` or the server's."""
+    clients = {field.stored for field in type.schema.fields.values() if not field.read_only} - SERVER_FIELDS
+    update = {"$set": {name: value for name, value in content.items() if name in clients or name == "access"}}
+    gone = clients - content.keys() - {*kept}
+    return {**update, "$unset": dict.fromkeys(gone, "")} if gone else update
+
+
+def migrate(type: RecordType, condition: Mapping[str, Any], stages: Sequence[Mapping[str, Any]]) -> int:
+    """Apply the `stages` of a migration, which bring their stamps, to all records that fulfil `condition`.
+
+    Returns how many did.
+    """
+    return int(type.collection.update_many(condition, list(stages)).matched_count)
+
+
+def bury(type: RecordType, condition: Mapping[str, Any], keep: timedelta) -> bool:
+    """Leave of the one record that fulfils `condition` a tombstone for `keep`; False when there is none."""
+    # The names of all fields are known, so one update without a read leaves nothing of the content.
+    stays = {*SERVER_FIELDS, "purge_at"}
+    gone = [field.db_field for field in type.document._fields.values() if field.db_field not in stays]
+    tombstone = change(type, condition, {"$unset": dict.fromkeys(gone, ""), "$set": {"purge_at": now() + keep}})
+    if tombstone is None:
+        return False
+    if unknown := tombstone.keys() - stays:
+        # What a newer server has stored, running beside this one: it goes as well.
+        buried = {"_id": tombstone["_id"], "purge_at": {"$exists": True}}
+        type.collection.update_one(buried, {"$unset": dict.fromkeys(unknown, "")})
+    return True
+
+
+def erase(type: RecordType, ids: Sequence[str]) -> None:
+    """Remove records with all that they leave: where their owner has gone, and nobody asks for them again."""
+    type.collection.delete_many({"_id": {"$in": ids}})

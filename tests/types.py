@@ -1,0 +1,41 @@
+"""The record types of document classes that a test declares, each derived once."""
+
+from functools import cache
+from typing import Any
+
+from service.documents import RECORDS, Record
+from service.model.field import Document
+from service.model.record_type import RecordType, derive
+from service.model.registry import Registry
+from service.model.schema import Schema
+from service.mongo.raw import Raw
+from service.query.parse import Parser
+from service.records import store
+
+REGISTRY = Registry(RECORDS)
+"""The record types that ship."""
+
+
+@cache
+def type_of(document: type[Record]) -> RecordType:
+    return derive(document)
+
+
+@cache
+def parser_of(document: type[Record]) -> Parser:
+    return Parser(type_of(document))
+
+
+@cache
+def schema_of(document: Document) -> Schema:
+    return Schema(document)
+
+
+def new(document: type[Record], owner: str, content: dict[str, Any]) -> Raw:
+    """A whole new record of these contents in BSON form, not stored yet."""
+    return store.new_record(type_of(document), owner, content)
+
+
+def create(document: type[Record], owner: str, content: dict[str, Any]) -> Raw:
+    """A record of these contents in BSON form, stored."""
+    return store.create(type_of(document), owner, content)
