@@ -95,6 +95,7 @@ class Remote:
     def send(self, method: str, path: str, body: Any = None, **options: Any) -> requests.Response:
         token = self.tokens.get("access_token")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers |= options.pop("headers", {})
         return requests.request(method, self.base + path, json=body, headers=headers, timeout=30, **options)
 
     def log_in(self, password: str = PASSWORD) -> requests.Response:
@@ -106,8 +107,16 @@ class Remote:
     def refresh(self, token: str | None = None) -> requests.Response:
         return self.send("POST", "/auth/refresh", {"refresh_token": token or self.tokens["refresh_token"]})
 
-    def change_password(self) -> requests.Response:
-        return self.send("PUT", f"{ME}/password", {"current_password": PASSWORD, "new_password": NEW})
+    def change_password(self, way: str = "plain") -> requests.Response:
+        """Change the password by a plain request, one with an idempotency key, or one of an atomic batch."""
+        body = {"current_password": PASSWORD, "new_password": NEW}
+        if way == "in an atomic batch":
+            part = {"method": "PUT", "path": f"{ME}/password", "body": body}
+            answer = self.send("POST", "/v1/batch", {"atomic": True, "requests": [part]})
+            answer.status_code = answer.json()["responses"][0]["status"]
+            return answer
+        headers = {"Idempotency-Key": "k"} if way == "with a key" else {}
+        return self.send("PUT", f"{ME}/password", body, headers=headers)
 
     def moved(self, server: Server) -> "Remote":
         """The same phone, whose next requests reach another server."""
@@ -277,12 +286,13 @@ def test_after_a_logout_no_refresh_brings_the_session_back(here: Server, there: 
         assert Session.objects(id=phone.tokens["session_id"]).count() == 0
 
 
-def test_no_session_that_the_old_password_opened_survives_its_change(here: Server, there: Server) -> None:
+@pytest.mark.parametrize("way", ["plain", "with a key", "in an atomic batch"])
+def test_no_session_that_the_old_password_opened_survives_its_change(here: Server, there: Server, way: str) -> None:
     for _ in range(3):
         phone = sign_up(here)
         others = [Remote(server, phone.username) for server in [here, there] * 3]
         works: list[Any] = [other.log_in for other in others]
-        works.insert(2, phone.change_password)
+        works.insert(2, partial(phone.change_password, way))
         assert [answer.status_code for answer in at_once(*works)].count(204) == 1
         assert {other.refresh().status_code for other in others if other.tokens} <= {401}
         assert (phone.refresh().status_code, Remote(there, phone.username).log_in().status_code) == (200, 401)

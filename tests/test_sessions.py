@@ -14,9 +14,11 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from service.core.clock import now
-from service.documents import Event, Session
+from service.documents import Account, Event, Session
+from service.identity.deletion import delete_account
 from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
+from tests.types import REGISTRY
 
 MakeApp = Callable[..., Flask]
 ME = "/v1/accounts/me"
@@ -189,6 +191,40 @@ def test_no_token_is_logged(ada: Person, capsys: pytest.CaptureFixture[str]) -> 
     refresh(ada, tokens[0])
     written = capsys.readouterr().out
     assert not [token for token in tokens if token in written]
+
+
+# What happens to the account while its password is looked at
+
+AT_THAT_MOMENT: dict[str, Callable[[Person], Any]] = {
+    "it is locked": lambda person: Account.objects(id=person.id).update(locked_at=now()),
+    "its password is changed": lambda person: Account.objects(id=person.id).update(password_hash="another"),
+    "it is deleted": lambda person: delete_account(REGISTRY, person.id),
+}
+
+
+@pytest.mark.parametrize("event", AT_THAT_MOMENT)
+def test_a_login_that_comes_too_late_opens_nothing(
+    app: Flask, ada: Person, monkeypatch: pytest.MonkeyPatch, event: str
+) -> None:
+    hashing = app.extensions["madang.security"].hashing
+    looked_at = hashing.matches
+
+    def matches(*args: Any) -> bool:
+        found: bool = looked_at(*args)
+        AT_THAT_MOMENT[event](ada)
+        return found
+
+    monkeypatch.setattr(hashing, "matches", matches)
+    Session.objects.delete()
+    answer = ada.post("/auth", {"username": "ada", "password": PASSWORD})
+    assert (answer.status_code, answer.json["code"]) == (401, "bad_credentials")
+    assert Session.objects.count() == 0
+
+
+def test_a_login_is_noted_on_the_account(ada: Person) -> None:
+    before = now()
+    ada.log_in()
+    assert Account.objects.get().last_login_at >= before
 
 
 # What is no refresh token

@@ -225,6 +225,14 @@ def test_without_its_session_or_account_a_token_is_nothing(app: Flask, ada: Pers
     assert code(app, ada.tokens["access_token"]) == "not_authenticated"
 
 
+def test_a_session_that_is_known_opens_nothing_for_another_account(
+    app: Flask, ada: Person, bob: Person, claims: dict[str, Any], key: str
+) -> None:
+    assert ada.get(ME).json["id"] == ada.id
+    assert app.extensions["madang.security"].sessions.seen.get(claims["sid"]) is not None
+    assert code(app, jwt.encode({**claims, "sub": bob.id}, key)) == "not_authenticated"
+
+
 def test_what_is_remembered_is_bounded(make_app: MakeApp, claims: dict[str, Any], key: str) -> None:
     app = make_app()
     verified = app.extensions["madang.security"].tokens.verified

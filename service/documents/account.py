@@ -27,6 +27,7 @@ class Account(Versioned):
     username_key = StringField(hidden=True, unique=True, sparse=True)
     password_hash = StringField(hidden=True)
     locked_at = DateTimeField(hidden=True)
+    last_login_at = DateTimeField(hidden=True)
     # Set when the account is being deleted: nothing of it is left then but what `deletion.sweep` still has to do.
     deleted_at = DateTimeField(hidden=True)
 

@@ -37,7 +37,7 @@ def delete_account(registry: Registry, account: str) -> None:
     purge(registry, account)
 
 
-PERSONAL_FIELDS = ("username_key", "username", "password_hash", "email", "display_name", "roles")
+PERSONAL_FIELDS = ("username_key", "username", "password_hash", "email", "display_name", "roles", "last_login_at")
 
 
 def purge(registry: Registry, account: str) -> None:

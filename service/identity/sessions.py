@@ -86,10 +86,11 @@ class Sessions:
             "refresh_hash": hashed(secret),
         }
         Session._get_collection().insert_one(document)
-        # Whoever changes a password changes the account first and ends its sessions after: one of the two sees the
-        # other.
+        # Whoever changes a password changes the account and then ends its sessions, maybe in a transaction, which sees
+        # none that was made since it began. A write of the account is what the two cannot both do unseen.
         unchanged = {"_id": account["_id"], "password_hash": account["password_hash"], "locked_at": {"$exists": False}}
-        if Account._get_collection().find_one(unchanged, {"_id": 1}) is None:
+        login = Account.written({"$set": {"last_login_at": moment}})
+        if not Account._get_collection().update_one(unchanged, login).matched_count:
             Session._get_collection().delete_one({"_id": session})
             raise BadCredentials("the username or the password is wrong")
         Event.record(account["_id"], "login", address, device)
