@@ -353,6 +353,38 @@ def test_the_walks_come_by_every_route_with_success_and_with_failure(app: Flask)
     assert due - seen == set()
 
 
+# The door for writes
+
+WRITES = re.compile(r"(insert|update|delete|replace)_(one|many)|find_one_and_\w+|bulk_write")
+BESIDE_THE_DOOR = {
+    "service/records/store.py": "the door itself",
+    "service/mongo": "the driver, by which it writes",
+    "service/upkeep/backup.py": "a restore fills collections that nobody reads yet, and gives them their names",
+}
+OTHER_DOCUMENTS = {document.__name__ for document in indexes.SYSTEM} | {"cls"}
+"""Document classes that are no record types; `cls` is one of them in a method of its own."""
+
+
+def writes_to_records(path: Path) -> Iterator[str]:
+    """What in a module writes to a collection that is not, by its name, that of another document."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        written = ast.unparse(node.func.value)
+        if WRITES.fullmatch(node.func.attr) and written.removesuffix("._get_collection()") not in OTHER_DOCUMENTS:
+            yield f"{short(path)}:{node.lineno} {written}.{node.func.attr}"
+        if written == "driver" and node.func.attr in ("insert", "change"):
+            target = ast.unparse(node.args[0]).removesuffix("._get_collection()")
+            if target not in OTHER_DOCUMENTS:
+                yield f"{short(path)}:{node.lineno} driver.{node.func.attr}({target})"
+
+
+def test_records_are_written_through_one_door_alone() -> None:
+    others = [path for path in MODULES if not short(path).startswith(tuple(BESIDE_THE_DOOR))]
+    assert [write for path in others for write in writes_to_records(path)] == []
+    assert list(writes_to_records(ROOT / "service/records/store.py"))
+
+
 # Indexes
 
 
@@ -435,9 +467,7 @@ def test_every_problem_is_explained_in_words_of_its_own() -> None:
 
 # Measures
 
-LONG_FOR_A_REASON = {
-    "service/model/schema.py": "what a document is in JSON: load, dump and schema, which have to agree",
-}
+LONG_FOR_A_REASON: dict[str, str] = {}
 
 
 def functions(path: Path) -> Iterator[tuple[str, int]]:

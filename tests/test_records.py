@@ -397,6 +397,15 @@ def test_the_id_in_the_body_is_that_of_the_path(ada: Person) -> None:
     assert pointers(ada.put("/v1/notes/x", {"id": "y", "title": "t"})) == {"/id": "read_only"}
 
 
+@pytest.mark.real
+def test_puts_of_the_own_new_record_that_name_its_readers_all_succeed_at_once(app: Flask, ada: Person) -> None:
+    for number in range(5):
+        path, body = f"/v1/notes/{number}", {"title": "t", "readers": ["role:a"]}
+        answers = all_at_once(app, ada, 8, "PUT", path, body)
+        assert answers == [200] * 7 + [201]
+        assert ada.get(path).json["revision"] == 8
+
+
 def test_two_puts_that_create_at_the_same_time_both_succeed(ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     def put_after_another(*_args: Any) -> Any:
         monkeypatch.undo()

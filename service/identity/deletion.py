@@ -42,8 +42,9 @@ PERSONAL_FIELDS = ("username_key", "username", "password_hash", "email", "displa
 
 def purge(registry: Registry, account: str) -> None:
     """Remove the sessions, kept answers, events, records and grants of an account."""
-    for document in (Session, KeptAnswer, Event):
-        document._get_collection().delete_many({"account": account})
+    Session._get_collection().delete_many({"account": account})
+    KeptAnswer._get_collection().delete_many({"account": account})
+    Event._get_collection().delete_many({"account": account})
     for type in registry.values():
         for ids in batches(type, {"access": owned_by(account)}):
             release(registry, type, ids, timedelta())

@@ -14,7 +14,7 @@ from pymongo.errors import PyMongoError
 
 from service.core.clock import now
 from service.core.ids import new_id
-from service.documents import Walk
+from service.documents import Account, Walk
 from service.documents.versioned import Versioned
 from service.model.registry import Registry
 from service.mongo import problems
@@ -190,10 +190,10 @@ def bring(registry: Registry, document: type[Versioned], rows: list[Raw]) -> int
 
 
 def migrated(registry: Registry, document: type[Versioned], condition: Filter, step: Migration) -> int:
-    """Take the documents that fulfil `condition` through one step; return how many did."""
+    """Take the records, or accounts, that fulfil `condition` through one step; return how many did."""
     if document in registry.by_document:
         return store.migrate(registry.of(document), condition, step.pipeline())
-    return int(document._get_collection().update_many(condition, step.pipeline()).matched_count)
+    return int(Account._get_collection().update_many(condition, step.pipeline()).matched_count)
 
 
 def refusal(step: Migration, rows: list[Raw], error: PyMongoError) -> str:

@@ -1,0 +1,73 @@
+"""Who may do what: the filter, the set and the answer about one record say the same."""
+
+from typing import Any
+
+import mongomock
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service import policy
+from service.documents import Note
+from service.policy import ANY, Identity
+from tests.properties import examples
+from tests.types import REGISTRY, new
+
+NOTES = REGISTRY.of(Note)
+ACCOUNTS = st.sampled_from(["ada", "bob", "eve"])
+PRINCIPALS = st.sampled_from(["ada", "bob", "eve", "role:team", "role:boss", "*"])
+IDENTITIES = st.builds(
+    Identity, ACCOUNTS, st.just("session"), st.just(0), st.sampled_from([(), ("team",), ("team", "boss")])
+)
+RECORDS = st.fixed_dictionaries(
+    {"readers": st.lists(PRINCIPALS, max_size=2), "writers": st.lists(PRINCIPALS, max_size=2)}
+)
+
+
+def matches(record: dict[str, Any], condition: dict[str, Any]) -> bool:
+    """Whether a database finds the record by a filter."""
+    collection = mongomock.MongoClient().db.records
+    collection.insert_one(record)
+    return collection.find_one(condition) is not None
+
+
+@given(identity=IDENTITIES, owner=ACCOUNTS, content=RECORDS, action=st.sampled_from(["read", "write", "own"]))
+@examples(150)
+def test_the_filter_and_the_answer_about_one_record_agree(
+    identity: Identity, owner: str, content: dict[str, Any], action: Any
+) -> None:
+    record = new(Note, owner, content)
+    readable = matches({**record}, policy.scope(identity, "read", NOTES))
+    allowed = matches({**record}, policy.scope(identity, action, NOTES))
+    assert allowed <= readable
+    if readable:
+        assert policy.may(identity, action, record) == allowed
+
+
+@given(
+    identity=IDENTITIES, owner=ACCOUNTS, content=RECORDS, within=st.lists(st.sampled_from(ANY), min_size=1, unique=True)
+)
+@examples(150)
+def test_the_filter_and_the_set_agree(
+    identity: Identity, owner: str, content: dict[str, Any], within: list[str]
+) -> None:
+    record = new(Note, owner, content)
+    found = matches({**record}, policy.scope(identity, "read", NOTES, within))
+    assert found == bool(set(record["access"]) & set(policy.entries(identity, within)))
+
+
+@pytest.mark.parametrize(
+    ("content", "entries"),
+    [
+        ({}, ["o:ada"]),
+        ({"readers": ["bob"], "writers": ["role:team", "bob"]}, ["o:ada", "r:bob", "r:role:team"]),
+        ({"readers": ["*"]}, ["o:ada", "r:*"]),
+    ],
+)
+def test_the_access_list_names_the_owner_and_all_to_whom_it_was_given(content: Any, entries: list[str]) -> None:
+    assert policy.access_list("ada", content) == entries
+
+
+def test_no_principal_passes_for_an_owner() -> None:
+    given_to_a_trickster = new(Note, "ada", {"readers": ["o:eve"]})
+    assert not set(given_to_a_trickster["access"]) & set(policy.entries(Identity("eve", "s", 0)))
