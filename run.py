@@ -196,13 +196,13 @@ def prepare_database() -> list[str]:
         refuse_weak_writes()
         if backup.is_unfinished():
             raise settings.SettingsError("a restore was cut short: run `flask restore FILE` again")
-        upgrade.begin(registry)
+        upgrade.mark_empty(registry)
         if app.config["CREATE_INDEXES"]:
             # One that is there but different serves the servers of the old version, which may still run.
             indexes.make(registry, "missing")
         elif missing := [str(change) for change in indexes.changes(registry) if change.kind == "missing"]:
             raise settings.SettingsError("run `flask indexes make`; these are missing:\n" + "\n".join(missing))
-        notes = [*upgrade.notes(registry), *indexes.notes(registry)]
+        notes = [*upgrade.advice(registry), *indexes.advice(registry)]
     # The workers are forked from this process, and a connection belongs to one process.
     connection.disconnect()
     return notes

@@ -51,7 +51,7 @@ def create_app(settings: Mapping[str, Any], documents: Sequence[type[Record]] = 
     app.response_class = Answer
     app.session_interface = NoSessions()
     app.extensions["madang.registry"] = Registry(documents)
-    migrations.check(documents)
+    migrations.check_steps(documents)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     for init_app in STEPS:

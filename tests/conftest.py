@@ -92,7 +92,7 @@ def remembering_hasher(monkeypatch: pytest.MonkeyPatch) -> None:
 def app(shared_app: Flask) -> Iterator[Flask]:
     """The shared app on an empty database."""
     yield shared_app
-    for document in indexes.documents(REGISTRY):
+    for document in indexes.document_classes(REGISTRY):
         document._get_collection().delete_many({})
     security = shared_app.extensions["madang.security"]
     security.tokens.verified.entries.clear()

@@ -17,7 +17,7 @@ def whole(folder: Path, *blocks: dict[str, Any]) -> Path:
     """An archive of these blocks, with the right checksum."""
     file = folder / "made"
     with file.open("wb") as opened:
-        writer = archive.Writer(opened)
+        writer = archive.ArchiveWriter(opened)
         for block in blocks:
             writer.add(block)
         writer.close()
@@ -83,7 +83,7 @@ def test_what_is_no_backup_is_refused(tmp_path: Path, content: bytes, reason: st
 def unpacked(folder: Path, *raw: bytes, flush: bool) -> list[archive.Block]:
     """The blocks of an archive with the right checksum over what is no good stream of blocks."""
     with (folder / "made").open("wb") as file:
-        writer = archive.Writer(file)
+        writer = archive.ArchiveWriter(file)
         for data in raw:
             writer.write(writer.packer.compress(data) if flush else data)
         writer.write(writer.packer.flush() if flush else b"")

@@ -18,7 +18,9 @@ Route = tuple[str, str]
 
 def dump() -> dict[str, list[Any]]:
     """All that is stored."""
-    return {document.__name__: list(document._get_collection().find()) for document in indexes.documents(REGISTRY)}
+    return {
+        document.__name__: list(document._get_collection().find()) for document in indexes.document_classes(REGISTRY)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def me(app: Flask, known: dict[str, Any]) -> Iterator[Person]:
         ada.make_notebook(id="x1")
         known["stored"] = dump()
     else:
-        for document in indexes.documents(REGISTRY):
+        for document in indexes.document_classes(REGISTRY):
             if rows := known["stored"][document.__name__]:
                 document._get_collection().insert_many(rows)
     yield known["ada"]

@@ -109,7 +109,7 @@ BODIES: dict[tuple[str, str], list[Any]] = {
 def stored(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Everything that is handed to MongoDB's collections for writing from now on, as it was handed over."""
     handed: list[Any] = []
-    for document in indexes.documents(REGISTRY):
+    for document in indexes.document_classes(REGISTRY):
         collection = document._get_collection()
         for name in (
             "insert_one",
@@ -166,7 +166,7 @@ def test_every_write_of_an_account_or_a_record_is_walked_here(app: Flask) -> Non
 def test_what_is_stored_comes_back_plain(ada: Person, path: str) -> None:
     ada.make_note(id="x", **NOTE)
     assert Phone(ada.client, ada.headers).get(path).status_code == 200
-    documents = [row for document in indexes.documents(REGISTRY) for row in document._get_collection().find()]
+    documents = [row for document in indexes.document_classes(REGISTRY) for row in document._get_collection().find()]
     assert documents
     assert [place for row in documents for place in odd(row)] == []
     assert {row["owner"] for row in Note._get_collection().find()} == {ada.id}

@@ -209,7 +209,7 @@ def test_more_records_than_one_batch_are_all_changed(document: type[Record]) -> 
 def test_each_operation_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deletion, "BATCH", 10)
     many(Label, 25, s="a")
-    assert [len(ids) for ids in taken(deletion.batches(TYPES.of(Label), {"s": "a"}))] == [10, 10, 5]
+    assert [len(ids) for ids in taken(deletion.id_batches(TYPES.of(Label), {"s": "a"}))] == [10, 10, 5]
 
 
 def taken(batches: Iterator[list[str]]) -> Iterator[list[str]]:

@@ -316,7 +316,7 @@ def answers(app: Flask, *names: str) -> list[TestResponse]:
     """All answers of these walks, each on an empty database."""
     client = Recorder(app, TestResponse)
     for name in names:
-        for document in indexes.documents(REGISTRY):
+        for document in indexes.document_classes(REGISTRY):
             document._get_collection().delete_many({})
         WALKS[name](client)
     return client.__dict__["seen"]

@@ -280,14 +280,14 @@ def test_a_walk_that_is_begun_anew_is_not_moved_by_one_that_still_goes_on(
         list(upgrade.upgrade(Note, 0))  # joins it and comes to the end
         next(upgrade.upgrade(Note, 0))  # begins anew
         list(slow)
-        walk = upgrade.walk_of(Note)
+        walk = upgrade.run_of(Note)
     assert walk is not None
     assert (walk["position"], "finished_at" in walk) == ("n0", False)
 
 
 def test_on_an_empty_database_nothing_is_open(app: Flask, ada: Person) -> None:
     with app.app_context():
-        upgrade.begin(REGISTRY)
+        upgrade.mark_empty(REGISTRY)
         assert {step.document for step in upgrade.open_migrations(REGISTRY)} == {Account}
 
 

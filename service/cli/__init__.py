@@ -48,29 +48,29 @@ def init_app(app: Flask) -> None:
 
 
 @indexes_group.command("show")
-def show() -> None:
+def show_indexes() -> None:
     """Say what would change."""
-    tell(indexes.changes(current_registry()))
+    tell_changes(indexes.changes(current_registry()))
 
 
 @indexes_group.command("make")
-def make() -> None:
+def make_indexes() -> None:
     """Make the missing indexes, beside running reads and writes."""
-    tell(indexes.changes(current_registry()))
+    tell_changes(indexes.changes(current_registry()))
     click.echo(f"{len(indexes.make(current_registry()))} made")
 
 
 @indexes_group.command("drop")
 @click.option("--yes", is_flag=True, help="do not ask")
-def drop(yes: bool) -> None:
+def drop_indexes(yes: bool) -> None:
     """Drop the indexes that no document declares."""
     unused = [change for change in indexes.changes(current_registry()) if change.kind == "unused"]
-    tell(unused)
+    tell_changes(unused)
     if unused and (yes or click.confirm("Drop them?")):
         click.echo(f"{len(indexes.drop(current_registry()))} dropped")
 
 
-def tell(changes: list[indexes.Change]) -> None:
+def tell_changes(changes: list[indexes.Change]) -> None:
     """Print what differs between the declared indexes and the database."""
     for change in changes:
         click.echo(str(change))
@@ -85,7 +85,7 @@ def tell(changes: list[indexes.Change]) -> None:
 @username_argument
 @click.password_option()
 @click.option("--role", "roles", multiple=True, help="a role to give; may stand several times")
-def create(username: str, password: str, roles: Sequence[str]) -> None:
+def create_account(username: str, password: str, roles: Sequence[str]) -> None:
     """Create an account."""
     content = told(ACCOUNT.load, {"username": username})
     checked = told(new_password, {"password": password}, "password", username)
@@ -107,14 +107,14 @@ def list_accounts() -> None:
 @click.argument("roles", nargs=-1)
 def give_roles(username: str, roles: Sequence[str]) -> None:
     """Give an account these roles and no others; they hold within a second."""
-    change(username, {"$set": {"roles": valid_roles(roles), "updated_at": now()}}, "roles_changed")
+    change_account(username, {"$set": {"roles": valid_roles(roles), "updated_at": now()}}, "roles_changed")
 
 
 @accounts_group.command("lock")
 @username_argument
 def lock(username: str) -> None:
     """Lock an account: its sessions end, and nobody can log in."""
-    account = change(username, {"$set": {"locked_at": now()}}, "locked")
+    account = change_account(username, {"$set": {"locked_at": now()}}, "locked")
     security().sessions.end(account["_id"])
 
 
@@ -122,14 +122,14 @@ def lock(username: str) -> None:
 @username_argument
 def unlock(username: str) -> None:
     """Let an account log in again."""
-    change(username, {"$unset": {"locked_at": ""}}, "unlocked")
+    change_account(username, {"$unset": {"locked_at": ""}}, "unlocked")
 
 
 @accounts_group.command("revoke")
 @username_argument
 def revoke(username: str) -> None:
     """End all sessions of an account."""
-    account = found(username)
+    account = found_account(username)
     click.echo(f"{security().sessions.end(account['_id'])} sessions ended")
     Event.record(account["_id"], "session_ended")
 
@@ -139,7 +139,7 @@ def revoke(username: str) -> None:
 @click.confirmation_option(prompt="Delete the account and all that it owns?")
 def delete(username: str) -> None:
     """Delete an account with all that it owns."""
-    account = found(username)
+    account = found_account(username)
     security().sessions.end(account["_id"])
     deletion.delete_account(current_registry(), account["_id"])
 
@@ -160,7 +160,7 @@ def valid_roles(roles: Sequence[str]) -> list[str]:
     return checked
 
 
-def found(username: str) -> Raw:
+def found_account(username: str) -> Raw:
     """Return the account with this name."""
     account: Raw | None = Account._get_collection().find_one({"username_key": username.lower()})
     if account is None:
@@ -168,9 +168,9 @@ def found(username: str) -> Raw:
     return account
 
 
-def change(username: str, update: dict[str, Any], kind: str) -> Raw:
+def change_account(username: str, update: dict[str, Any], kind: str) -> Raw:
     """Change an account and record what happened to it."""
-    account = found(username)
+    account = found_account(username)
     Account._get_collection().update_one({"_id": account["_id"]}, Account.written(update))
     Event.record(account["_id"], kind)
     return account
@@ -185,7 +185,7 @@ def list_migrations() -> None:
     with plainly():
         for migration in migrations.every_step(current_registry().documents):
             name = migration.document._get_collection_name()
-            state = "done" if upgrade.is_done(migration) else state_of(upgrade.walk_of(migration.document))
+            state = "done" if upgrade.is_done(migration) else state_of(upgrade.run_of(migration.document))
             click.echo(f"{name:<12} {migration.to_version:>3}  {migration.description:<48} {state}")
 
 
@@ -227,7 +227,7 @@ def restore_backup(file: Path) -> None:
         refuse_memory()
         counts = backup.restore(current_registry(), file, reporter())
         click.echo(f"{sum(counts.values())} documents restored; everybody has to log in again")
-        for note in upgrade.notes(current_registry()):
+        for note in upgrade.advice(current_registry()):
             click.echo(note)
 
 

@@ -4,11 +4,11 @@ from service.documents.account import Account
 from service.documents.event import Event
 from service.documents.kept_answer import KeptAnswer
 from service.documents.lease import Lease, LeaseLost
+from service.documents.migration_run import MigrationRun
 from service.documents.note import Note
 from service.documents.notebook import Notebook
 from service.documents.record import Record
 from service.documents.session import Session
-from service.documents.walk import Walk
 
 RECORDS: list[type[Record]] = [Notebook, Note]
 
@@ -19,9 +19,9 @@ __all__ = [
     "KeptAnswer",
     "Lease",
     "LeaseLost",
+    "MigrationRun",
     "Note",
     "Notebook",
     "Record",
     "Session",
-    "Walk",
 ]

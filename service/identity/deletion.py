@@ -15,7 +15,7 @@ from service.model.registry import Registry
 from service.mongo.raw import Raw
 from service.policy import given_to, owned_by, withdrawal
 from service.records import store
-from service.records.deletion import batches, release
+from service.records.deletion import id_batches, release
 
 LAST_WRITES = timedelta(seconds=15)
 """How long after its deletion an account is swept once more, or longer where operations may take longer."""
@@ -46,10 +46,10 @@ def purge(registry: Registry, account: str) -> None:
     KeptAnswer._get_collection().delete_many({"account": account})
     Event._get_collection().delete_many({"account": account})
     for type in registry.values():
-        for ids in batches(type, {"access": owned_by(account)}):
+        for ids in id_batches(type, {"access": owned_by(account)}):
             release(registry, type, ids, timedelta())
             store.erase(type, ids)
-        for ids in batches(type, {"access": given_to(account)}):
+        for ids in id_batches(type, {"access": given_to(account)}):
             store.change_many(type, ids, withdrawal(account))
 
 

@@ -42,7 +42,7 @@ from service.model.values import (
 COMPARE = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists"})
 EQUAL = frozenset({"$eq", "$ne", "$in", "$nin", "$exists"})
 TEXT = COMPARE | {"$prefix"}
-LIST = frozenset({"$all", "$size"})
+LIST_OPERATORS = frozenset({"$all", "$size"})
 PRESENT = frozenset({"$exists"})
 
 NUMBER_UPDATES = frozenset({"$inc", "$min", "$max"})
@@ -272,7 +272,7 @@ MEANINGS: Mapping[type[BaseField], Meaning | str] = {
     me.LineStringField: Meaning(always(geojson("LineString", parse_line, many(POSITION, 2)))),
     me.PolygonField: Meaning(always(geojson("Polygon", parse_polygon, many(many(POSITION, 4), 1)))),
     # What stands inside these is derived in `load` and `dump`, which go from field to field.
-    me.ListField: Meaning(always(list), length, compare=LIST | PRESENT, update=LIST_UPDATES),
+    me.ListField: Meaning(always(list), length, compare=LIST_OPERATORS | PRESENT, update=LIST_UPDATES),
     me.MapField: Meaning(always(dict)),
     me.DictField: Meaning(
         always(parsed(parse_free, {"type": "object", "additionalProperties": True})),

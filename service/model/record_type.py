@@ -11,11 +11,11 @@ from pymongo.collection import Collection
 
 from service.documents.record import Record
 from service.model.field import Field
-from service.model.fields import LIST
+from service.model.fields import LIST_OPERATORS
 from service.model.schema import Schema
 from service.mongo.raw import Raw
 
-Keys = tuple[tuple[str, int], ...]
+IndexKeys = tuple[tuple[str, int], ...]
 
 
 class InvalidDocument(TypeError):
@@ -39,14 +39,14 @@ class FieldPath:
     def operators(self) -> frozenset[str]:
         """The operators of `where` that make sense on it; a list takes those of its entries too."""
         able = self.field.meaning.compare
-        return able | self.compared.meaning.compare if able >= LIST else able
+        return able | self.compared.meaning.compare if able >= LIST_OPERATORS else able
 
 
 @dataclass(frozen=True, slots=True)
 class Sort:
     """An order of a list: the stored paths with their directions, and their fields. It ends on the id."""
 
-    keys: Keys
+    keys: IndexKeys
     fields: tuple[Field, ...]
 
     @property

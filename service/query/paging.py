@@ -82,7 +82,7 @@ def following(sort: Sort, values: Sequence[Any]) -> Filter:
     steps: list[Filter] = []
     equal: Filter = {}
     for index, (field, (name, direction), value) in enumerate(zip(sort.fields, sort.keys, values, strict=True)):
-        later = after(field, name, direction, value)
+        later = strictly_after(field, name, direction, value)
         if later is not None:
             steps.append(equal | later)
         if index > 0 or value is None:
@@ -99,7 +99,7 @@ def null_only(field: Field, name: str) -> Filter:
     return {name: {"$not": {"$gte": field.meaning.lowest}}}
 
 
-def after(field: Field, name: str, direction: int, value: Any) -> Filter | None:
+def strictly_after(field: Field, name: str, direction: int, value: Any) -> Filter | None:
     """Return the filter of what is strictly after `value` in one field; None when nothing can be."""
     if direction == ASCENDING:
         return {name: {"$gte": field.meaning.lowest} if value is None else {"$gt": value}}

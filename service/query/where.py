@@ -18,12 +18,12 @@ TERMS = 100
 LONGEST_PREFIX = 1000  # MongoDB takes no pattern over 32 KB
 
 
-def several(names: Sequence[str] | frozenset[str]) -> str:
+def joined(names: Sequence[str] | frozenset[str]) -> str:
     """Return names for a sentence."""
     return ", ".join(sorted(names)) if isinstance(names, frozenset) else ", ".join(names)
 
 
-def decoded(text: str) -> dict[str, Any]:
+def decoded_where(text: str) -> dict[str, Any]:
     """Return the object that the text of `where` holds."""
     try:
         where = decode(text.encode())
@@ -39,7 +39,7 @@ def decoded(text: str) -> dict[str, Any]:
 def filter_path(type: RecordType, path: str) -> FieldPath:
     """Return what the type lets clients ask of a path; raises `BadQuery` for any other path."""
     if path not in type.filters:
-        raise BadQuery(f"{path!r} cannot be filtered; these can: {several(tuple(type.filters))}")
+        raise BadQuery(f"{path!r} cannot be filtered; these can: {joined(tuple(type.filters))}")
     return type.filters[path]
 
 
@@ -97,7 +97,7 @@ class Compiler:
             return
         able = at.operators
         if operator not in able:
-            raise BadQuery(f"`{name}`: {operator!r} does not apply; use one of {several(able | {'$not'})}")
+            raise BadQuery(f"`{name}`: {operator!r} does not apply; use one of {joined(able | {'$not'})}")
         if operator == "$near":
             raise BadQuery(f"`{name}`: $near stands at the top level of `where`, once and alone on its field")
         if operator in ("$in", "$nin", "$all"):

@@ -19,13 +19,13 @@ Going = frozenset[tuple[str, str]]
 """Records whose deletion led to another's, by type and id: where they refer to each other, each is looked at once."""
 
 
-Walk = Iterator["Walk"]
-"""A walk over those that refer to some records; it yields the walks that have to be done before it goes on."""
+Traversal = Iterator["Traversal"]
+"""A traversal of those that refer to some records; it yields the traversals that have to be done before it goes on."""
 
 
-def done(walk: Walk) -> None:
-    """Do a walk and all that it leads to. Calls of a function would end at about 900 levels of records."""
-    begun = [walk]
+def done(traversal: Traversal) -> None:
+    """Do a traversal and all that it leads to. Calls of a function would end at about 900 levels of records."""
+    begun = [traversal]
     while begun:
         deeper = next(begun[-1], None)
         if deeper is None:
@@ -39,7 +39,7 @@ def refuse_if_referenced(registry: Registry, type: RecordType, ids: list[str]) -
     done(refusing(registry, type, ids, frozenset()))
 
 
-def refusing(registry: Registry, type: RecordType, ids: list[str], going: Going) -> Walk:
+def refusing(registry: Registry, type: RecordType, ids: list[str], going: Going) -> Traversal:
     """Look for what keeps the records of one level."""
     if not ids:
         return
@@ -62,14 +62,14 @@ def release(registry: Registry, type: RecordType, ids: list[str], keep: timedelt
     done(releasing(registry, type, ids, keep, frozenset()))
 
 
-def releasing(registry: Registry, type: RecordType, ids: list[str], keep: timedelta, going: Going) -> Walk:
+def releasing(registry: Registry, type: RecordType, ids: list[str], keep: timedelta, going: Going) -> Traversal:
     """Release the records of one level; a record goes after all that refer to it."""
     going |= {(type.name, id) for id in ids}
     for other, reference in registry.referrers(type):
         name, rule = reference.field.stored, reference.delete_rule
         if rule not in (CASCADE, PULL, NULLIFY):
             continue
-        for found in batches(other, {name: {"$in": ids}}, going):
+        for found in id_batches(other, {name: {"$in": ids}}, going):
             if rule == CASCADE:
                 yield releasing(registry, other, found, keep, going)
                 for child in found:
@@ -80,7 +80,7 @@ def releasing(registry: Registry, type: RecordType, ids: list[str], keep: timede
                 store.change_many(other, found, {"$unset": {name: ""}})
 
 
-def batches(type: RecordType, condition: Mapping[str, Any], going: Going = frozenset()) -> Iterator[list[str]]:
+def id_batches(type: RecordType, condition: Mapping[str, Any], going: Going = frozenset()) -> Iterator[list[str]]:
     """Yield the ids of records that fulfil `condition`, which the caller ends, until none is left but those `going`."""
     known = {id for name, id in going if name == type.name}
     while True:

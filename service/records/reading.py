@@ -12,7 +12,7 @@ from service.policy import Action, Identity, scope
 from service.query import near
 from service.query.paging import SCORE
 from service.query.parse import Query, View
-from service.records.references import as_list
+from service.records.references import ids_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Reader:
             items = [{name: item[name] for name in view.fields} for item in items]
         for name in view.expand:
             target = self.registry.of(self.type.references[name].target)
-            ids = {id for item in items for id in as_list(item[name])}
+            ids = {id for item in items for id in ids_in(item[name])}
             found = Reader(self.registry, target, self.identity).by_id(ids)
             for item in items:
                 value = item[name]

@@ -10,7 +10,7 @@ from service.mongo import driver
 from service.policy import Identity, scope
 
 
-def check(registry: Registry, identity: Identity, type: RecordType, content: Mapping[str, Any]) -> None:
+def check_references(registry: Registry, identity: Identity, type: RecordType, content: Mapping[str, Any]) -> None:
     """Refuse references of `content`, in BSON form, to records that are not there or that the identity may not read.
 
     One query for each field that points somewhere. Raises `ValidationFailed`.
@@ -27,7 +27,7 @@ def missing_targets(
         value = content.get(reference.field.stored)
         if not value:
             continue
-        ids, target = as_list(value), registry.of(reference.target)
+        ids, target = ids_in(value), registry.of(reference.target)
         readable = {"_id": {"$in": ids}, **scope(identity, "read", target)}
         there = {row["_id"] for row in driver.find(target.collection, readable, {"_id": 1})}
         for index, id in enumerate(ids):
@@ -36,6 +36,6 @@ def missing_targets(
                 yield Cause("not_found", "the id of a record that you may read", pointer=pointer(*place))
 
 
-def as_list(value: Any) -> list[Any]:
+def ids_in(value: Any) -> list[Any]:
     """Return the ids in a reference field: none, one or many."""
     return value if isinstance(value, list) else [] if value is None else [value]

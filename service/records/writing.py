@@ -25,7 +25,7 @@ from service.records import deletion, references, store
 from service.records.precondition import NONE, Precondition
 from service.records.reading import Reader
 
-ATTEMPTS = 50
+MOST_ATTEMPTS = 50
 
 
 class Writer(Reader):
@@ -175,7 +175,7 @@ class Writer(Reader):
 
     def check_references(self, content: Mapping[str, Any]) -> None:
         """Raise `ValidationFailed` where `content` refers to what is not there or may not be read."""
-        references.check(self.registry, self.identity, self.type, content)
+        references.check_references(self.registry, self.identity, self.type, content)
 
     def action_for(self, names: Iterable[str]) -> Action:
         """Return what a change of these fields needs: only the owner changes who may see a record."""
@@ -187,5 +187,5 @@ def attempts() -> Iterator[int]:
 
     Raises `DatabaseUnavailable` when all are used up, so that a loop over it ends with success or with a problem.
     """
-    yield from range(ATTEMPTS)
+    yield from range(MOST_ATTEMPTS)
     raise DatabaseUnavailable("the record is changed by too many at once")

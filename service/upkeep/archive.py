@@ -35,7 +35,7 @@ class BackupError(RuntimeError):
     """A backup cannot be made or brought back; the message is for the person at the terminal."""
 
 
-class Writer:
+class ArchiveWriter:
     """Writes an archive into an open file."""
 
     def __init__(self, file: BinaryIO) -> None:
@@ -66,7 +66,7 @@ class Writer:
 
 
 @contextmanager
-def created(path: Path) -> Iterator[Writer]:
+def created(path: Path) -> Iterator[ArchiveWriter]:
     """Give a writer whose file is at `path`, for its owner alone, when the block has ended well; else there is none.
 
     Raises `BackupError` where there is a file already, `OSError` where it cannot be written.
@@ -76,7 +76,7 @@ def created(path: Path) -> Iterator[Writer]:
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            writer = Writer(file)
+            writer = ArchiveWriter(file)
             yield writer
             writer.close()
         draft.rename(path)
@@ -133,7 +133,7 @@ def blocks(file: BinaryIO) -> Iterator[Block]:
         raise BackupError("the backup is damaged: its last block is not whole")
 
 
-def documents(joined: bytes) -> Iterator[RawBSONDocument]:
+def documents_in(joined: bytes) -> Iterator[RawBSONDocument]:
     """Yield the stored documents of a block."""
     place = 0
     while place < len(joined):

@@ -16,7 +16,7 @@ from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
 from service.core.clock import now
 from service.core.ids import new_id
-from service.documents import Account, Lease, Session, Walk
+from service.documents import Account, Lease, MigrationRun, Session
 from service.documents.versioned import Versioned
 from service.model.registry import Registry
 from service.mongo.raw import Raw
@@ -49,7 +49,7 @@ def backed_up(registry: Registry) -> list[Any]:
     Sessions are not among them: an old backup would bring ended ones back to life, that of a stolen phone too. Leases
     are of the moment.
     """
-    others = [document for document in indexes.documents(registry) if document not in (Session, Account, Lease)]
+    others = [document for document in indexes.document_classes(registry) if document not in (Session, Account, Lease)]
     return [*others, Account]
 
 
@@ -84,7 +84,7 @@ def backup(registry: Registry, path: Path, report: Report) -> dict[str, int]:
         for name in versions(registry):
             counts[name] = 0
             raw = writer.raw
-            for joined in batches(name, session):
+            for joined in raw_batches(name, session):
                 number = archive.count(joined)
                 writer.add({"collection": name, "count": number, "documents": Binary(joined)})
                 counts[name] += number
@@ -94,7 +94,7 @@ def backup(registry: Registry, path: Path, report: Report) -> dict[str, int]:
     return counts
 
 
-def batches(name: str, session: Any) -> Iterator[bytes]:
+def raw_batches(name: str, session: Any) -> Iterator[bytes]:
     """Yield the stored documents of a collection, in the order of their ids, many joined in one text of bytes."""
     try:
         # The order makes two backups of the same documents alike, and costs nothing.
@@ -156,7 +156,7 @@ def check_versions(header: Block, ours: dict[str, int | None]) -> None:
 
 def refuse_occupied() -> None:
     """Raise `BackupError` where the database has any document, but for what is known of migrations and leases."""
-    own = {Walk._get_collection_name(), Lease._get_collection_name()}
+    own = {MigrationRun._get_collection_name(), Lease._get_collection_name()}
     with pymongo.timeout(BLOCK_SECONDS):
         for name in stored().list_collection_names():
             beside = name in own or name.startswith((PREFIX, "system."))
@@ -174,7 +174,7 @@ def load(blocks: Iterator[Block], run: str, report: Report) -> dict[str, int]:
             if loaded != {name: number for name, number in counts.items() if number}:
                 raise BackupError("the backup is damaged: it does not hold as many documents as it says")
             return counts
-        name, found = block["collection"], list(archive.documents(block["documents"]))
+        name, found = block["collection"], list(archive.documents_in(block["documents"]))
         size = size + len(block["documents"]) if name in loaded else len(block["documents"])
         with pymongo.timeout(BLOCK_SECONDS), uninterrupted():
             stored()[f"{PREFIX}{run}.{name}"].insert_many(found, ordered=False)

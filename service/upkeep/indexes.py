@@ -8,7 +8,7 @@ import pymongo
 from pymongo import TEXT, IndexModel
 from pymongo.errors import OperationFailure
 
-from service.documents import Account, Event, KeptAnswer, Lease, Session, Walk
+from service.documents import Account, Event, KeptAnswer, Lease, MigrationRun, Session
 from service.model.registry import Registry
 
 NAMESPACE_NOT_FOUND = 26
@@ -33,11 +33,11 @@ def declared(document: Any) -> list[IndexModel]:
     return [IndexModel(spec.pop("fields"), **{k: v for k, v in spec.items() if k != "cls"}) for spec in specs]
 
 
-SYSTEM: tuple[Any, ...] = (Account, Session, Event, KeptAnswer, Lease, Walk)
+SYSTEM: tuple[Any, ...] = (Account, Session, Event, KeptAnswer, Lease, MigrationRun)
 """The document classes with a collection that are no record types."""
 
 
-def documents(registry: Registry) -> list[Any]:
+def document_classes(registry: Registry) -> list[Any]:
     """Return every document class of the service that has a collection."""
     return [*SYSTEM, *registry.documents]
 
@@ -93,7 +93,7 @@ def existing(document: Any) -> Mapping[str, Any]:
     return found
 
 
-def notes(registry: Registry) -> list[str]:
+def advice(registry: Registry) -> list[str]:
     """Return what the person who starts the service should know about indexes, a sentence each."""
     different = ", ".join(change.name for change in changes(registry) if change.kind == "different")
     return [f"`flask indexes make`, when no older service runs: different are {different}"] if different else []

@@ -71,7 +71,7 @@ def every_step(documents: Sequence[type[Versioned]]) -> list[Migration]:
     return [migration for document in versioned(documents) for migration in steps(document)]
 
 
-def check(documents: Sequence[type[Versioned]]) -> None:
+def check_steps(documents: Sequence[type[Versioned]]) -> None:
     """Raise `ValueError` where the steps of a document class are not 1, 2, … up to its declared version."""
     for document in versioned(documents):
         found, version = [step.to_version for step in steps(document)], document.version()

@@ -14,7 +14,7 @@ from pymongo.errors import PyMongoError
 
 from service.core.clock import now
 from service.core.ids import new_id
-from service.documents import Account, Walk
+from service.documents import Account, MigrationRun
 from service.documents.versioned import Versioned
 from service.model.registry import Registry
 from service.mongo import problems
@@ -48,15 +48,15 @@ class Progress:
     finished: bool
 
 
-def walk_of(document: type[Versioned]) -> Raw | None:
+def run_of(document: type[Versioned]) -> Raw | None:
     """Return what is known of the last walk through the documents of a class, None if there was none."""
-    found: Raw | None = Walk._get_collection().find_one({"_id": document._get_collection_name()})
+    found: Raw | None = MigrationRun._get_collection().find_one({"_id": document._get_collection_name()})
     return found
 
 
 def is_done(migration: Migration) -> bool:
     """Tell whether a walk that includes `migration` has come to its end."""
-    walk = walk_of(migration.document)
+    walk = run_of(migration.document)
     return walk is not None and "finished_at" in walk and walk["to_version"] >= migration.to_version
 
 
@@ -67,11 +67,11 @@ def open_migrations(registry: Registry) -> list[Migration]:
 
 def newer(registry: Registry) -> list[type[Versioned]]:
     """Return the document classes whose stored documents a newer service has brought beyond this version."""
-    walks = ((document, walk_of(document)) for document in versioned(registry.documents))
+    walks = ((document, run_of(document)) for document in versioned(registry.documents))
     return [document for document, walk in walks if walk and walk["to_version"] > document.version()]
 
 
-def notes(registry: Registry) -> list[str]:
+def advice(registry: Registry) -> list[str]:
     """Return what the person who starts the service should know about the stored documents, a sentence each."""
     found = []
     if waiting := len(open_migrations(registry)):
@@ -81,12 +81,12 @@ def notes(registry: Registry) -> list[str]:
     return found
 
 
-def begin(registry: Registry) -> None:
+def mark_empty(registry: Registry) -> None:
     """Note for every collection that is empty that there is nothing to migrate: a new database begins with today's."""
     for document in versioned(registry.documents):
-        if walk_of(document) is None and document._get_collection().find_one({}, {"_id": 1}) is None:
+        if run_of(document) is None and document._get_collection().find_one({}, {"_id": 1}) is None:
             done = {**first_step(document), "finished_at": now()}
-            Walk._get_collection().update_one(
+            MigrationRun._get_collection().update_one(
                 {"_id": document._get_collection_name()}, {"$setOnInsert": done}, upsert=True
             )
 
@@ -110,7 +110,7 @@ def joined(document: type[Versioned]) -> Raw:
     Raises `UpgradeError` where a newer service has been at work.
     """
     name, version = document._get_collection_name(), document.version()
-    walk = walk_of(document)
+    walk = run_of(document)
     if walk is not None and walk["to_version"] > version:
         raise UpgradeError(
             f"{name} were brought to version {walk['to_version']} by a newer service; this one knows version {version}"
@@ -119,11 +119,11 @@ def joined(document: type[Versioned]) -> Raw:
         return walk
     # Where two begin at once, the second finds the first's and joins it.
     if walk is None:
-        Walk._get_collection().update_one({"_id": name}, {"$setOnInsert": first_step(document)}, upsert=True)
+        MigrationRun._get_collection().update_one({"_id": name}, {"$setOnInsert": first_step(document)}, upsert=True)
     else:
         anew = {"$set": first_step(document), "$unset": {"finished_at": ""}}
-        Walk._get_collection().update_one({"_id": name, "run": walk["run"]}, anew)
-    begun = walk_of(document)
+        MigrationRun._get_collection().update_one({"_id": name, "run": walk["run"]}, anew)
+    begun = run_of(document)
     assert begun is not None  # noqa: S101  it was just stored, and nothing deletes it
     return begun
 
@@ -150,10 +150,10 @@ def upgrade(
         position, looked_at = rows[-1]["_id"], looked_at + len(rows)
         # Two runners on one walk: the one ahead says where to go on, for it came by everything before.
         step = {"$max": {"position": position}, "$set": {"looked_at": looked_at, "changed": changed}}
-        insist(lambda: Walk._get_collection().update_one(mine, step), patience)  # noqa: B023
+        insist(lambda: MigrationRun._get_collection().update_one(mine, step), patience)  # noqa: B023
         yield Progress(document, looked_at, changed, False)
         time.sleep(rest * (time.monotonic() - begun))
-    insist(lambda: Walk._get_collection().update_one(mine, {"$set": {"finished_at": now()}}), patience)
+    insist(lambda: MigrationRun._get_collection().update_one(mine, {"$set": {"finished_at": now()}}), patience)
     yield Progress(document, looked_at, changed, True)
 
 

@@ -1,13 +1,13 @@
-"""Walks: how far the migration of a collection has come."""
+"""Migration runs: how far the migration of a collection has come."""
 
 from mongoengine import DateTimeField, Document, IntField, StringField
 
 
-class Walk(Document):
-    """The last walk through a collection that brought its documents to a version; one for each collection."""
+class MigrationRun(Document):
+    """The last run through a collection that brought its documents to a version; one for each collection."""
 
     id = StringField(primary_key=True, help_text="name of the collection")
-    # A walk that begins anew has another run, so that one that still goes on does not move its position.
+    # One that begins anew has another number, so that one that still goes on does not move its position.
     run = StringField(required=True)
     to_version = IntField(required=True)
     position = StringField(required=True, help_text="id of the last document that was looked at")
