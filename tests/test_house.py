@@ -497,6 +497,45 @@ def test_files_and_functions_are_short_on_the_whole() -> None:
     assert statistics.quantiles(lengths, n=10)[-1] <= 25
 
 
+SHARED_NAMES = {
+    "init_app": "Flask's name for what sets up an app",
+    "BATCH": "most documents that one operation touches",
+    "MAC_BYTES": "the length of a message authentication code",
+    "Result": "what a function that is handed over returns",
+    "change": "one document, by one conditional operation",
+    "WSGI": "an application of WSGI",
+    "UNAUTHORIZED": "MongoDB's codes for it",
+    "KEPT_FOR": "how long documents of a class are kept",
+    "check_references": "the step of a write, and the function that does it",
+}
+"""Names that several modules define at their top, for the same thing."""
+
+
+def top_level_names(path: Path) -> Iterator[str]:
+    """What a module defines at its top."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def test_a_name_means_one_thing() -> None:
+    names = [name for path in MODULES for name in set(top_level_names(path))]
+    assert {name for name in names if names.count(name) > 1} - set(SHARED_NAMES) == set()
+
+
+def test_the_glossary_is_in_order_and_says_where_each_word_lives() -> None:
+    rows = re.findall(r"^\| \*\*(.+?)\*\* \|.*\| (.+) \|$", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE)
+    assert [word for word, _ in rows] == sorted(word for word, _ in rows)
+    for word, place in rows:
+        path = place.strip("`")
+        linked = re.fullmatch(r"\[.+\]\((.+)\)", path)
+        named = ROOT / "docs" / linked[1] if linked else ROOT / ("" if path.startswith("service/") else "service") / path
+        assert named.exists(), (word, place)
+
+
 @pytest.mark.parametrize("word", ["TODO", "FIXME", "XXX", "HACK"])
 def test_nothing_is_left_for_later(word: str) -> None:
     assert [short(path) for path in MODULES if re.search(rf"\b{word}\b", path.read_text())] == []
