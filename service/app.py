@@ -18,7 +18,7 @@ from service.core.errors import Problem
 from service.core.log import log
 from service.documents import RECORDS, Record
 from service.http import observability
-from service.http.web import Answer, Json, NoSessions, Sent, Service, current_request
+from service.http.web import Answer, ApiRequest, JsonProvider, NoSessions, Service, current_request
 from service.model.registry import Registry
 from service.mongo import connection, problems, transactions
 from service.upkeep import migrations
@@ -47,7 +47,7 @@ def create_app(settings: Mapping[str, Any], documents: Sequence[type[Record]] = 
     app = Service("service", static_folder=None)
     app.config.from_mapping(settings)
     app.app_ctx_globals_class = Globals
-    app.request_class = Sent
+    app.request_class = ApiRequest
     app.response_class = Answer
     app.session_interface = NoSessions()
     app.extensions["madang.registry"] = Registry(documents)
@@ -67,7 +67,7 @@ def bind_documents(app: Flask) -> None:
 
 def use_json(app: Flask) -> None:
     """Let orjson write the answers; after the database, for flask-mongoengine sets a writer of its own."""
-    app.json = Json(app)
+    app.json = JsonProvider(app)
 
 
 def trust_proxies(app: Flask) -> None:

@@ -1,5 +1,7 @@
 """If-Match and If-None-Match, to the letter of RFC 9110."""
 
+from typing import Any
+
 import pytest
 
 from tests.client import Person
@@ -67,16 +69,16 @@ def test_a_put_that_only_creates_says_of_an_id_out_of_sight_what_any_other_does(
 # What expand adds
 
 
-def expanded(person: Person, **headers: str) -> object:
-    return person.get(NOTE, query_string={"expand": "notebook"}, headers=headers)
+def expanded(person: Person, headers: Any = ()) -> Any:
+    return person.get(NOTE, query_string={"expand": "notebook"}, headers=dict(headers))
 
 
 def test_the_tag_covers_the_record_that_expand_adds(ada: Person) -> None:
     ada.make_note(id="x", notebook=ada.make_notebook(id="b")["id"])
     before = expanded(ada).headers["ETag"]
-    assert expanded(ada, **{"If-None-Match": before}).status_code == 304
+    assert expanded(ada, {"If-None-Match": before}).status_code == 304
     ada.patch("/v1/notebooks/b", {"title": "new"})
-    after = expanded(ada, **{"If-None-Match": before})
+    after = expanded(ada, {"If-None-Match": before})
     assert (after.status_code, after.json["notebook"]["title"]) == (200, "new")
     assert after.headers["ETag"] != before
 
@@ -85,7 +87,7 @@ def test_a_right_that_was_withdrawn_shows_at_once(ada: Person, bob: Person) -> N
     ada.make_note(id="x", readers=[bob.id], notebook=ada.make_notebook(id="b", readers=[bob.id])["id"])
     before = expanded(bob).headers["ETag"]
     ada.patch("/v1/notebooks/b", {"readers": []})
-    after = expanded(bob, **{"If-None-Match": before})
+    after = expanded(bob, {"If-None-Match": before})
     assert (after.status_code, after.json["notebook"]) == (200, None)
 
 

@@ -168,7 +168,7 @@ def complaints(app: Flask, document: dict[str, Any], answer: TestResponse) -> It
     if described is None:
         yield f"status {answer.status_code}"
         return
-    yield from (name for name in openapi.HEADERS if name in answer.headers and name not in described["headers"])
+    yield from (name for name in openapi.HEADER_TEXTS if name in answer.headers and name not in described["headers"])
     content = described.get("content", {})
     if not content:
         yield from ["a body"] if answer.data else []
@@ -506,7 +506,11 @@ SHARED_NAMES = {
     "WSGI": "an application of WSGI",
     "UNAUTHORIZED": "MongoDB's codes for it",
     "KEPT_FOR": "how long documents of a class are kept",
-    "check_references": "the step of a write, and the function that does it",
+    "advice": "what the person who starts the service should know",
+    "ATTEMPTS": "how often something is tried",
+    "ENDING": "the signals that end a process",
+    "SPARE": "what is left over on purpose",
+    "options": "what a program or a library is started with",
 }
 """Names that several modules define at their top, for the same thing."""
 
@@ -532,7 +536,9 @@ def test_the_glossary_is_in_order_and_says_where_each_word_lives() -> None:
     for word, place in rows:
         path = place.strip("`")
         linked = re.fullmatch(r"\[.+\]\((.+)\)", path)
-        named = ROOT / "docs" / linked[1] if linked else ROOT / ("" if path.startswith("service/") else "service") / path
+        named = (
+            ROOT / "docs" / linked[1] if linked else ROOT / ("" if path.startswith("service/") else "service") / path
+        )
         assert named.exists(), (word, place)
 
 

@@ -4,7 +4,7 @@ import re
 import secrets
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-HEADERS = (
+SECURITY_HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),
     ("Referrer-Policy", "no-referrer"),
@@ -13,10 +13,10 @@ HEADERS = (
 POLICY = "Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"
 """The content security policy of an answer that is no page."""
 CACHING = "Cache-Control"
-PAGE = ((CACHING, "no-store"), *HEADERS)
+PAGE = ((CACHING, "no-store"), *SECURITY_HEADERS)
 FRESH = (POLICY, *PAGE)
 # A device may keep a record, but has to ask whether it is still current.
-KEPT = (POLICY, (CACHING, "private, no-cache"), *HEADERS)
+KEPT = (POLICY, (CACHING, "private, no-cache"), *SECURITY_HEADERS)
 
 
 def request_id(named: str) -> str:

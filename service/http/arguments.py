@@ -27,7 +27,7 @@ Declared = TypeVar("Declared", bound=Arguments)
 
 
 @cache
-def validator(declared: type[Declared]) -> TypeAdapter[Declared]:
+def validator_of(declared: type[Declared]) -> TypeAdapter[Declared]:
     """Return the compiled validator of declared arguments."""
     return TypeAdapter(declared)
 
@@ -42,9 +42,9 @@ def take(declared: type[Declared], source: Source = "json") -> Declared:
     try:
         if source == "json":
             # The text itself: only of JSON does pydantic know that it has no type for a time.
-            found: Declared = validator(declared).validate_json(current_request().body, strict=True)
+            found: Declared = validator_of(declared).validate_json(current_request().body, strict=True)
         else:
-            found = validator(declared).validate_python(sent)
+            found = validator_of(declared).validate_python(sent)
     except ValidationError as error:
         if source == "query":
             raise BadParameter("the query string is not right", list(parameter_causes(error))) from None

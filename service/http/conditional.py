@@ -11,9 +11,9 @@ from service.http.web import current_request
 from service.mongo.raw import Raw
 from service.records.precondition import Precondition, Tags
 
-TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
-LIST = re.compile(rf"[ \t,]*{TAG.pattern}([ \t]*,([ \t]*{TAG.pattern})?)*[ \t]*")
-OWN = re.compile(r"([1-9][0-9]{0,17})(-[0-9a-f]{16})?")
+ENTITY_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+TAG_LIST = re.compile(rf"[ \t,]*{ENTITY_TAG.pattern}([ \t]*,([ \t]*{ENTITY_TAG.pattern})?)*[ \t]*")
+REVISION_TAG = re.compile(r"([1-9][0-9]{0,17})(-[0-9a-f]{16})?")
 
 
 def etag(record: Raw) -> str:
@@ -43,7 +43,7 @@ def revisions(header: str, weak: bool = False) -> Tags | None:
     named = tags(header)
     if named is None or named == "*":
         return named
-    found = (OWN.fullmatch(tag) for is_weak, tag in named if weak or not is_weak)
+    found = (REVISION_TAG.fullmatch(tag) for is_weak, tag in named if weak or not is_weak)
     return tuple(int(tag[1]) for tag in found if tag)
 
 
@@ -60,6 +60,6 @@ def tags(header: str) -> Literal["*"] | list[tuple[bool, str]] | None:
         return None
     if text.strip(" \t") == "*":
         return "*"
-    if not LIST.fullmatch(text):
+    if not TAG_LIST.fullmatch(text):
         raise BadRequest(f'{header} takes `*` or entity tags in quotes, such as "3"')
-    return [(bool(prefix), tag) for prefix, tag in TAG.findall(text)]
+    return [(bool(prefix), tag) for prefix, tag in ENTITY_TAG.findall(text)]

@@ -25,8 +25,8 @@ from service.mongo import connection, transactions
 from service.mongo.raw import Raw
 from service.security import security
 
-METHODS = frozenset({"POST", "PATCH", "PUT", "DELETE"})
-KEY = re.compile(r"[\x20-\x7e]{1,255}")
+WRITE_METHODS = frozenset({"POST", "PATCH", "PUT", "DELETE"})
+KEY_PATTERN = re.compile(r"[\x20-\x7e]{1,255}")
 KEPT_FOR = timedelta(hours=24)
 KEPT_HEADERS = ("Content-Type", "ETag", "Link", "Location", "WWW-Authenticate", "Allow")
 DERIVED_KEY = "madang.idempotency-key"
@@ -35,7 +35,7 @@ DERIVED_KEY = "madang.idempotency-key"
 ATOMIC = "madang.atomic"
 """Where a batch says that its requests are one transaction, which undoes all that they did."""
 
-View = Callable[..., Answer]
+ViewFunction = Callable[..., Answer]
 
 
 class Undone(Exception):
@@ -46,7 +46,7 @@ class Undone(Exception):
         self.response = response
 
 
-def once(view: View, is_bounded: Callable[[], bool]) -> View:
+def idempotent(view: ViewFunction, is_bounded: Callable[[], bool]) -> ViewFunction:
     """Wrap a view so that a request with an `Idempotency-Key` has its effect once, however often it comes.
 
     `is_bounded` tells whether the work of the request at hand is small enough for one transaction.
@@ -56,9 +56,9 @@ def once(view: View, is_bounded: Callable[[], bool]) -> View:
     def answer(*args: Any, **kwargs: Any) -> Answer:
         sent = current_request().environ
         key = sent.get(DERIVED_KEY) or sent.get("HTTP_IDEMPOTENCY_KEY")
-        if key is None or sent["REQUEST_METHOD"] not in METHODS:
+        if key is None or sent["REQUEST_METHOD"] not in WRITE_METHODS:
             return view(*args, **kwargs)
-        if DERIVED_KEY not in sent and not KEY.fullmatch(key):
+        if DERIVED_KEY not in sent and not KEY_PATTERN.fullmatch(key):
             raise BadRequest("Idempotency-Key takes 1 to 255 printable ASCII characters")
         transactional = is_bounded() and not connection.is_memory(current_app.config["MONGODB_URI"])
         return Attempt(key, transactional, lambda: safely(view, *args, **kwargs)).answer()
@@ -66,7 +66,7 @@ def once(view: View, is_bounded: Callable[[], bool]) -> View:
     return answer
 
 
-def safely(view: View, *args: Any, **kwargs: Any) -> Answer:
+def safely(view: ViewFunction, *args: Any, **kwargs: Any) -> Answer:
     """Return the answer of a view, also where that is a problem; what a transaction has to see comes through."""
     try:
         return view(*args, **kwargs)

@@ -7,7 +7,7 @@ from flask import Flask
 
 from service.context import current_globals
 from service.core import metrics
-from service.core.headers import CACHING, FRESH, HEADERS, KEPT, PAGE, POLICY, request_id
+from service.core.headers import CACHING, FRESH, KEPT, PAGE, POLICY, SECURITY_HEADERS, request_id
 from service.core.log import Lines, configure_log
 from service.http.web import Answer, current_request
 
@@ -15,12 +15,12 @@ from service.http.web import Answer, current_request
 def init_app(app: Flask) -> None:
     """Give every request of `app` an id, a log line and its place in the metrics, and every answer its headers."""
     lines = configure_log(app.config)
-    app.before_request(begin)
-    app.after_request(partial(finish, lines))
-    app.teardown_request(end)
+    app.before_request(begin_request)
+    app.after_request(partial(finish_answer, lines))
+    app.teardown_request(end_request)
 
 
-def begin() -> None:
+def begin_request() -> None:
     """Start the clock and name the request: the client's own name for it, or a new one."""
     environ, g = current_request().environ, current_globals()
     g.started = time.perf_counter()
@@ -29,12 +29,12 @@ def begin() -> None:
     metrics.IN_FLIGHT.inc()
 
 
-def end(_error: BaseException | None) -> None:
+def end_request(_error: BaseException | None) -> None:
     """Count the request out, whatever became of it."""
     metrics.IN_FLIGHT.dec()
 
 
-def finish(lines: Lines, response: Answer) -> Answer:
+def finish_answer(lines: Lines, response: Answer) -> Answer:
     """Add the headers of every answer, count it, and write its one log line."""
     sent, g, status = current_request(), current_globals(), response.status_code
     response.standing = (("X-Request-ID", g.request_id), *standing(response.names))
@@ -61,7 +61,7 @@ def finish(lines: Lines, response: Answer) -> Answer:
 def standing(names: set[str]) -> tuple[tuple[str, str], ...]:
     """Return the headers of every answer, for one that has set those of `names` itself."""
     if CACHING in names:
-        return HEADERS if POLICY[0] in names else (POLICY, *HEADERS)
+        return SECURITY_HEADERS if POLICY[0] in names else (POLICY, *SECURITY_HEADERS)
     if POLICY[0] in names:
         return PAGE
     return KEPT if "ETag" in names else FRESH

@@ -15,13 +15,13 @@ from werkzeug.routing import Rule
 
 from service.core.errors import Problem, all_problems
 from service.model import json_schema
+from service.model.json_schema import Json
 from service.model.record_type import RecordType
 from service.model.registry import Referrer, Registry
 from service.model.schema import Schema
 from service.query.parse import DEFAULT_LIMIT, LIMIT, SCOPES
 
 Method = TypeVar("Method", bound=Callable[..., Any])
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def record_type(app: Flask, endpoint: str) -> RecordType | None:
 
 # --- The document ----------------------------------------------------------------------------------------------------
 
-HEADERS: Mapping[str, str] = {
+HEADER_TEXTS: Mapping[str, str] = {
     "X-Request-ID": "the id of the request: the client's own, or a new one",
     "ETag": "the revision of the record, in quotes",
     "Location": "the path of what was made",
@@ -90,11 +90,13 @@ HEADERS: Mapping[str, str] = {
     "WWW-Authenticate": "the scheme that is asked for",
     "Idempotent-Replayed": "`true` when this is the kept answer to an earlier request",
 }
-REQUEST_ID = "your own id of this request, of 1 to 64 letters, digits and `._-`; any other is replaced by a new one"
-KEY = {"type": "string", "pattern": "^[\\x20-\\x7e]{1,255}$"}
+REQUEST_ID_TEXT = (
+    "your own id of this request, of 1 to 64 letters, digits and `._-`; any other is replaced by a new one"
+)
+KEY_SCHEMA = {"type": "string", "pattern": "^[\\x20-\\x7e]{1,255}$"}
 PROBLEM_HEADERS = {401: ["WWW-Authenticate"], 405: ["Allow"], **{status: ["Retry-After"] for status in (409, 429, 503)}}
 
-PARAMETERS: Mapping[str, Json] = {
+PARAMETER_SCHEMAS: Mapping[str, Json] = {
     "where": {"type": "string"},
     "sort": {"type": "string"},
     "limit": {"type": "integer", "minimum": 1, "maximum": LIMIT, "default": DEFAULT_LIMIT},
@@ -108,14 +110,14 @@ PARAMETERS: Mapping[str, Json] = {
 NARROWED: Mapping[str, Callable[[RecordType], Json | None]] = {
     "where": lambda record: {"examples": [f'{{"{name}": {{"$exists": true}}}}' for name in list(record.filters)[-1:]]},
     "sort": lambda record: {"enum": list(record.sorts)},
-    "fields": lambda record: several(record.schema.fields),
-    "expand": lambda record: several(record.references),
+    "fields": lambda record: some_of(record.schema.fields),
+    "expand": lambda record: some_of(record.references),
     "search": lambda record: {} if record.search else None,
 }
 """What the record type says of the values of a query parameter; None where it has nothing for it."""
 
 
-def several(names: Iterable[str]) -> Json | None:
+def some_of(names: Iterable[str]) -> Json | None:
     """Return the JSON Schema of one or several of some names, with commas; None where there are none."""
     some = "|".join(names)
     return {"pattern": f"^({some})(,({some}))*$"} if some else None
@@ -246,9 +248,9 @@ class Describer:
             if (made := self.parameter(name)) is not None:
                 text = PARAMETER_TEXTS.get(name, "")
                 yield {"name": name, "in": "query", "description": text, "schema": made}
-        yield header("X-Request-ID", {"type": "string"}, REQUEST_ID)
+        yield header("X-Request-ID", {"type": "string"}, REQUEST_ID_TEXT)
         if self.is_retried():
-            yield header("Idempotency-Key", KEY, "the same for every try of one write, so that it is done once")
+            yield header("Idempotency-Key", KEY_SCHEMA, "the same for every try of one write, so that it is done once")
         if self.operation.conditional:
             yield header("If-Match", {"type": "string"}, "only if the record is at this ETag")
         if 304 in self.operation.answer:
@@ -269,11 +271,11 @@ class Describer:
         record = record_type(self.app, self.rule.endpoint)
         if record is not None and name in NARROWED:
             narrowed = NARROWED[name](record)
-            return None if narrowed is None else PARAMETERS[name] | narrowed
+            return None if narrowed is None else PARAMETER_SCHEMAS[name] | narrowed
         named = self.operation.parameters
         if not isinstance(named, frozenset):
             return dict(named.model_json_schema()["properties"][name])
-        return PARAMETERS.get(name, {"type": "string"})
+        return PARAMETER_SCHEMAS.get(name, {"type": "string"})
 
     def answers(self) -> Json:
         """Return the answers of success by status."""
@@ -383,7 +385,9 @@ def header(name: str, made: Json, text: str) -> Json:
 
 def headers(names: Iterable[str]) -> Json:
     """Return the headers of an answer: those named, and the one that every answer has."""
-    return {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in ("X-Request-ID", *names)}
+    return {
+        name: {"description": HEADER_TEXTS[name], "schema": {"type": "string"}} for name in ("X-Request-ID", *names)
+    }
 
 
 def page(item: Json) -> Json:

@@ -111,7 +111,7 @@ class Service(Flask):
                 function(exc)
 
 
-class Sent(Request):
+class ApiRequest(Request):
     """A request whose query string is read once, and not into a `MultiDict`, which takes longer than all the rest."""
 
     @property
@@ -130,7 +130,7 @@ class Sent(Request):
         return (members if known else members.__wrapped__)(text)
 
 
-def current_request() -> Sent:
+def current_request() -> ApiRequest:
     """Return the request itself. Raises `RuntimeError` outside of one."""
     try:
         return _cv_request.get().request  # type: ignore[return-value]
@@ -205,7 +205,7 @@ def json_answer(value: Any, status: int = 200, headers: Iterable[tuple[str, str]
     return Answer.of(orjson.dumps(value), status, [*headers, JSON])
 
 
-class Json(JSONProvider):
+class JsonProvider(JSONProvider):
     """Flask's JSON by orjson. A resource's dict goes straight to bytes."""
 
     def dumps(self, obj: Any, **_kwargs: Any) -> str:

@@ -53,7 +53,7 @@ class Hashing:
 
     def matches(self, stored: str | None, password: str) -> bool:
         """Tell whether `password` has the `stored` hash; takes as long when there is none."""
-        return self.run(verify, stored or self.decoy, password) and stored is not None
+        return self.run(has_hash, stored or self.decoy, password) and stored is not None
 
 
 def step_back() -> None:
@@ -62,7 +62,7 @@ def step_back() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
-def verify(stored: str, password: str) -> bool:
+def has_hash(stored: str, password: str) -> bool:
     """Tell whether a password has a hash."""
     try:
         return HASHER.verify(stored, password)

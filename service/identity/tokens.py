@@ -110,13 +110,13 @@ class Tokens:
         if "signature" not in verify or not verify <= VERIFIABLE_CLAIMS:
             raise ValueError("JWT_VERIFY_CLAIMS has to hold `signature`, and beside it only exp, nbf and iat")
         algorithm = get_default_algorithms()[self.algorithm]
-        loaded = [load_key(algorithm, self.algorithm, text) for text in as_list(texts)]
+        loaded = [load_key(algorithm, self.algorithm, text) for text in keys_in(texts)]
         if not loaded or loaded[0].signing is None or not all(texts):
             raise ValueError("JWT_SECRET_KEY or SECRET_KEY has to be set, and the first key has to be one that signs")
         self.keys = {key.kid: key for key in loaded}
         self.first = loaded[0]
         # What other keys may be derived from: a public key is no secret.
-        self.secrets = [text for text, key in zip(as_list(texts), loaded, strict=True) if key.signing is not None]
+        self.secrets = [text for text, key in zip(keys_in(texts), loaded, strict=True) if key.signing is not None]
         self.options: Any = {f"verify_{claim}": claim in verify for claim in ("exp", "nbf", "iat")}
         self.options["require"] = [*config["JWT_REQUIRED_CLAIMS"], *OWN_CLAIMS]
         self.leeway = seconds(config["JWT_LEEWAY"])
@@ -185,7 +185,7 @@ def is_over(kept: Mapping[str, Any]) -> bool:
     return time.time() >= kept["until"]  # type: ignore[no-any-return]
 
 
-def as_list(keys: str | list[str]) -> list[str]:
+def keys_in(keys: str | list[str]) -> list[str]:
     """Return the keys of a setting that is one key or several."""
     return [keys] if isinstance(keys, str) else keys
 

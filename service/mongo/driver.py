@@ -7,7 +7,7 @@ from pymongo.collection import Collection
 
 from service.mongo.raw import Raw
 
-Sort = Sequence[tuple[str, int]]
+SortKeys = Sequence[tuple[str, int]]
 """Fields with their direction: 1 ascending, -1 descending."""
 
 
@@ -26,9 +26,9 @@ class Driver(Protocol):
         collection: Collection[Raw],
         condition: Mapping[str, Any],
         projection: Mapping[str, int] | None,
-        sort: Sort,
+        sort: SortKeys,
         limit: int,
-        hint: Sort,
+        hint: SortKeys,
     ) -> list[Raw]:
         """Return the documents that fulfil a condition."""
         ...
@@ -55,9 +55,9 @@ def find(
     collection: Collection[Raw],
     condition: Mapping[str, Any],
     projection: Mapping[str, int] | None = None,
-    sort: Sort = (),
+    sort: SortKeys = (),
     limit: int = 0,
-    hint: Sort = (),
+    hint: SortKeys = (),
 ) -> list[Raw]:
     """Return all documents that fulfil `condition`, at most `limit` where it is not 0, by the index `hint`."""
     return driver_of(collection).find(collection, condition, projection, sort, limit, hint)

@@ -7,7 +7,7 @@ from pymongo import ReturnDocument
 from pymongo.collection import Collection
 from pymongo.synchronous.client_session import ClientSession
 
-from service.mongo.driver import Sort
+from service.mongo.driver import SortKeys
 from service.mongo.raw import Raw
 
 
@@ -24,9 +24,9 @@ class PyMongoDriver:
         collection: Collection[Raw],
         condition: Mapping[str, Any],
         projection: Mapping[str, int] | None,
-        sort: Sort,
+        sort: SortKeys,
         limit: int,
-        hint: Sort,
+        hint: SortKeys,
     ) -> list[Raw]:
         """Return the documents that fulfil a condition."""
         cursor = collection.find(condition, projection, sort=list(sort) or None, limit=limit)

@@ -29,7 +29,7 @@ from pymongo.topology_description import TOPOLOGY_TYPE, TopologyDescription
 from service.core.log import log
 from service.core.metrics import database_of
 from service.mongo import wire
-from service.mongo.driver import Sort
+from service.mongo.driver import SortKeys
 from service.mongo.plain import PyMongoDriver
 from service.mongo.raw import Raw
 
@@ -79,9 +79,9 @@ class ShortDriver(PyMongoDriver):
         collection: Collection[Raw],
         condition: Mapping[str, Any],
         projection: Mapping[str, int] | None,
-        sort: Sort,
+        sort: SortKeys,
         limit: int,
-        hint: Sort,
+        hint: SortKeys,
     ) -> list[Raw]:
         """Return the documents that fulfil a condition."""
         server = self.primary(collection.database.client._topology) if is_plain(collection) else None
@@ -222,9 +222,9 @@ def find_command(
     collection: Collection[Raw],
     condition: Mapping[str, Any],
     projection: Mapping[str, int] | None,
-    sort: Sort,
+    sort: SortKeys,
     limit: int,
-    hint: Sort,
+    hint: SortKeys,
 ) -> Raw:
     """Return the command of a find (MongoDB manual, `find`)."""
     command: Raw = {"find": collection.name, "filter": condition}

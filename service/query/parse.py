@@ -13,7 +13,7 @@ from service.model.record_type import RecordType, Sort
 from service.mongo.raw import Filter, Raw
 from service.query.near import NOT_PAGED, parse_near
 from service.query.paging import SCORE, bad, cursor_of, parse_cursor, parse_search_cursor, sealed
-from service.query.where import Compiler, decoded_where, filter_path, joined
+from service.query.where import Compiler, decoded_where, filter_path, listing
 
 SEAL_BYTES = 32
 KNOWN_QUERIES, LONGEST_KNOWN = 512, 500  # of so many characters
@@ -154,7 +154,7 @@ def parse_scopes(text: str) -> tuple[str, ...]:
     """Return the scopes of a list, in their fixed order."""
     names = text.split(",")
     if not set(names) <= set(SCOPES) or len(set(names)) != len(names):
-        raise bad("scope", f"one or joined of {joined(SCOPES)}, with commas")
+        raise bad("scope", f"one or listing of {listing(SCOPES)}, with commas")
     return tuple(name for name in SCOPES if name in names)
 
 
@@ -166,13 +166,13 @@ def parse_view(type: RecordType, args: Mapping[str, str]) -> View:
     fields = args.get("fields")
     names = None if fields is None else tuple(dict.fromkeys(("id", *fields.split(","))))
     if names is not None and not set(names) <= set(public):
-        raise bad("fields", f"one or joined of {joined(tuple(public))}, with commas", "unknown_field")
+        raise bad("fields", f"one or listing of {listing(tuple(public))}, with commas", "unknown_field")
     expand = tuple(dict.fromkeys(args["expand"].split(","))) if "expand" in args else ()
     able = tuple(type.references)
     if expand and not able:
         raise bad("expand", "this type has no reference", "unknown_parameter")
     if not set(expand) <= set(able):
-        raise bad("expand", f"one or joined of {joined(able)}", "unknown_field")
+        raise bad("expand", f"one or listing of {listing(able)}", "unknown_field")
     if names is not None and not set(expand) <= set(names):
         raise bad("expand", "a field that `fields` leaves out cannot be expanded")
     return View(names, expand)
@@ -181,7 +181,7 @@ def parse_view(type: RecordType, args: Mapping[str, str]) -> View:
 def parse_sort(type: RecordType, text: str | None) -> Sort:
     """Return the order that is asked for."""
     if text is not None and text not in type.sorts:
-        raise bad("sort", f"one of {joined(tuple(type.sorts))}")
+        raise bad("sort", f"one of {listing(tuple(type.sorts))}")
     return type.sorts[text or "-updated_at"]
 
 

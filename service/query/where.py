@@ -18,7 +18,7 @@ TERMS = 100
 LONGEST_PREFIX = 1000  # MongoDB takes no pattern over 32 KB
 
 
-def joined(names: Sequence[str] | frozenset[str]) -> str:
+def listing(names: Sequence[str] | frozenset[str]) -> str:
     """Return names for a sentence."""
     return ", ".join(sorted(names)) if isinstance(names, frozenset) else ", ".join(names)
 
@@ -39,7 +39,7 @@ def decoded_where(text: str) -> dict[str, Any]:
 def filter_path(type: RecordType, path: str) -> FieldPath:
     """Return what the type lets clients ask of a path; raises `BadQuery` for any other path."""
     if path not in type.filters:
-        raise BadQuery(f"{path!r} cannot be filtered; these can: {joined(tuple(type.filters))}")
+        raise BadQuery(f"{path!r} cannot be filtered; these can: {listing(tuple(type.filters))}")
     return type.filters[path]
 
 
@@ -97,7 +97,7 @@ class Compiler:
             return
         able = at.operators
         if operator not in able:
-            raise BadQuery(f"`{name}`: {operator!r} does not apply; use one of {joined(able | {'$not'})}")
+            raise BadQuery(f"`{name}`: {operator!r} does not apply; use one of {listing(able | {'$not'})}")
         if operator == "$near":
             raise BadQuery(f"`{name}`: $near stands at the top level of `where`, once and alone on its field")
         if operator in ("$in", "$nin", "$all"):

@@ -13,7 +13,7 @@ from flask_swagger_ui import get_swaggerui_blueprint
 
 from service.context import current_globals, current_service
 from service.core.errors import BadParameter, Cause
-from service.http.idempotency import once
+from service.http.idempotency import idempotent
 from service.http.openapi import operation, operation_of
 from service.http.web import Answer, current_request, json_answer
 from service.model.registry import Registry
@@ -54,7 +54,7 @@ class RetriedApi(Api):
 
     def output(self, resource: Callable[..., Any]) -> Callable[..., Response]:
         """Wrap a resource so that a write with an idempotency key is done once."""
-        return once(super().output(resource), is_bounded)
+        return idempotent(super().output(resource), is_bounded)
 
 
 def is_bounded() -> bool:

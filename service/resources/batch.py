@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from service.context import g
 from service.core.errors import FailedDependency, Problem, TooLarge
 from service.http.arguments import Arguments, json_object, take
-from service.http.idempotency import ATOMIC, DERIVED_KEY, METHODS, Undone
+from service.http.idempotency import ATOMIC, DERIVED_KEY, WRITE_METHODS, Undone
 from service.http.openapi import operation
 from service.http.web import Answer, json_answer
 from service.model.values import wrong
@@ -29,13 +29,13 @@ ALONE = ("/v1/batch", "/v1/accounts/me/export")
 ENDS_ACCOUNT = ("DELETE", "/v1/accounts/me")
 PATH = r"^/v1/(?!(batch|accounts/me/export)/*(\?|$))[\x01-\x7f]*$"
 """What the document says of a path; a percent sign does not change what is refused."""
-HEADERS = ("If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID")
+PART_HEADERS = ("If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID")
 """Headers that a request in a batch may have; who sends it is who sends the batch."""
-KNOWN_HEADERS: dict[str, Any] = {
-    "propertyNames": {"enum": [*HEADERS]},
+PART_HEADERS_SCHEMA: dict[str, Any] = {
+    "propertyNames": {"enum": [*PART_HEADERS]},
     "additionalProperties": {"type": "string", "pattern": "^[ -~]*$"},
 }
-SENT_HEADERS = (
+ANSWER_HEADERS = (
     *("Content-Type", "ETag", "Location", "Link", "Allow", "Retry-After", "WWW-Authenticate"),
     "Idempotent-Replayed",
 )
@@ -57,7 +57,7 @@ class BatchRequest(Arguments):
         max_length=8000, description="under /v1, with its query string", json_schema_extra={"pattern": PATH}
     )
     body: Any = None
-    headers: dict[str, str] = Field(default_factory=dict, json_schema_extra=KNOWN_HEADERS)
+    headers: dict[str, str] = Field(default_factory=dict, json_schema_extra=PART_HEADERS_SCHEMA)
 
     @field_validator("path")
     @classmethod
@@ -71,10 +71,10 @@ class BatchRequest(Arguments):
     @classmethod
     def are_known(cls, headers: dict[str, str]) -> dict[str, str]:
         """Refuse a header that would not have the effect that it has in a request of its own."""
-        known = {name.lower(): name for name in HEADERS}
+        known = {name.lower(): name for name in PART_HEADERS}
         printable = all(value.isascii() and value.isprintable() for value in headers.values())
         if not printable or not {name.lower() for name in headers} <= set(known):
-            raise wrong("not_allowed", f"headers of printable ASCII out of {', '.join(HEADERS)}")
+            raise wrong("not_allowed", f"headers of printable ASCII out of {', '.join(PART_HEADERS)}")
         return {known[name.lower()]: value for name, value in headers.items()}
 
 
@@ -229,12 +229,12 @@ def answer(part: BatchRequest, index: int, size: int) -> Outcome:
     if part.method == "GET" and size + len(body) > MOST_BYTES:
         # What was read can be read again; what was written has to be told.
         return not_tried(TooLarge("this answer is too large for the batch; send the request by itself"), len(body))
-    headers |= {name: response.headers[name] for name in SENT_HEADERS if name in response.headers}
-    told = {"status": response.status_code, "headers": headers, "body": decoded(response, body)}
+    headers |= {name: response.headers[name] for name in ANSWER_HEADERS if name in response.headers}
+    told = {"status": response.status_code, "headers": headers, "body": decoded_body(response, body)}
     return Outcome(told, len(body), response.keepable)
 
 
-def decoded(response: Answer, body: bytes) -> Any:
+def decoded_body(response: Answer, body: bytes) -> Any:
     """Return the body of an answer: JSON as it is, None for none, anything else as text."""
     if not body:
         return None
@@ -267,6 +267,6 @@ def environment(part: BatchRequest, index: int, request_id: str) -> dict[str, An
 def derived_key(part: BatchRequest, index: int) -> str | None:
     """Return the key of a write in a batch that has a key, so that a batch cut short goes on where it was cut."""
     key = request.headers.get("Idempotency-Key")
-    if key is None or part.method not in METHODS or "Idempotency-Key" in part.headers or transactions.is_active():
+    if key is None or part.method not in WRITE_METHODS or "Idempotency-Key" in part.headers or transactions.is_active():
         return None
     return f"{key}\0{index}"

@@ -23,7 +23,7 @@ from service.records.writing import Writer
 from service.resources.resource import Resource
 from service.security import security
 
-Result = tuple[dict[str, Any] | None, int, dict[str, str]]
+Answered = tuple[dict[str, Any] | None, int, dict[str, str]]
 
 
 class RecordResource(Resource):
@@ -34,7 +34,7 @@ class RecordResource(Resource):
         self.type: RecordType = parser.type
         self.records = Writer(registry, parser.type, current_globals().identity)
 
-    def result(self, record: Raw, status: int = 200) -> Result:
+    def result(self, record: Raw, status: int = 200) -> Answered:
         """Return a record as it now is, with its entity tag."""
         headers = {"ETag": etag(record)}
         if status == 201:
@@ -46,7 +46,7 @@ class RecordList(RecordResource):
     """All records of a type that the identity may see, and where new ones are made."""
 
     @operation("List records", parameters=PARAMETERS, answer={200: "page"}, headers={200: ["Link"]})
-    def get(self) -> Result:
+    def get(self) -> Answered:
         """Return one page of the records that the query asks for."""
         asked = self.parser.parse(parameters(), self.records.identity.account, security().cursor_key)
         rows = self.records.page(asked)
@@ -58,7 +58,7 @@ class RecordList(RecordResource):
         return answer, 200, {"Link": next_link(following)} if following else {}
 
     @operation("Create a record", body="create", answer={201: "read"}, headers={201: ["Location", "ETag"]})
-    def post(self) -> Result:
+    def post(self) -> Answered:
         """Store a new record of this account."""
         return self.result(self.records.create(self.type.schema.load(json_body())), 201)
 
@@ -73,7 +73,7 @@ class RecordItem(RecordResource):
         headers={200: ["ETag"], 304: ["ETag"]},
         conditional=True,
     )
-    def get(self, id: str) -> Result:
+    def get(self, id: str) -> Answered:
         """Return the record, or 304 when the client has it already."""
         view = parse_view(self.type, parameters())
         record = self.records.find(id)
@@ -85,7 +85,7 @@ class RecordItem(RecordResource):
         return (None, 304, headers) if is_known(headers["ETag"]) else (item, 200, headers)
 
     @operation("Change a record", body="patch", answer={200: "read"}, headers={200: ["ETag"]}, conditional=True)
-    def patch(self, id: str) -> Result:
+    def patch(self, id: str) -> Answered:
         """Apply a merge patch and update operators; all of it or nothing."""
         return self.result(self.records.patch(id, parse_patch(self.type.schema, json_body()), precondition()))
 
@@ -96,7 +96,7 @@ class RecordItem(RecordResource):
         headers={200: ["ETag"], 201: ["Location", "ETag"]},
         conditional=True,
     )
-    def put(self, id: str) -> Result:
+    def put(self, id: str) -> Answered:
         """Store a whole record under an id; sharing stays as it is where the body does not name it."""
         body = json_object()
         if body.get("id", id) != id:
@@ -106,7 +106,7 @@ class RecordItem(RecordResource):
         return self.result(record, 201 if record["revision"] == 1 else 200)
 
     @operation("Delete a record", answer={204: None}, conditional=True)
-    def delete(self, id: str) -> Result:
+    def delete(self, id: str) -> Answered:
         """Leave a tombstone, which keeps the id taken."""
         keep = timedelta(days=current_app.config["TOMBSTONE_DAYS"])
         self.records.delete(id, keep, precondition(), ATOMIC in request.environ)
