@@ -62,10 +62,10 @@ def identity(payload: Mapping[str, Any]) -> Identity:
 
     Raises `NotAuthenticated` when the session has ended.
     """
-    roles = security().sessions.roles(payload["sid"], payload["sub"])
-    if roles is None:
+    found = security().sessions.identity(payload["sub"], payload["sid"], int(payload["auth_time"]))
+    if found is None:
         raise NotAuthenticated("the session has ended; log in again")
-    return Identity(payload["sub"], payload["sid"], int(payload["auth_time"]), roles)
+    return found
 
 
 def authenticate(username: str, password: str) -> Raw:

@@ -134,3 +134,14 @@ def test_a_reader_who_writes_in_an_atomic_batch_is_forbidden(ada: Person, bob: P
 def test_the_key_of_an_atomic_batch_stands_on_the_batch(ada: Person) -> None:
     inner = part("POST", "/v1/notes", {"title": "x"}, **{"Idempotency-Key": "k"})
     assert ada.post("/v1/batch", {"atomic": True, "requests": [inner]}).status_code == 422
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("atomic", [False, True])
+def test_a_batch_that_ends_its_own_session_goes_no_further(ada: Person, atomic: bool) -> None:
+    end = part("DELETE", f"/v1/accounts/me/sessions/{ada.tokens['session_id']}")
+    body = {"atomic": atomic, "requests": [end, part("POST", "/v1/notes", {"title": "x"})]}
+    statuses = [response["status"] for response in ada.post("/v1/batch", body).json["responses"]]
+    assert statuses == ([424, 401] if atomic else [204, 401])
+    assert Note.objects.count() == 0
+    assert ada.get("/v1/accounts/me").status_code == (200 if atomic else 401)

@@ -221,6 +221,50 @@ def test_new_roles_hold_everywhere_within_a_second(app: Flask, here: Server, the
     assert [remote.send("GET", path).status_code for remote in (phone, phone.moved(there))] == [200, 200]
 
 
+def long_batch() -> dict[str, Any]:
+    """An atomic batch that goes on for more than a second, and looks at the own account again and again."""
+    look = {"method": "GET", "path": ME}
+    make = lambda: {"username": f"racer{next(numbers)}", "password": PASSWORD}  # noqa: E731
+    sign_up = lambda: {"method": "POST", "path": "/v1/accounts", "body": make()}  # noqa: E731
+    return {"atomic": True, "requests": [part for _ in range(16) for part in (sign_up(), sign_up(), look)]}
+
+
+def test_a_batch_does_not_keep_a_session_alive(here: Server, there: Server) -> None:
+    phone = sign_up(here)
+    tablet = Remote(there, phone.username)
+    tablet.log_in()
+    with ThreadPoolExecutor(1) as pool:
+        batch = pool.submit(phone.send, "POST", "/v1/batch", long_batch())
+        time.sleep(0.2)
+        assert tablet.send("POST", "/auth/logout", {"everywhere": True}).status_code == 204
+        ended = time.monotonic()
+        successes = []
+        while not batch.done() or time.monotonic() < ended + 2.5:
+            began = time.monotonic()
+            if phone.send("GET", ME).status_code == 200:
+                successes.append(began - ended)
+    assert max(successes, default=0) < 1
+    statuses = [part["status"] for part in batch.result().json()["responses"]]
+    assert (401 in statuses, set(statuses)) == (True, {401, 424})
+
+
+def test_a_batch_does_not_keep_a_role(app: Flask, here: Server) -> None:
+    phone, owner = sign_up(here), sign_up(here)
+    command = app.test_cli_runner().invoke
+    command(args=["accounts", "roles", phone.username, "team"])
+    path = owner.send("POST", "/v1/notes", {"title": "x", "readers": ["role:team"]}).headers["Location"]
+    time.sleep(1)
+    assert phone.send("GET", path).status_code == 200
+    with ThreadPoolExecutor(1) as pool:
+        batch = pool.submit(phone.send, "POST", "/v1/batch", long_batch())
+        time.sleep(0.2)
+        command(args=["accounts", "roles", phone.username])
+        taken = time.monotonic()
+        assert batch.result().json()["responses"][-1]["status"] == 200
+    assert time.monotonic() > taken + 1
+    assert phone.send("GET", path).status_code == 404
+
+
 def test_a_request_asks_the_database_for_nothing_but_its_record(here: Server) -> None:
     phone = sign_up(here)
     path = phone.send("POST", "/v1/notes", {"title": "x"}).headers["Location"]

@@ -6,6 +6,7 @@ import hmac
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, timedelta
 from typing import Any, NamedTuple, cast
 
@@ -17,8 +18,9 @@ from service.documents import Account, Event, Session
 from service.documents.account import ALIVE
 from service.identity.keys import Keys
 from service.identity.tokens import Recent, Tokens, seconds
-from service.mongo import driver
+from service.mongo import driver, transactions
 from service.mongo.raw import Raw
+from service.policy import Identity
 
 KNOWN_SESSIONS = 10_000
 CHECK_SECONDS = 0.8
@@ -28,11 +30,10 @@ MAC_BYTES = 16
 
 
 class Seen(NamedTuple):
-    """A session that was alive at a `moment` of the monotonic clock, and the roles that its account had."""
+    """Whom a session acts for, and the `moment` of the monotonic clock at which it was found to be alive."""
 
     moment: float
-    account: str
-    roles: tuple[str, ...]
+    identity: Identity
 
     @property
     def is_stale(self) -> bool:
@@ -51,21 +52,21 @@ class Sessions:
         self.grace = timedelta(seconds=seconds(config["JWT_REFRESH_GRACE"]))
         self.seen: Recent[Seen] = Recent(KNOWN_SESSIONS, lambda seen: seen.is_stale)
 
-    def roles(self, session: str, account: str) -> tuple[str, ...] | None:
-        """Return the roles of the account of a session; None when the session has ended, or is not of this account.
+    def identity(self, account: str, session: str, auth_time: int) -> Identity | None:
+        """Return whom a session acts for; None when it has ended, or is not of this account.
 
-        The session is looked up at most once in `CHECK_SECONDS`.
+        It is looked up at most once in `CHECK_SECONDS`.
         """
         seen = self.seen.get(session)
-        if seen is not None and seen.account == account and not seen.is_stale:
-            return seen.roles
-        moment = time.monotonic()
-        found = live_account(account, session)
-        if found is None:
-            return None
-        roles = tuple(found.get("roles", ()))
-        self.seen.put(session, Seen(moment, account, roles))
-        return roles
+        if seen is None or seen.identity.account != account or seen.is_stale:
+            moment = time.monotonic()
+            found = look(account, session)
+            if found is None:
+                return None
+            seen = Seen(moment, Identity(account, session, auth_time, tuple(found.get("roles", ()))))
+            self.seen.put(session, seen)
+        same = seen.identity.auth_time == auth_time
+        return seen.identity if same else replace(seen.identity, auth_time=auth_time)
 
     def open(self, account: Raw, address: str, device: str | None) -> dict[str, Any]:
         """Start a session of an account whose password was just given, and return its tokens, as the login answers.
@@ -141,7 +142,7 @@ class Sessions:
         elif but is not None:
             condition["_id"] = {"$ne": but}
         ended = Session._get_collection().delete_many(condition).deleted_count
-        self.seen.drop(lambda seen: seen.account == account)
+        self.seen.drop(lambda seen: seen.identity.account == account)
         return int(ended)
 
     def answer(self, session: Raw, secret: bytes) -> dict[str, Any]:
@@ -184,6 +185,18 @@ class Sessions:
 def hashed(secret: bytes) -> str:
     """Return what is stored of a secret of 32 random bytes; one that nobody can guess needs no slow hash."""
     return hashlib.sha256(secret).hexdigest()
+
+
+def look(account: str, session: str) -> Raw | None:
+    """Return the account of a session as it is at this moment, with its roles; None when one of the two is gone.
+
+    A transaction sees them as they were when it began, and as it has changed them itself. So in one both are asked:
+    whether it has not ended the session, and what is there now.
+    """
+    found = live_account(account, session)
+    if found is not None and transactions.is_active():
+        found = transactions.outside(live_account, account, session)
+    return found
 
 
 def live_account(account: str, session: str) -> Raw | None:
