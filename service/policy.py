@@ -16,6 +16,7 @@ Action = Literal["read", "write", "own"]
 Within = Sequence[Literal["mine", "shared", "public"] | str]
 
 EVERYONE = "*"
+OWNER, GIVEN = "o:", "r:"
 ANY: Within = ("mine", "shared", "public")
 NOT_BURIED: Filter = {"purge_at": {"$exists": False}}
 
@@ -59,9 +60,12 @@ def scope(identity: Identity, action: Action, type: RecordType, within: Within =
 
 def entries(identity: Identity, within: Within = ANY) -> list[str]:
     """Return the set whose intersection with a record's access list means that the identity may read it."""
-    found = [owned_by(identity.account)] if "mine" in within else []
-    found += [given_to(principal) for principal in identity.principals] if "shared" in within else []
-    return [*found, given_to(EVERYONE)] if "public" in within else found
+    found = [OWNER + identity.account] if "mine" in within else []
+    if "shared" in within:
+        found += [GIVEN + principal for principal in identity.principals]
+    if "public" in within:
+        found.append(GIVEN + EVERYONE)
+    return found
 
 
 def access_list(owner: str, content: Mapping[str, Any]) -> list[str]:
@@ -72,12 +76,12 @@ def access_list(owner: str, content: Mapping[str, Any]) -> list[str]:
 
 def owned_by(account: str) -> str:
     """Return the entry of the owner of a record."""
-    return f"o:{account}"
+    return OWNER + account
 
 
 def given_to(principal: str) -> str:
     """Return the entry of a principal that a record was given to."""
-    return f"r:{principal}"
+    return GIVEN + principal
 
 
 def withdrawal(principal: str) -> dict[str, Any]:

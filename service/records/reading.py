@@ -1,7 +1,6 @@
 """Reading records of one type as somebody may: one, a page, a total, with the records that they refer to."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from service.model.record_type import RecordType
@@ -15,13 +14,13 @@ from service.query.parse import Query, View
 from service.records.references import ids_in
 
 
-@dataclass(frozen=True, slots=True)
 class Reader:
     """The records of a type that an identity may read."""
 
-    registry: Registry
-    type: RecordType
-    identity: Identity
+    __slots__ = ("identity", "registry", "type")
+
+    def __init__(self, registry: Registry, type: RecordType, identity: Identity) -> None:
+        self.registry, self.type, self.identity = registry, type, identity
 
     def scope(self, action: Action) -> Filter:
         """Return the filter of the records with which the identity may do `action`."""
