@@ -15,7 +15,6 @@ from typing import Any
 
 import bson
 import pymongo
-from bson.codec_options import TypeRegistry
 from pymongo import _csot
 from pymongo.client_options import ClientOptions
 from pymongo.collection import Collection
@@ -33,7 +32,7 @@ from service.mongo.driver import SortKeys
 from service.mongo.plain import PyMongoDriver
 from service.mongo.raw import Raw
 
-NO_CODECS = TypeRegistry()
+PRIMARY = ReadPreference.PRIMARY.mode
 LEAST_SECONDS = 0.001
 STEP = 0.01
 """Seconds by which the timeouts of sockets differ."""
@@ -135,8 +134,8 @@ class ShortDriver(PyMongoDriver):
         server_session.last_use = time.monotonic()
         command["lsid"] = server_session.session_id
         command["txnNumber"] = bson.Int64(server_session.transaction_id + 1)
-        if concern := collection.write_concern.document:
-            command["writeConcern"] = concern
+        if not collection.write_concern.is_server_default:
+            command["writeConcern"] = collection.write_concern.document
         try:
             reply = self.run(server, collection, command, deadline)
         except Fallback as error:
@@ -213,8 +212,8 @@ def is_plain(collection: Collection[Raw]) -> bool:
     return (
         _SESSION.get() is None
         and _csot.get_timeout() is None
-        and collection.read_preference == ReadPreference.PRIMARY
-        and collection.codec_options.type_registry == NO_CODECS
+        and collection.read_preference.mode == PRIMARY
+        and not collection.codec_options.type_registry.codecs
     )
 
 
@@ -236,8 +235,8 @@ def find_command(
         command["limit"] = command["batchSize"] = limit
     if hint:
         command["hint"] = dict(hint)
-    if concern := collection.read_concern.document:
-        command["readConcern"] = concern
+    if collection.read_concern.level:
+        command["readConcern"] = collection.read_concern.document
     return command
 
 
