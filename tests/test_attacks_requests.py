@@ -185,11 +185,37 @@ def test_no_header_makes_another_method_of_a_request(ada: Person, method: str, h
     assert ada.get(f"/v1/notes/{note['id']}").status_code == 200
 
 
-@pytest.mark.parametrize("method", [b"TRACE", b"TRACK", b"CONNECT", b"PROPFIND", b"PURGE", b"FOO", b"get", b"delete"])
+@pytest.mark.parametrize("method", [b"TRACE", b"TRACK", b"CONNECT", b"PROPFIND", b"PURGE", b"FOO"])
 def test_a_method_of_another_kind_does_nothing_without_a_token(service: Running, method: bytes) -> None:
     answer = raw(service, request(method + b" /v1/notes/x", CLOSE + b"Authorization: Bearer secret-of-mine\r\n"))
     assert statuses(answer)[0] in (401, 404, 405)
     assert b"secret-of-mine" not in answer
+
+
+@pytest.mark.parametrize("method", [b"get", b"Get", b"patch", b"hEAD", b"x-y"])
+def test_a_method_in_small_letters_is_refused(service: Running, method: bytes) -> None:
+    answer = raw(service, request(method + b" /health/live", CLOSE))
+    assert statuses(answer) == [400]
+    assert b"a method is written in capitals" in answer
+
+
+@pytest.mark.parametrize("method", ["patch", "Patch", "get", "head", "put", "delete", "post"])
+def test_a_method_in_small_letters_reaches_nothing_that_looks_at_methods(
+    app: Flask, ada: Person, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """To the router it would be the other one, to what counts, keeps and admits it would not."""
+    note = ada.make_note()
+    with monkeypatch.context() as patched:
+        patched.setattr(app, "wsgi_app", None)
+        answer = ada.send(
+            "PATCH",
+            f"/v1/notes/{note['id']}",
+            {"$inc": {"priority": 1}},
+            headers={"Idempotency-Key": "k"},
+            environ_overrides={"REQUEST_METHOD": method},
+        )
+    assert (answer.status_code, answer.json["code"]) == (400, "bad_request")
+    assert ada.get(f"/v1/notes/{note['id']}").json["revision"] == 1
 
 
 @pytest.mark.parametrize("upgrade", [b"h2c", b"websocket", b"TLS/1.2"])

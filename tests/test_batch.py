@@ -66,6 +66,11 @@ def test_each_request_has_an_id_of_its_own_and_the_batch_keeps_its(ada: Person) 
         ({"method": "TRACE", "path": "/v1/notes"}, "/requests/0/method"),
         ({"method": "GET", "path": "/v1/notes", "headers": {"Authorization": "Bearer x"}}, "/requests/0/headers"),
         ({"method": "GET", "path": "/v1/notes", "headers": {"If-Match": "a\r\nb"}}, "/requests/0/headers"),
+        (
+            {"method": "GET", "path": "/v1/notes", "headers": {"If-Match": '"1"', "if-match": '"2"'}},
+            "/requests/0/headers",
+        ),
+        ({"method": "get", "path": "/v1/notes"}, "/requests/0/method"),
         ({"method": "GET", "path": "/v1/notes", "more": 1}, "/requests/0/more"),
         ("GET /v1/notes", "/requests/0"),
     ],

@@ -2,18 +2,15 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from http import HTTPStatus
 from io import BytesIO
 from queue import Empty, SimpleQueue
 from typing import Any
 
-import orjson
 import pymongo
 
-from service.core import metrics
 from service.core.errors import Overloaded, Problem, RequestTimeout
-from service.core.headers import FRESH, request_id
 from service.http.connections import Watch
+from service.http.refusal import refuse
 from service.http.web import BODY
 
 OWN = ("/health/", "/metrics", "/docs", "/openapi.json", "/.well-known/")
@@ -23,9 +20,6 @@ QUEUE = 4
 """Requests that may wait for a slot or for their client, for each slot there is. A quarter may wait for a slot only."""
 SPARE = 2
 """Threads that are left to refuse when all others are taken; more of them would fight over Python's lock."""
-REFUSED = "refused"
-"""The route of a refused request in the metrics: it is not looked up."""
-
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
@@ -156,13 +150,3 @@ class Stream:
         self.admission.watch.end(self.waiting)
         self.admission.aside.leave()
         self.answer.close()  # type: ignore[attr-defined]
-
-
-def refuse(problem: Problem, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Answer with a problem that the app does not hear of: counted, but without a log line."""
-    named = request_id(environ.get("HTTP_X_REQUEST_ID", ""))
-    headers = [*problem.headers.items(), ("Content-Type", "application/problem+json"), ("X-Request-ID", named)]
-    start_response(f"{problem.status} {HTTPStatus(problem.status).phrase}", [*headers, *FRESH])
-    method = environ["REQUEST_METHOD"]
-    metrics.requests_of(method if method in metrics.METHODS else "other", REFUSED, problem.status).inc()
-    return [orjson.dumps(problem.as_dict(named))]

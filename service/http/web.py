@@ -15,6 +15,8 @@ from werkzeug.datastructures import Headers
 from werkzeug.routing import MapAdapter
 
 from service.context import OUTSIDE
+from service.core.errors import BadRequest
+from service.http.refusal import refuse
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -34,6 +36,16 @@ class Service(Flask):
     rules, and where no blueprint has functions of its own around its requests, none are looked for: a third of what
     Flask takes for a request.
     """
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        """Answer a request, if its method is what the router will take it for.
+
+        To Werkzeug `get` is GET. Whatever else looks at the method, around the app and in it, sees what was sent.
+        """
+        method = environ["REQUEST_METHOD"]
+        if method != method.upper():
+            return refuse(BadRequest("a method is written in capitals"), environ, start_response)
+        return super().__call__(environ, start_response)
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return `func` as it is: there are no coroutines here, and to look costs 2 µs, seven times a request."""

@@ -75,7 +75,10 @@ class BatchRequest(Arguments):
         printable = all(value.isascii() and value.isprintable() for value in headers.values())
         if not printable or not {name.lower() for name in headers} <= set(known):
             raise wrong("not_allowed", f"headers of printable ASCII out of {', '.join(PART_HEADERS)}")
-        return {known[name.lower()]: value for name, value in headers.items()}
+        named = {known[name.lower()]: value for name, value in headers.items()}
+        if len(named) < len(headers):
+            raise wrong("not_allowed", "each header once, whatever the case of its name")
+        return named
 
 
 class BatchArguments(Arguments):
