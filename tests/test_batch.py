@@ -79,6 +79,16 @@ def test_a_request_that_could_not_be_sent_alone_is_refused(ada: Person, request_
     assert pointer in pointers(ada.post("/v1/batch", {"requests": [request_]}))
 
 
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_body_that_nobody_reads_is_refused_in_a_batch_and_alone(ada: Person, method: str) -> None:
+    note = ada.make_note()
+    path = f"/v1/notes/{note['id']}"
+    (in_a_batch,) = ada.post("/v1/batch", {"requests": [part(method, path, {"title": "x"})]}).json["responses"]
+    assert (in_a_batch["status"], in_a_batch["body"]["code"]) == (400, "bad_request")
+    assert ada.send(method, path, {"title": "x"}).json["code"] == "bad_request"
+    assert ada.send(method, path, data=b"", content_type="application/json").status_code in (200, 204)
+
+
 def test_a_batch_holds_50_requests(ada: Person) -> None:
     assert ada.post("/v1/batch", {"requests": [part("GET", "/v1/accounts/me")] * 50}).status_code == 200
     assert pointers(ada.post("/v1/batch", {"requests": [part("GET", "/v1/notes")] * 51})) == {"/requests": "too_long"}

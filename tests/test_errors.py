@@ -1,6 +1,7 @@
 """Errors: whoever raises one, the client gets one form of answer, and never what is inside."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -218,6 +219,12 @@ def test_every_code_is_explained_at_the_place_that_type_names(phone: Phone) -> N
         assert problem.meaning.split("`")[0].split("'")[0] in page
 
 
+def test_what_stands_in_backticks_is_code_on_the_page(phone: Phone) -> None:
+    page = phone.get("/docs/problems").text
+    assert "`" not in page
+    assert "<code>Retry-After</code>" in page
+
+
 # Paths and methods
 
 
@@ -245,6 +252,15 @@ def test_a_405_says_what_is_allowed(phone: Phone, method: str, path: str, allowe
     answer = phone.send(method, path)
     assert (answer.status_code, answer.json["code"]) == (405, "method_not_allowed")
     assert set(answer.headers["Allow"].split(", ")) == allowed
+
+
+def test_every_path_says_405_to_a_method_that_it_has_not_with_and_without_a_slash(app: Flask, phone: Phone) -> None:
+    for rule in app.url_map.iter_rules():
+        path = re.sub("<.*?>", "x", rule.rule).rstrip("/")
+        for asked in (path, f"{path}/"):
+            answer = phone.send("FOO", asked)
+            assert (asked, answer.status_code) == (asked, 405)
+            assert answer.headers["Allow"]
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,7 @@ PUBLIC = {
     ("POST", "/auth"),
     ("POST", "/auth/refresh"),
     ("GET", "/.well-known/jwks.json"),
+    ("GET", "/docs"),
     ("GET", "/docs/"),
     ("GET", "/docs/<path:path>"),
     ("GET", "/docs/problems"),
@@ -267,7 +268,7 @@ def a_batch(client: FlaskClient) -> None:
 
 
 def the_service(client: FlaskClient) -> None:
-    for path in ("/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/problems"):
+    for path in ("/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/", "/docs/problems"):
         client.get(path)
         client.get(path, query_string={"unknown": 1})
     client.get("/.well-known/jwks.json")

@@ -119,7 +119,7 @@ def test_no_request_writes_a_second_line(logging_app: Any, capsys: pytest.Captur
     for environ in (
         {"HTTP_X_REQUEST_ID": forged},
         {"PATH_INFO": forged},
-        {"REQUEST_METHOD": f"GET{forged}"},
+        {"REQUEST_METHOD": f"GET{forged.upper()}"},
         {"QUERY_STRING": forged},
         {"HTTP_AUTHORIZATION": forged},
         {"REMOTE_ADDR": forged},

@@ -12,7 +12,7 @@ from flask import Blueprint, Flask, Response, current_app, request
 from flask_swagger_ui import get_swaggerui_blueprint
 
 from service.context import current_globals, current_service
-from service.core.errors import BadParameter, Cause
+from service.core.errors import BadParameter, BadRequest, Cause
 from service.http.idempotency import idempotent
 from service.http.openapi import operation, operation_of
 from service.http.web import Answer, current_request, json_answer
@@ -30,6 +30,10 @@ SWAGGER_UI_POLICY = (
     "default-src 'none'; script-src 'self' 'sha256-{digest}'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+
+
+FRAMING = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"})
+"""What says that a request has a body (RFC 9112, section 6.3)."""
 
 
 class Api(flask_restful.Api):
@@ -100,6 +104,8 @@ def init_app(app: Flask) -> None:
     for path, view in system.ROUTES:
         app.add_url_rule(path, view_func=view)
     app.register_blueprint(swagger_ui())
+    # Of a rule with a slash at its end the router takes the path without one, but does not say 405 for it.
+    app.add_url_rule("/docs", "swagger_ui.show")
     page = operation("Read and try this API", public=True, answer={200: {"type": "string"}}, media_type="text/html")
     app.view_functions["swagger_ui.show"] = page(with_own_files(app.view_functions["swagger_ui.show"]))
 
@@ -131,7 +137,7 @@ def allow_own_files(response: Response) -> Response:
 
 
 def admit() -> None:
-    """Let a request in: who sends it is known where that is asked for, and it brings no parameter that nobody reads."""
+    """Let a request in: who sends it is known where that is asked for, and it brings nothing that nobody reads."""
     sent = current_request()
     if sent.url_rule is None or sent.method == "OPTIONS":
         return
@@ -140,6 +146,8 @@ def admit() -> None:
         current_globals().identity = identify(sent.environ.get("HTTP_AUTHORIZATION"))
     if sent.parameters:
         refuse_unknown((name for name, _ in sent.parameters), asked.known if asked is not None else frozenset())
+    if asked is not None and asked.body is None and not FRAMING.isdisjoint(sent.environ) and sent.body:
+        raise BadRequest("this takes no body")
 
 
 def refuse_unknown(sent: Iterable[str], known: frozenset[str]) -> None:

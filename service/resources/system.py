@@ -1,8 +1,10 @@
 """The service itself: health, metrics, its documentation."""
 
+import re
 from typing import Any
 
 from flask import Response, current_app, jsonify, render_template_string
+from markupsafe import Markup, escape
 
 from service.core import metrics as counted
 from service.core.errors import DatabaseUnavailable, NotFound, ShuttingDown, all_problems
@@ -60,8 +62,13 @@ def openapi() -> Response:
 @operation("Read about the problem codes", public=True, answer={200: {"type": "string"}}, media_type="text/html")
 def problems() -> Response:
     """Return a page that explains every code."""
-    page = render_template_string(PROBLEMS, problems=all_problems())
+    page = render_template_string(PROBLEMS, problems=all_problems(), marked=marked)
     return Answer(page, content_type="text/html; charset=utf-8")
+
+
+def marked(text: str) -> Markup:
+    """Return a text as HTML, with what stands in backticks as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(text)))  # noqa: S704  it is escaped
 
 
 PROBLEMS = """<!doctype html>
@@ -73,7 +80,7 @@ PROBLEMS = """<!doctype html>
 <p>Every error is a problem document (RFC 9457). Switch on its <code>code</code>; it does not change.</p>
 {% for problem in problems %}
 <h2 id="{{ problem.code }}">{{ problem.status }} <code>{{ problem.code }}</code></h2>
-<p>{{ problem.title }}. {{ problem.meaning }}</p>
+<p>{{ problem.title }}. {{ marked(problem.meaning) }}</p>
 {% endfor %}
 </html>
 """
