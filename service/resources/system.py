@@ -68,7 +68,7 @@ def problems() -> Response:
 
 def marked(text: str) -> Markup:
     """Return a text as HTML, with what stands in backticks as code."""
-    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(text)))  # noqa: S704  it is escaped
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  it is escaped
 
 
 PROBLEMS = """<!doctype html>
