@@ -28,7 +28,7 @@ from service.http.arguments import Arguments, json_body, json_object, take
 from service.http.openapi import operation
 from service.http.web import Answer
 from service.identity.deletion import delete_account, exported
-from service.identity.passwords import MAX_LENGTH, MIN_LENGTH, acceptable
+from service.identity.passwords import MAX_LENGTH, MAX_SENT, MIN_LENGTH, acceptable
 from service.identity.schemas import ACCOUNT
 from service.identity.sessions import device_of
 from service.model import patch
@@ -53,7 +53,7 @@ PASSWORD = {"type": "string", "minLength": MIN_LENGTH, "maxLength": MAX_LENGTH, 
 class PasswordChange(Arguments):
     """The body of a change of password."""
 
-    current_password: str = Field(max_length=1000)
+    current_password: str = Field(max_length=MAX_SENT)
     new_password: Annotated[Any, WithJsonSchema(PASSWORD)]
 
 
