@@ -381,4 +381,4 @@ def test_an_atomic_batch_changes_a_note_and_deletes_its_notebook(ada: Person) ->
 def test_a_type_nobody_refers_to_has_no_rules() -> None:
     assert REGISTRY.referrers(REGISTRY.of(Note)) == ()
     referring = REGISTRY.referrers(REGISTRY.of(Notebook))
-    assert [(other.document, reference.field.name) for other, reference in referring] == [(Note, "notebook")]
+    assert [(other.document, reference.place.name) for other, reference in referring] == [(Note, "notebook")]

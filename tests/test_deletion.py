@@ -287,8 +287,9 @@ class Tick(Record):
 
 
 @pytest.fixture
-def ticks() -> Iterator[Any]:
-    """The collection of a record type that is deleted too."""
+def ticks(make_app: Any, ada: Person) -> Iterator[Any]:
+    """The collection of a record type that is deleted too: Ada is at a service that has it."""
+    ada.client = make_app(documents=[*RECORDS, Tick]).test_client()
     Tick._get_collection().create_index("access")
     yield Tick._get_collection()
     Tick._get_collection().drop()

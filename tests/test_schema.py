@@ -193,13 +193,6 @@ def test_a_field_is_stored_under_its_name_in_the_database() -> None:
     assert schema_of(Meal).dump(content)["start"] == "2026-11-22T10:00:00.000Z"
 
 
-def test_a_dump_of_some_fields_holds_only_those_in_their_order() -> None:
-    assert list(schema_of(Note).dump_only({"_id": "a", "title": "b"}, ["title", "id"]).items()) == [
-        ("title", "b"),
-        ("id", "a"),
-    ]
-
-
 # --- clean -----------------------------------------------------------------------------------------------------------
 
 

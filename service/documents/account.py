@@ -1,5 +1,8 @@
 """Accounts: who can log in."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from mongoengine import BooleanField, DateTimeField, EmailField, ListField, StringField
 
 from service.core.clock import now
@@ -36,3 +39,12 @@ class Account(Versioned):
         "auto_create_index": False,
         "indexes": [{"fields": ["deleted_at"], "sparse": True}],
     }
+
+
+PUBLIC_FIELDS = ("id", "username", "display_name")
+"""What everybody signed in may know of an account."""
+
+
+def public(account: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the public part of a stored account as JSON has it."""
+    return {"id": account["_id"], **{name: account.get(name) for name in PUBLIC_FIELDS[1:]}}

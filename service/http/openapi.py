@@ -14,9 +14,11 @@ from pydantic import BaseModel
 from werkzeug.routing import Rule
 
 from service.core.errors import Problem, all_problems
+from service.documents.account import Account
+from service.identity.schemas import public_account
 from service.model import json_schema
 from service.model.json_schema import Json
-from service.model.record_type import RecordType
+from service.model.record_type import RecordType, Reference
 from service.model.registry import Referrer, Registry
 from service.model.schema import Schema
 from service.query.parse import DEFAULT_LIMIT, LIMIT, SCOPES
@@ -119,7 +121,7 @@ NARROWED: Mapping[str, Callable[[RecordType], Json | None]] = {
 
 def some_of(names: Iterable[str]) -> Json | None:
     """Return the JSON Schema of one or several of some names, with commas; None where there are none."""
-    some = "|".join(names)
+    some = "|".join(map(re.escape, names))
     return {"pattern": f"^({some})(,({some}))*$"} if some else None
 
 
@@ -360,16 +362,16 @@ class Describer:
 
     def view(self, record: RecordType) -> Json:
         """Return the JSON Schema of a record as `fields` and `expand` let it come: in part, with records for ids."""
-        whole = record.schema.json_schema("read")
-        properties = dict(whole["properties"])
+        expanded = {reference.place.field: self.target(reference) for reference in record.references.values()}
+        return {**record.schema.json_schema("read", expanded), "required": ["id"]}
+
+    def target(self, reference: Reference) -> Json:
+        """Return the reference to the schema of what a reference is expanded to."""
+        if reference.target is Account:
+            return self.named("PublicAccount", public_account())
         registry: Registry = self.app.extensions["madang.registry"]
-        for name, reference in record.references.items():
-            target = registry.of(reference.target)
-            whole_target = self.named(target.document.__name__, target.schema.json_schema("read"))
-            found = {"anyOf": [whole_target, {"type": "null"}]}
-            many = {"type": "array", "items": found} if reference.field.is_list else found
-            properties[name] = {"anyOf": [properties[name], many]}
-        return {**whole, "properties": properties, "required": ["id"]}
+        target = registry.of(reference.target)
+        return self.named(target.document.__name__, target.schema.json_schema("read"))
 
     def named(self, name: str, made: Json) -> Json:
         """Return the reference to a schema among the components, put there at its first use."""

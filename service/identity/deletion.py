@@ -15,7 +15,7 @@ from service.model.registry import Registry
 from service.mongo.raw import Raw
 from service.policy import given_to, owned_by, withdrawal
 from service.records import store
-from service.records.deletion import id_batches, release
+from service.records.deletion import id_batches, release, release_account
 
 LAST_WRITES = timedelta(seconds=15)
 """How long after its deletion an account is swept once more, or longer where operations may take longer."""
@@ -45,6 +45,7 @@ def purge(registry: Registry, account: str) -> None:
     Session._get_collection().delete_many({"account": account})
     KeptAnswer._get_collection().delete_many({"account": account})
     Event._get_collection().delete_many({"account": account})
+    release_account(registry, account, timedelta())
     for type in registry.values():
         for ids in id_batches(type, {"access": owned_by(account)}):
             release(registry, type, ids, timedelta())

@@ -7,6 +7,7 @@ from typing import Any
 from mongoengine import DO_NOTHING
 from mongoengine import fields as me
 from mongoengine.base import BaseDocument, BaseField, ComplexBaseField
+from mongoengine.errors import NotRegistered
 
 from service.model.fields import Meaning, UnsupportedField, meaning, named
 
@@ -19,8 +20,7 @@ class Field:
 
     `name` is what clients call it, `stored` what MongoDB does. `entry` is the field of what a list or a map holds,
     `members` are those of the embedded document that the field is. A client may not write what is `read_only`, says
-    once what is `fixed`, and only the owner of a record writes what is `owner_only`. `target` is the document class
-    that a reference points to.
+    once what is `fixed`, and only the owner of a record writes what is `owner_only`.
     """
 
     name: str
@@ -81,17 +81,33 @@ class Field:
         return self.is_given_by_clients and not self.fixed
 
     @property
+    def is_reference(self) -> bool:
+        """Tell whether its value is the id of something else."""
+        return isinstance(self.declared, REFERENCES)
+
+    @property
     def target(self) -> Any:
-        """Return the document class that it, or each entry of it, points to; None where it is no reference."""
+        """Return the document class that it, or each entry of it, points to; None where it is no reference.
+
+        Raises `UnsupportedField` where there is no such class.
+        """
         if self.is_list and self.entry is not None:
             return self.entry.target
-        return self.declared.document_type if isinstance(self.declared, REFERENCES) else None
+        if not self.is_reference:
+            return None
+        try:
+            return self.declared.document_type
+        except NotRegistered:
+            text = self.declared.document_type_obj
+            raise UnsupportedField(f"{named(self.declared)} refers to {text!r}, which is no document class") from None
 
     @property
     def delete_rule(self) -> int:
-        """Return what happens to it when the record that it points to is deleted: a rule of MongoEngine's."""
-        pointing = self.entry.declared if self.is_list and self.entry is not None else self.declared
-        return int(getattr(pointing, "reverse_delete_rule", DO_NOTHING))
+        """Return what happens to it when the record that it points to is deleted: a rule of MongoEngine's.
+
+        MongoEngine takes none of its own inside of an embedded document, so there it is `delete_rule`.
+        """
+        return int(getattr(self.declared, "delete_rule", getattr(self.declared, "reverse_delete_rule", DO_NOTHING)))
 
     def default(self) -> Any:
         """Return its default in BSON form, None if it has none."""

@@ -13,14 +13,18 @@ from service.model.validation import validator
 
 Purpose = Literal["read", "create", "patch"]
 Json = dict[str, Any]
+Expanded = Mapping[Field, Json]
+"""The JSON Schema of what may stand in place of the id in a reference field."""
+NOTHING: Expanded = {}
 
 
-def of_object(document: Document, fields: Mapping[str, Field], purpose: Purpose) -> Json:
+def of_object(document: Document, fields: Mapping[str, Field], purpose: Purpose, expanded: Expanded = NOTHING) -> Json:
     """Return the JSON Schema of a document of these fields that is read, created or patched."""
+    properties = {name: of_field(field, purpose, expanded) for name, field in fields.items() if is_in(field, purpose)}
     made: Json = {
         "type": "object",
         "description": (document.__doc__ or document.__name__).split("\n")[0],
-        "properties": {name: of_field(field, purpose) for name, field in fields.items() if is_in(field, purpose)},
+        "properties": properties,
         "additionalProperties": False,
     }
     required = [name for name, field in fields.items() if purpose == "read" or field.is_named_at_creation]
@@ -56,9 +60,9 @@ def of_operand(field: Field) -> Json:
     return {"anyOf": [entry, several]}
 
 
-def of_field(field: Field, purpose: Purpose) -> Json:
+def of_field(field: Field, purpose: Purpose, expanded: Expanded = NOTHING) -> Json:
     """Return the JSON Schema of a field."""
-    made = of_value(field, purpose)
+    made = of_value(field, purpose, expanded)
     if field.is_nullable or (purpose == "patch" and not field.is_required):
         made = {"anyOf": [made, {"type": "null"}]}
     if text := getattr(field.declared, "help_text", None):
@@ -70,18 +74,19 @@ def of_field(field: Field, purpose: Purpose) -> Json:
     return made
 
 
-def of_value(field: Field, purpose: Purpose) -> Json:
+def of_value(field: Field, purpose: Purpose, expanded: Expanded = NOTHING) -> Json:
     """Return the JSON Schema of a value of `field`."""
     if field.document is not None:
-        return of_object(field.document, field.members, "read" if purpose == "read" else "create")
+        return of_object(field.document, field.members, "read" if purpose == "read" else "create", expanded)
     if field.is_list and field.entry is not None:
         most = getattr(field.declared, "max_length", None)
         limits = {} if most is None else {"maxItems": most}
         least = {"minItems": 1} if field.is_required else {}
-        return {"type": "array", "items": of_value(field.entry, purpose), **least, **limits}
+        return {"type": "array", "items": of_value(field.entry, purpose, expanded), **least, **limits}
     if field.is_map and field.entry is not None:
-        return {"type": "object", "additionalProperties": of_value(field.entry, purpose)}
-    return validator(annotation(field)).json_schema() | told_limits(field.declared)
+        return {"type": "object", "additionalProperties": of_value(field.entry, purpose, expanded)}
+    made = validator(annotation(field)).json_schema() | told_limits(field.declared)
+    return {"anyOf": [made, expanded[field], {"type": "null"}]} if field in expanded else made
 
 
 def told_limits(declared: Any) -> Json:

@@ -24,7 +24,8 @@ class Patch:
 
     Where `direct`, MongoDB's `update` under the condition `guard` is the whole patch, and keeps every rule of the
     fields. Where it is not, or where the guard does not hold, `apply` gives the result from the current record.
-    `named` are the fields that it touches, and `values` the values that it brings, in BSON form.
+    `named` are the fields that it touches, and `values` the values that it brings, in BSON form by stored name. For the
+    fields that are `single` a list operator brings one, without `each`.
     """
 
     schema: Schema
@@ -34,6 +35,7 @@ class Patch:
     update: dict[str, dict[str, Any]] = field(default_factory=dict)
     guard: dict[str, Any] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
+    single: frozenset[str] = frozenset()
 
     @property
     def named(self) -> set[str]:
@@ -59,6 +61,16 @@ class Patch:
         stored = (field.stored for field in kept if field.name not in self.named)
         return {**content, **{name: current[name] for name in stored if name in current}}
 
+    def brought(self, cause: Cause) -> Cause:
+        """Return a cause about one of `values` with its place in the body of the patch."""
+        root, slash, rest = (cause.pointer or "").removeprefix("/").partition("/")
+        for operator, operands in self.operators.items():
+            for name in operands:
+                if root == pointer(name).removeprefix("/"):
+                    inner = rest.partition("/")[1:] if name in self.single else ("/each", slash, rest)
+                    return replace(cause, pointer=pointer(operator, name) + "".join(inner))
+        return cause
+
     def placed(self, cause: Cause) -> Cause:
         """Return a cause about the result with its place in the body of the patch."""
         for operator, operands in self.operators.items():
@@ -82,7 +94,8 @@ def parse(schema: Schema, body: Any) -> Patch:
     checked = dict(checked_operators(schema, operators, set(merge), found)) if operators else {}
     if found:
         raise ValidationFailed(found)
-    patch = Patch(schema, merge, checked, direct=len(whole) == len(merge) and not schema.has_rules)
+    single = frozenset(name for operands in operators.values() for name in operands if not is_each(operands[name]))
+    patch = Patch(schema, merge, checked, direct=len(whole) == len(merge) and not schema.has_rules, single=single)
     for name, value in changes.items():
         add_value(patch, schema.fields[name], value)
     for operator, operands in checked.items():
@@ -147,7 +160,7 @@ def checked_operand(schema: Schema, field: Field, operand: Any, operator: str, n
     """Return the operand in its one JSON form: a value, or for a list operator the list of values."""
     if operator not in LIST_UPDATES or field.entry is None:
         return schema.shaped(field, validate(schema.typed(field), operand, operator, name))
-    each = isinstance(operand, dict) and set(operand) == {"each"}
+    each = is_each(operand)
     if each and not isinstance(operand["each"], list):
         raise ValidationFailed([Cause("wrong_type", "a list", pointer=pointer(operator, name, "each"))])
     entry = schema.value(field.entry)
@@ -164,6 +177,11 @@ def checked_operand(schema: Schema, field: Field, operand: Any, operator: str, n
     return [schema.shaped(field.entry, value) for value in stored]
 
 
+def is_each(operand: Any) -> bool:
+    """Tell whether the operand of a list operator brings several values."""
+    return isinstance(operand, dict) and set(operand) == {"each"}
+
+
 # --- The direct way --------------------------------------------------------------------------------------------------
 
 
@@ -177,7 +195,7 @@ def add_value(patch: Patch, field: Field, value: Any) -> None:
     if value is None:
         patch.update.setdefault("$unset", {})[field.stored] = ""
     else:
-        patch.update.setdefault("$set", {})[field.stored] = patch.values[field.name] = value
+        patch.update.setdefault("$set", {})[field.stored] = patch.values[field.stored] = value
 
 
 def is_merged(schema: Schema, name: str, value: Any) -> bool:
@@ -213,7 +231,7 @@ def add_list_operator(patch: Patch, operator: str, field: Field, operand: list[A
     assert field.entry is not None  # noqa: S101  these operators are for lists
     stored = [patch.schema.value(field.entry).validate_python(value) for value in operand]
     if operator != "$pull":
-        patch.values[field.name] = stored
+        patch.values[name] = stored
     elif field.is_required:
         patch.direct = False
     if isinstance(field.declared, me.SortedListField) or field.owner_only:

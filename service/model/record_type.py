@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
-from mongoengine import DO_NOTHING
+from mongoengine import CASCADE, DENY, DO_NOTHING, NULLIFY, PULL
 from mongoengine import fields as me
 from pymongo import ASCENDING, DESCENDING, GEOSPHERE, TEXT, IndexModel
 from pymongo.collection import Collection
 
+from service.documents.account import Account
 from service.documents.record import Record
 from service.model.field import Field
 from service.model.fields import LIST_OPERATORS
+from service.model.places import Place, places
 from service.model.schema import Schema
 from service.mongo.raw import Raw
 
@@ -56,21 +59,31 @@ class Sort:
         return [("access", ASCENDING), *((name, direction * upwards) for name, direction in self.keys)]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """A field, or a list of them, that points to records of another type, and what happens when one is deleted."""
+    """A place at which records point to others, or to accounts, and what happens when one of these is deleted."""
 
-    field: Field
-    target: type[Record]
-    delete_rule: int
+    place: Place
+    target: type[Record] | type[Account]
+
+    @property
+    def stored(self) -> str:
+        """The dotted name by which MongoDB finds what points somewhere."""
+        return self.place.stored
+
+    @property
+    def delete_rule(self) -> int:
+        """What happens to it when what it points to is deleted: a rule of MongoEngine's."""
+        return self.place.field.delete_rule
 
 
 @dataclass(frozen=True, eq=False)
 class RecordType:
     """What a document class declares, derived once; a registry holds those of an app.
 
-    `name` is that of the collection and of the path under `/v1`. `sorts` and `filters` are by what clients call them,
-    `search` are the stored paths of the text that is searched. `indexes` are those that follow from all this.
+    `name` is that of the collection and of the path under `/v1`. `sorts`, `filters` and `references` are by what
+    clients call them, `search` are the stored paths of the text that is searched. `indexes` are those that follow from
+    all this.
     """
 
     document: type[Record]
@@ -108,9 +121,7 @@ def derive(document: type[Record]) -> RecordType:
     filters = {path: path_in(document, schema, path) for path in meta["filters"]}
     search = tuple(searched(document, schema, path) for path in meta["search"])
     references = {
-        name: Reference(field, field.target, field.delete_rule)
-        for name, field in schema.fields.items()
-        if field.target is not None
+        place.name: reference_at(document, place) for place in places(schema.fields, lambda field: field.is_reference)
     }
     indexes = tuple(indexes_of(sorts, filters, search, references))
     return RecordType(document, meta["collection"], schema, sorts, filters, search, references, indexes)
@@ -166,6 +177,35 @@ def searched(document: type[Record], schema: Schema, path: str) -> str:
     return found.stored
 
 
+def reference_at(document: type[Record], place: Place) -> Reference:
+    """Return the reference at a place; raises `InvalidDocument` for a delete rule that cannot be kept there."""
+    rule = place.field.delete_rule
+    if rule != DO_NOTHING and (obstacle := obstacle_to_rule(place, rule)):
+        raise InvalidDocument(
+            f"{document.__name__}.{place.name} has the delete rule {RULE_NAMES[rule]}, but {obstacle}"
+        )
+    return Reference(place, place.field.target)
+
+
+RULE_NAMES = {NULLIFY: "NULLIFY", CASCADE: "CASCADE", DENY: "DENY", PULL: "PULL"}
+
+
+def obstacle_to_rule(place: Place, rule: int) -> str:
+    """Return why a delete rule cannot be kept at a place; empty where it can."""
+    emptied = place.members[-1].is_required and rule in (NULLIFY, PULL)
+    found = {
+        "no index finds what stands in a map; use a list": place.is_in_map,
+        "no index finds what stands in a list of lists": ("list", "list") in pairwise(place.steps),
+        "it is one of a list; use PULL": rule == NULLIFY and place.is_entry,
+        "it is no list; use NULLIFY": rule == PULL and not place.is_entry,
+        "it is required, so the record would break its own rule; use CASCADE or DENY": emptied,
+        "nobody may keep an account from being deleted; use NULLIFY, PULL or CASCADE": (
+            rule == DENY and place.field.target is Account
+        ),
+    }
+    return next((sentence for sentence, is_so in found.items() if is_so), "")
+
+
 def indexes_of(
     sorts: Mapping[str, Sort],
     filters: Mapping[str, FieldPath],
@@ -183,7 +223,7 @@ def indexes_of(
         if "$near" in filter.operators
     ]
     found += [
-        IndexModel([(reference.field.stored, ASCENDING)], sparse=True)
+        IndexModel([(reference.stored, ASCENDING)], sparse=True)
         for reference in references.values()
         if reference.delete_rule != DO_NOTHING
     ]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from service.documents.account import Account
 from service.documents.record import Record
 from service.model.record_type import InvalidDocument, RecordType, Reference, derive
 
@@ -20,7 +21,7 @@ class Registry(Mapping[str, RecordType]):
         self.types = {(type := derive(document)).name: type for document in documents}
         self.by_document = {type.document: type for type in self.types.values()}
         self.check_targets()
-        self.referring = {type: tuple(self.find_referrers(type)) for type in self.types.values()}
+        self.referring = {document: tuple(self.find_referrers(document)) for document in (*self.documents, Account)}
 
     def __getitem__(self, name: str) -> RecordType:
         return self.types[name]
@@ -37,21 +38,26 @@ class Registry(Mapping[str, RecordType]):
 
     def referrers(self, target: RecordType) -> tuple[Referrer, ...]:
         """Return the types with references to `target`, and these references."""
-        return self.referring[target]
+        return self.referring[target.document]
+
+    @property
+    def account_referrers(self) -> tuple[Referrer, ...]:
+        """Return the types with references to accounts, and these references."""
+        return self.referring[Account]
 
     def check_targets(self) -> None:
         """Raise `InvalidDocument` for a reference to what is no record type of this app."""
         for type in self.types.values():
             for name, reference in type.references.items():
-                if reference.target not in self.by_document:
+                if reference.target not in self.by_document and reference.target is not Account:
                     raise InvalidDocument(
                         f"{type.document.__name__}.{name} refers to {reference.target.__name__}, "
                         "which is no record type here: list it in RECORDS"
                     )
 
-    def find_referrers(self, target: RecordType) -> Iterator[Referrer]:
-        """Yield the types with references to `target`, and these references."""
+    def find_referrers(self, document: Any) -> Iterator[Referrer]:
+        """Yield the types with references to a document class, and these references."""
         for type in self.types.values():
             for reference in type.references.values():
-                if reference.target is target.document:
+                if reference.target is document:
                     yield type, reference

@@ -1,13 +1,13 @@
 """A document class, compiled: from JSON to what is stored, back again, and the description of both."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
 from service.core.json_text import as_object
 from service.model import dump, json_schema, load
 from service.model.field import Document, Field, hidden_names, public_fields
-from service.model.json_schema import Purpose
+from service.model.json_schema import NOTHING, Expanded, Purpose
 from service.model.validation import Validator, validate, validator
 
 
@@ -83,11 +83,6 @@ class Schema:
         """The function from a stored document to its JSON form; the document stays as it is."""
         return dump.compiled(self.fields, self.hidden)
 
-    def dump_only(self, stored: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-        """Return the fields of these names of a stored document in JSON form."""
-        shaped = self.dump(stored)
-        return {name: shaped[name] for name in names}
-
     def shaped(self, field: Field, value: Any) -> Any:
         """Return a stored value of a field, or None, in JSON form."""
         if field not in self.shapes:
@@ -97,6 +92,9 @@ class Schema:
 
     # --- The description ---
 
-    def json_schema(self, purpose: Purpose) -> dict[str, Any]:
-        """Return the JSON Schema (2020-12) of the document as it is read, created or patched."""
-        return json_schema.of_object(self.document, self.fields, purpose)
+    def json_schema(self, purpose: Purpose, expanded: Expanded = NOTHING) -> dict[str, Any]:
+        """Return the JSON Schema (2020-12) of the document as it is read, created or patched.
+
+        In reading, what is `expanded` may stand in place of an id.
+        """
+        return json_schema.of_object(self.document, self.fields, purpose, expanded)

@@ -173,7 +173,7 @@ def parse_view(type: RecordType, args: Mapping[str, str]) -> View:
         raise bad("expand", "this type has no reference", "unknown_parameter")
     if not set(expand) <= set(able):
         raise bad("expand", f"one or listing of {listing(able)}", "unknown_field")
-    if names is not None and not set(expand) <= set(names):
+    if names is not None and not {name.partition(".")[0] for name in expand} <= set(names):
         raise bad("expand", "a field that `fields` leaves out cannot be expanded")
     return View(names, expand)
 

@@ -1,6 +1,6 @@
 """What goes with a record that is deleted: in bounded batches, and again after a crash."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from itertools import islice
 from typing import Any
@@ -8,8 +8,9 @@ from typing import Any
 from mongoengine import CASCADE, DENY, NULLIFY, PULL
 
 from service.core.errors import StillReferenced
+from service.model.places import Place
 from service.model.record_type import RecordType
-from service.model.registry import Registry
+from service.model.registry import Referrer, Registry
 from service.records import store
 
 BATCH = 1000
@@ -45,7 +46,7 @@ def refusing(registry: Registry, type: RecordType, ids: list[str], going: Going)
         return
     going |= {(type.name, id) for id in ids}
     for other, reference in registry.referrers(type):
-        pointing, rule = {reference.field.stored: {"$in": ids}}, reference.delete_rule
+        pointing, rule = {reference.stored: {"$in": ids}}, reference.delete_rule
         if rule == DENY and other.collection.find_one(pointing, {"_id": 1}):
             raise StillReferenced(f"{other.name} still refer to this record")
         if rule == CASCADE and registry.referrers(other):
@@ -59,25 +60,43 @@ def release(registry: Registry, type: RecordType, ids: list[str], keep: timedelt
 
     A deleted record leaves a tombstone for `keep`. It can be cut short anywhere and done again.
     """
-    done(releasing(registry, type, ids, keep, frozenset()))
+    going = frozenset((type.name, id) for id in ids)
+    done(releasing(registry, registry.referrers(type), ids, keep, going))
 
 
-def releasing(registry: Registry, type: RecordType, ids: list[str], keep: timedelta, going: Going) -> Traversal:
-    """Release the records of one level; a record goes after all that refer to it."""
-    going |= {(type.name, id) for id in ids}
-    for other, reference in registry.referrers(type):
-        name, rule = reference.field.stored, reference.delete_rule
+def release_account(registry: Registry, account: str, keep: timedelta) -> None:
+    """Do the same for the references to an account that goes."""
+    done(releasing(registry, registry.account_referrers, [account], keep, frozenset()))
+
+
+def releasing(
+    registry: Registry, referrers: Iterable[Referrer], ids: list[str], keep: timedelta, going: Going
+) -> Traversal:
+    """Release what goes on one level, to which `referrers` point; a record goes after all that refer to it."""
+    for other, reference in referrers:
+        name, rule = reference.stored, reference.delete_rule
         if rule not in (CASCADE, PULL, NULLIFY):
             continue
         for found in id_batches(other, {name: {"$in": ids}}, going):
             if rule == CASCADE:
-                yield releasing(registry, other, found, keep, going)
+                deeper = going | {(other.name, id) for id in found}
+                yield releasing(registry, registry.referrers(other), found, keep, deeper)
                 for child in found:
                     store.bury(other, {"_id": child, name: {"$in": ids}}, keep)
+            elif reference.place.is_in_list:
+                take_out(other, reference.place, found, ids)
             elif rule == PULL:
                 store.change_many(other, found, {"$pull": {name: {"$in": ids}}})
             else:
                 store.change_many(other, found, {"$unset": {name: ""}})
+
+
+def take_out(type: RecordType, place: Place, found: list[str], ids: list[str]) -> None:
+    """Take the `ids` out of what stands at a place inside of lists; a record that changes meanwhile stays for later."""
+    gone, root = frozenset(ids), place.root.stored
+    for row in type.collection.find({"_id": {"$in": found}}, {root: 1, "revision": 1}):
+        left = place.without(row, gone)[root]
+        store.change(type, {"_id": row["_id"], "revision": row["revision"]}, {"$set": {root: left}})
 
 
 def id_batches(type: RecordType, condition: Mapping[str, Any], going: Going = frozenset()) -> Iterator[list[str]]:

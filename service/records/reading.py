@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from service.model.record_type import RecordType
+from service.documents.account import Account
+from service.model.record_type import RecordType, Reference
 from service.model.registry import Registry
 from service.mongo import driver
 from service.mongo.raw import Filter, Raw
@@ -11,7 +12,7 @@ from service.policy import Action, Identity, scope
 from service.query import near
 from service.query.paging import SCORE
 from service.query.parse import Query, View
-from service.records.references import ids_in
+from service.records import people
 
 
 class Reader:
@@ -76,13 +77,17 @@ class Reader:
         if view.fields is not None:
             items = [{name: item[name] for name in view.fields} for item in items]
         for name in view.expand:
-            target = self.registry.of(self.type.references[name].target)
-            ids = {id for item in items for id in ids_in(item[name])}
-            found = Reader(self.registry, target, self.identity).by_id(ids)
-            for item in items:
-                value = item[name]
-                item[name] = [found.get(id) for id in value] if isinstance(value, list) else found.get(value)
+            items = self.expanded(items, self.type.references[name])
         return items
+
+    def expanded(self, items: list[dict[str, Any]], reference: Reference) -> list[dict[str, Any]]:
+        """Return records in JSON form with what a reference points to in place of its ids: one query."""
+        ids = {id for item in items for _, id in reference.place.json_values(item)}
+        if reference.target is Account:
+            found = people.by_id(ids)
+        else:
+            found = Reader(self.registry, self.registry.of(reference.target), self.identity).by_id(ids)
+        return [reference.place.replaced(item, found.get) for item in items]
 
     def by_id(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Return those of the records named that the identity may read, in JSON form by id: one query."""

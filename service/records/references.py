@@ -1,41 +1,61 @@
 """References: what a record points to has to be there, for the one who says so."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from service.core.errors import Cause, ValidationFailed, pointer
+from service.documents.account import Account
+from service.model.places import Pointed
 from service.model.record_type import RecordType
 from service.model.registry import Registry
 from service.mongo import driver
 from service.policy import Identity, scope
+from service.records import people
 
 
-def check_references(registry: Registry, identity: Identity, type: RecordType, content: Mapping[str, Any]) -> None:
-    """Refuse references of `content`, in BSON form, to records that are not there or that the identity may not read.
+def check_references(
+    registry: Registry,
+    identity: Identity,
+    type: RecordType,
+    content: Mapping[str, Any],
+    current: Mapping[str, Any] | None = None,
+) -> None:
+    """Refuse references of `content`, in BSON form, to what is not there or what the identity may not read.
 
-    One query for each field that points somewhere. Raises `ValidationFailed`.
+    Those that the `current` record has already are not asked for again: who sent them may not be the one who changes
+    something else. One query for each type that is pointed to. Raises `ValidationFailed`.
     """
-    if missing := list(missing_targets(registry, identity, type, content)):
+    if type.references and (missing := list(missing_targets(registry, identity, type, content, current or {}))):
         raise ValidationFailed(missing)
 
 
 def missing_targets(
-    registry: Registry, identity: Identity, type: RecordType, content: Mapping[str, Any]
+    registry: Registry, identity: Identity, type: RecordType, content: Mapping[str, Any], current: Mapping[str, Any]
 ) -> Iterator[Cause]:
-    """Yield a cause for every id that names no record that the identity may read."""
-    for name, reference in type.references.items():
-        value = content.get(reference.field.stored)
-        if not value:
-            continue
-        ids, target = ids_in(value), registry.of(reference.target)
-        readable = {"_id": {"$in": ids}, **scope(identity, "read", target)}
-        there = {row["_id"] for row in driver.find(target.collection, readable, {"_id": 1})}
-        for index, id in enumerate(ids):
-            if id not in there:
-                place = (name, index) if isinstance(value, list) else (name,)
-                yield Cause("not_found", "the id of a record that you may read", pointer=pointer(*place))
+    """Yield a cause for every id that names nothing that the identity may read."""
+    for target, pointed in named_targets(type, content, current).items():
+        there = existing_targets(registry, identity, target, dict.fromkeys(id for _, id in pointed))
+        detail = f"the id of {'an account' if target is Account else 'a record that you may read'}"
+        yield from (Cause("not_found", detail, pointer=pointer(*place)) for place, id in pointed if id not in there)
 
 
-def ids_in(value: Any) -> list[Any]:
-    """Return the ids in a reference field: none, one or many."""
-    return value if isinstance(value, list) else [] if value is None else [value]
+def named_targets(
+    type: RecordType, content: Mapping[str, Any], current: Mapping[str, Any]
+) -> Mapping[Any, list[Pointed]]:
+    """Return the ids that `content` has and `current` has not, with their places, by what they point to."""
+    found: dict[Any, list[Pointed]] = {}
+    for reference in type.references.values():
+        place = reference.place
+        if place.root.stored in content and (pointed := list(place.stored_values(content))):
+            known = {id for _, id in place.stored_values(current)}
+            found.setdefault(reference.target, []).extend(named for named in pointed if named[1] not in known)
+    return {target: pointed for target, pointed in found.items() if pointed}
+
+
+def existing_targets(registry: Registry, identity: Identity, target: Any, ids: Iterable[str]) -> set[str]:
+    """Return those of the ids that name a record of the class `target` that the identity may read, or an account."""
+    if target is Account:
+        return people.living(ids)
+    type = registry.of(target)
+    readable = {"_id": {"$in": list(ids)}, **scope(identity, "read", type)}
+    return {row["_id"] for row in driver.find(type.collection, readable, {"_id": 1})}

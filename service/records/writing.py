@@ -47,7 +47,10 @@ class Writer(Reader):
         Raises `NotFound`, `Forbidden`, `RevisionMismatch` or `ValidationFailed`.
         """
         action = self.action_for(wanted.named)
-        self.check_references(wanted.values)
+        try:
+            self.check_references(wanted.values)
+        except ValidationFailed as error:
+            raise ValidationFailed(map(wanted.brought, error.causes)) from None
         if wanted.direct:
             condition = {"_id": id, **self.scope(action), **wanted.guard, **precondition.condition}
             record = store.change(self.type, condition, wanted.update)
@@ -61,7 +64,7 @@ class Writer(Reader):
         for _ in attempts():
             current = self.current(id, action, precondition)
             content = wanted.apply(current)
-            self.check_references({name: value for name, value in content.items() if name in named})
+            self.check_references({name: value for name, value in content.items() if name in named}, current)
             record = self.rewrite(action, current, content)
             if record is not None:
                 return record
@@ -173,9 +176,12 @@ class Writer(Reader):
                 Cause("read_only", "what it was at creation", pointer=pointer(field.name)) for field in changed
             )
 
-    def check_references(self, content: Mapping[str, Any]) -> None:
-        """Raise `ValidationFailed` where `content` refers to what is not there or may not be read."""
-        references.check_references(self.registry, self.identity, self.type, content)
+    def check_references(self, content: Mapping[str, Any], current: Raw | None = None) -> None:
+        """Raise `ValidationFailed` where `content` refers to what is not there or may not be read.
+
+        What the `current` record refers to already is not looked at.
+        """
+        references.check_references(self.registry, self.identity, self.type, content, current)
 
     def action_for(self, names: Iterable[str]) -> Action:
         """Return what a change of these fields needs: only the owner changes who may see a record."""

@@ -23,13 +23,13 @@ from service.core.errors import (
 from service.core.ids import new_id
 from service.core.log import log
 from service.documents import Account, Event
-from service.documents.account import ALIVE
+from service.documents.account import ALIVE, public
 from service.http.arguments import Arguments, json_body, json_object, take
 from service.http.openapi import operation
 from service.http.web import Answer
 from service.identity.deletion import delete_account, exported
-from service.identity.passwords import MAX_LENGTH, MAX_SENT, MIN_LENGTH, acceptable
-from service.identity.schemas import ACCOUNT
+from service.identity.passwords import MAX_LENGTH, MIN_LENGTH, acceptable
+from service.identity.schemas import ACCOUNT, public_account
 from service.identity.sessions import device_of
 from service.model import patch
 from service.model.record_type import RecordType
@@ -40,7 +40,6 @@ from service.resources.resource import Resource
 from service.security import current_identity, security
 
 RECENT_LOGIN_SECONDS = 300
-PUBLIC_FIELDS = ("id", "username", "display_name")
 EXPORT = {
     "type": "object",
     "properties": {"account": {"type": "object"}},
@@ -53,7 +52,7 @@ PASSWORD = {"type": "string", "minLength": MIN_LENGTH, "maxLength": MAX_LENGTH, 
 class PasswordChange(Arguments):
     """The body of a change of password."""
 
-    current_password: str = Field(max_length=MAX_SENT)
+    current_password: str = Field(max_length=1000)
     new_password: Annotated[Any, WithJsonSchema(PASSWORD)]
 
 
@@ -62,13 +61,6 @@ def sign_up_schema(_config: Any) -> dict[str, Any]:
     account = ACCOUNT.json_schema("create")
     properties = {**account["properties"], "password": PASSWORD}
     return {**account, "properties": properties, "required": [*account["required"], "password"]}
-
-
-def public_schema(_config: Any) -> dict[str, Any]:
-    """Return the JSON Schema of the public part of an account."""
-    account = ACCOUNT.json_schema("read")
-    properties = {name: account["properties"][name] for name in PUBLIC_FIELDS}
-    return {**account, "properties": properties, "required": list(PUBLIC_FIELDS)}
 
 
 def change_schema(_config: Any) -> dict[str, Any]:
@@ -216,13 +208,13 @@ def export(account: Raw, records: Iterable[tuple[RecordType, Iterator[Raw]]]) ->
 class PublicAccount(Resource):
     """What everyone signed in may know of an account."""
 
-    @operation("Get the public part of an account", answer={200: public_schema})
+    @operation("Get the public part of an account", answer={200: public_account})
     def get(self, id: str) -> dict[str, Any]:
         """Return id, username and display name."""
         account = Account._get_collection().find_one({"_id": id, **ALIVE})
         if account is None:
             raise NotFound("there is no such account")
-        return ACCOUNT.dump_only(account, PUBLIC_FIELDS)
+        return public(account)
 
 
 def own_account() -> Raw:

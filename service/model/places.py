@@ -1,0 +1,140 @@
+"""Places: where in a document the fields of some kind stand, at any depth, and what is stored there."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from service.model.field import Field
+
+Step = Field | Literal["list", "map"]
+"""A member of a document, or every entry of a list or a map."""
+Pointed = tuple[tuple[str | int, ...], Any]
+"""A value with the steps of the pointer that leads to it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """Where one field stands: the steps that lead to its values from the document that has it at some depth."""
+
+    steps: tuple[Step, ...]
+    field: Field
+
+    @property
+    def name(self) -> str:
+        """Return its dotted name as clients have it; what is in lists and maps is called as they are."""
+        return ".".join(step.name for step in self.members)
+
+    @property
+    def stored(self) -> str:
+        """Return its dotted name as MongoDB has it."""
+        return ".".join(step.stored for step in self.members)
+
+    @property
+    def members(self) -> tuple[Field, ...]:
+        """Return the members that lead to it, the outermost first."""
+        return tuple(step for step in self.steps if isinstance(step, Field))
+
+    @property
+    def root(self) -> Field:
+        """Return the field of the document itself in which it stands."""
+        return self.members[0]
+
+    @property
+    def is_in_map(self) -> bool:
+        """Tell whether a map is on the way, whose keys nobody knows before."""
+        return "map" in self.steps
+
+    @property
+    def is_in_list(self) -> bool:
+        """Tell whether it is a member of what a list holds."""
+        return "list" in self.steps[:-1]
+
+    @property
+    def is_entry(self) -> bool:
+        """Tell whether its values are the entries of a list."""
+        return self.steps[-1] == "list"
+
+    def stored_values(self, stored: Mapping[str, Any]) -> Iterator[Pointed]:
+        """Yield all values that a document in BSON form has here, each with its place."""
+        return values(stored, self.steps, lambda field: field.stored)
+
+    def json_values(self, item: Mapping[str, Any]) -> Iterator[Pointed]:
+        """Yield all values that a document in JSON form has here, each with its place."""
+        return values(item, self.steps, lambda field: field.name)
+
+    def replaced(self, item: dict[str, Any], new: Callable[[Any], Any]) -> Any:
+        """Return a document in JSON form with what `new` makes of the values here; `item` itself stays as it is."""
+        return value_replaced(item, self.steps, new)
+
+    def without(self, stored: Mapping[str, Any], gone: Collection[str]) -> Any:
+        """Return a document in BSON form without the values here that are `gone`; `stored` stays as it is."""
+        return value_without(stored, self.steps, gone)
+
+
+def places(fields: Mapping[str, Field], wanted: Callable[[Field], bool]) -> Iterator[Place]:
+    """Yield the place of each field that is `wanted`, among `fields` and in what they hold."""
+    for field in fields.values():
+        yield from places_in(field, (field,), wanted)
+
+
+def places_in(field: Field, steps: tuple[Step, ...], wanted: Callable[[Field], bool]) -> Iterator[Place]:
+    """Yield the places of what is `wanted` in a field to which `steps` lead."""
+    if wanted(field):
+        yield Place(steps, field)
+    elif field.entry is not None:
+        yield from places_in(field.entry, (*steps, "list" if field.is_list else "map"), wanted)
+    else:
+        for member in field.members.values():
+            yield from places_in(member, (*steps, member), wanted)
+
+
+def values(value: Any, steps: tuple[Step, ...], named: Callable[[Field], str], *place: str | int) -> Iterator[Pointed]:
+    """Yield the values to which `steps` lead from a value; what has another form than the fields say has none."""
+    if value is None:
+        return
+    if not steps:
+        yield place, value
+        return
+    step, *rest = steps
+    if isinstance(step, Field):
+        if isinstance(value, Mapping):
+            yield from values(value.get(named(step)), tuple(rest), named, *place, step.name)
+        return
+    entries: Any = ()
+    if step == "list" and isinstance(value, list):
+        entries = enumerate(value)
+    elif step == "map" and isinstance(value, Mapping):
+        entries = value.items()
+    for key, entry in entries:
+        yield from values(entry, tuple(rest), named, *place, key)
+
+
+def value_replaced(value: Any, steps: tuple[Step, ...], new: Callable[[Any], Any]) -> Any:
+    """Return a value in JSON form with what `new` makes of the values to which `steps` lead."""
+    if value is None:
+        return None
+    if not steps:
+        return new(value)
+    step, rest = steps[0], steps[1:]
+    if isinstance(step, Field):
+        return {**value, step.name: value_replaced(value[step.name], rest, new)}
+    if step == "list":
+        return [value_replaced(entry, rest, new) for entry in value]
+    return {key: value_replaced(entry, rest, new) for key, entry in value.items()}
+
+
+def value_without(value: Any, steps: tuple[Step, ...], gone: Collection[str]) -> Any:
+    """Return a value in BSON form without those to which `steps` lead and that are `gone`: members, or list entries."""
+    step, rest = steps[0], steps[1:]
+    if isinstance(step, Field) and isinstance(value, Mapping) and step.stored in value:
+        inner = value[step.stored]
+        if rest:
+            return {**value, step.stored: value_without(inner, rest, gone)}
+        return {name: member for name, member in value.items() if name != step.stored or inner not in gone}
+    if step == "list" and isinstance(value, list):
+        return (
+            [value_without(entry, rest, gone) for entry in value]
+            if rest
+            else [entry for entry in value if entry not in gone]
+        )
+    return value
