@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import count
 from queue import SimpleQueue
 from typing import Any
@@ -19,11 +20,13 @@ import requests
 from flask import Flask
 from mongoengine.connection import get_connection
 
-from service.documents import RECORDS
-from service.records import store
+from service.core.clock import now
+from service.documents import RECORDS, Note, Notebook
+from service.records import deletion, store
 from tests.client import Person
 from tests.conftest import ROOT
 from tests.crashing import points
+from tests.types import REGISTRY
 
 pytestmark = pytest.mark.real
 
@@ -166,11 +169,20 @@ def rows(key: str) -> dict[tuple[str, str], tuple[int | None, int]]:
     }
 
 
+def sweep(key: str) -> None:
+    """Release what refers to the notebook of a case, if that was deleted, as a worker does some seconds later."""
+    long_ago = now() - timedelta(days=1)
+    deleted = {"_id": f"{key}-1", "going_at": {"$exists": True}}
+    Notebook._get_collection().update_one(deleted, {"$set": {"going_at": long_ago}})
+    deletion.release_again(REGISTRY, timedelta(hours=1))
+
+
 def check_once(server: Server, kind: Kind, key: str, answer: requests.Response) -> None:
     """Check in the database and over HTTP that the effect is there once, and that one more retry is a replay."""
     again = server.insist(keyed(kind.write, key), **{"Idempotency-Key": key})
     assert (again.status_code, again.content) == (answer.status_code, answer.content)
     assert again.headers["Idempotent-Replayed"] == "true"
+    sweep(key)
     found = rows(key)
     assert sorted(found.values(), key=str) == sorted(kind.after, key=str)
     for (collection, name), (priority, revision) in found.items():
@@ -247,6 +259,35 @@ def test_a_write_is_done_once_wherever_its_process_is_killed(start, capsys: pyte
     # After the last command, and before the answer, the write is done for certain.
     assert all(replays[name] >= 2 for name in KINDS)
     assert kills.total() >= ENOUGH
+
+
+def test_a_deletion_without_a_key_ends_right_wherever_its_process_is_killed(start) -> None:
+    """The notebook is there with all that refers to it, or it is gone, and the sweep ends what is left to do."""
+    (server,) = start(1)
+    delete: Sent = ("DELETE", "/v1/notebooks/KEY-1", None)
+    notes: list[Sent] = [("POST", "/v1/notes", {"title": "KEY", "notebook": "KEY-1"})] * 3
+
+    def prepared(key: str) -> Sent:
+        for sent in keyed([NOTEBOOK, *notes], key):
+            assert server.insist(sent).status_code == 201
+        return keyed(delete, key)
+
+    sent = prepared("d")
+    server.pid()
+    undisturbed = server.send(sent, **{"X-Crash-At": "never"})
+    assert undisturbed.status_code == 204
+    gone, there = [], []
+    for number, (point, _) in enumerate(points(undisturbed.headers["X-Commands"].split(","))):
+        key = f"d{number}"
+        server.kill(prepared(key), point)
+        is_there = server.insist(("GET", f"/v1/notebooks/{key}-1", None)).status_code == 200
+        (there if is_there else gone).append(point)
+        sweep(key)
+        referring = Note._get_collection().count_documents({"notebook": f"{key}-1"})
+        assert referring == (3 if is_there else 0), point
+        assert "going_at" not in (Notebook._get_collection().find_one({"_id": f"{key}-1"}) or {})
+    assert len(there) >= 2
+    assert len(gone) >= 4
 
 
 def test_other_writers_of_a_record_wait_for_the_transaction_of_the_dead(start) -> None:

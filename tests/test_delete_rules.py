@@ -2,21 +2,28 @@
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
+from time import sleep
 from typing import Any
 
 import pytest
 from flask import Flask
 from mongoengine import CASCADE, DENY, NULLIFY, PULL, ListField, ReferenceField, StringField
 from mongoengine.connection import get_connection
+from pymongo.errors import AutoReconnect
+from werkzeug.test import TestResponse
 
+from service.core.clock import now
 from service.core.errors import StillReferenced
 from service.documents import RECORDS, Note, Notebook, Record
 from service.documents.versioned import STAMPS
+from service.model.record_type import RecordType
 from service.model.registry import Registry
 from service.mongo.raw import Raw
 from service.records import deletion, store
 from service.records.deletion import BATCH
-from tests.client import Person, Phone
+from tests.client import Person, Phone, pointers
+from tests.test_races import at_once
 from tests.types import REGISTRY, create, new
 
 MakeApp = Callable[..., Flask]
@@ -89,8 +96,8 @@ def release(document: type[Record], ids: list[str], keep: timedelta) -> None:
     deletion.release(TYPES, TYPES.of(document), ids, keep)
 
 
-def refuse_if_referenced(document: type[Record], ids: list[str]) -> None:
-    deletion.refuse_if_referenced(TYPES, TYPES.of(document), ids)
+def survey(document: type[Record], ids: list[str]) -> None:
+    deletion.survey(TYPES, TYPES.of(document), ids)
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +124,14 @@ def row(document: type[Record], id: str) -> Raw:
 
 
 def buried(document: type[Record], id: str) -> bool:
-    return row(document, id).keys() - STAMPS == {"_id", "owner", "created_at", "updated_at", "revision", "purge_at"}
+    return row(document, id).keys() - STAMPS - {"going_at"} == {
+        "_id",
+        "owner",
+        "created_at",
+        "updated_at",
+        "revision",
+        "purge_at",
+    }
 
 
 def many(document: type[Record], count: int, **content: Any) -> None:
@@ -178,14 +192,14 @@ def test_done_twice_it_changes_nothing_more() -> None:
 def test_deny_refuses_while_there_is_one_that_refers() -> None:
     put(Loan, "l", book="b")
     with pytest.raises(StillReferenced, match="test_loans"):
-        refuse_if_referenced(Book, ["b"])
-    refuse_if_referenced(Book, ["other"])
+        survey(Book, ["b"])
+    survey(Book, ["other"])
 
 
 def test_a_tombstone_refers_to_nothing() -> None:
     put(Loan, "l", book="b")
     store.bury(TYPES.of(Loan), {"_id": "l"}, DAYS)
-    refuse_if_referenced(Book, ["b"])
+    survey(Book, ["b"])
 
 
 @pytest.mark.parametrize(("document", "rule"), [(Label, "s"), (Book, "shelf")])
@@ -248,7 +262,7 @@ def test_a_tree_may_be_deeper_than_calls_of_a_function() -> None:
     levels = 1200
     rows = [new(Folder, "ada", {"_id": f"f{level}", "parent": f"f{level - 1}"}) for level in range(levels)]
     Folder._get_collection().insert_many(rows)
-    refuse_if_referenced(Folder, ["f-1"])
+    survey(Folder, ["f-1"])
     release(Folder, ["f-1"], DAYS)
     assert Folder._get_collection().count_documents({"purge_at": {"$exists": True}}) == levels
 
@@ -376,6 +390,225 @@ def test_an_atomic_batch_changes_a_note_and_deletes_its_notebook(ada: Person) ->
     done = atomic(ada, ("PATCH", path, {"title": "new"}), ("DELETE", f"/v1/notebooks/{note['notebook']}", None))
     assert done == [200, 204]
     assert ada.get(path).json["notebook"] is None
+
+
+@pytest.mark.real
+def test_an_atomic_batch_deletes_no_more_than_a_transaction_may_lock(
+    ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deletion, "MOST_AT_ONCE", 5)
+    small, large = (ada.make_notebook()["id"] for _ in range(2))
+    notes = [ada.make_note(notebook=notebook)["id"] for notebook in [small] * 3 + [large] * 6]
+    delete = [{"method": "DELETE", "path": f"/v1/notebooks/{notebook}"} for notebook in (small, large)]
+    answer = ada.post("/v1/batch", {"atomic": True, "requests": delete}).json["responses"]
+    assert [part["status"] for part in answer] == [424, 409]
+    assert answer[1]["body"]["code"] == "still_referenced"
+    assert "by a request of its own" in answer[1]["body"]["detail"]
+    assert [ada.get(f"/v1/notes/{note}").json["revision"] for note in notes] == [1] * 9
+    assert atomic(ada, ("DELETE", f"/v1/notebooks/{small}", None)) == [204]
+    assert ada.delete(f"/v1/notebooks/{large}").status_code == 204
+
+
+@pytest.mark.real
+def test_the_deletions_of_an_atomic_batch_are_counted_together(ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deletion, "MOST_AT_ONCE", 5)
+    notebooks = [ada.make_notebook()["id"] for _ in range(2)]
+    for notebook in notebooks * 3:
+        ada.make_note(notebook=notebook)
+    delete = [("DELETE", f"/v1/notebooks/{notebook}", None) for notebook in notebooks]
+    assert atomic(ada, *delete) == [424, 409]
+    assert [atomic(ada, one) for one in delete] == [[204], [204]]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("again", ["PUT", "POST"])
+@pytest.mark.parametrize("headers", [{}, {"If-None-Match": "*"}], ids=["plain", "only if new"])
+def test_an_atomic_batch_does_not_make_what_it_has_deleted(ada: Person, again: str, headers: Any) -> None:
+    note = ada.make_note(id="x")
+    path = "/v1/notes/x" if again == "PUT" else "/v1/notes"
+    delete = {"method": "DELETE", "path": "/v1/notes/x"}
+    make = {"method": again, "path": path, "body": {"id": "x", "title": "x"}, "headers": headers}
+    answer = ada.post("/v1/batch", {"atomic": True, "requests": [delete, make]})
+    assert [part["status"] for part in answer.json["responses"]] == [424, 409]
+    assert "Retry-After" not in answer.headers
+    assert ada.get("/v1/notes/x").json == note
+
+
+# The burial comes first
+
+
+def late(document: type[Record], id: str, **content: Any) -> None:
+    """Store what refers to a record that is deleted: its write had found that one before."""
+    put(document, id, **content)
+
+
+def sweep(after: timedelta = timedelta(0)) -> int:
+    return deletion.release_again(TYPES, after)
+
+
+def test_what_is_deleted_is_gone_although_mongodb_fails_before_the_rest(
+    ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = ada.make_note(notebook=ada.make_notebook()["id"])
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "change_many", failing)
+        assert ada.delete(f"/v1/notebooks/{note['notebook']}").status_code == 204
+    assert ada.get(f"/v1/notebooks/{note['notebook']}").status_code == 404
+    assert ada.get(f"/v1/notes/{note['id']}").json["notebook"] == note["notebook"]
+    assert sweep() == 1
+    assert ada.get(f"/v1/notes/{note['id']}").json["notebook"] is None
+
+
+def failing(*_: Any) -> None:
+    raise AutoReconnect
+
+
+@pytest.mark.parametrize("body", [{"title": "x"}, {"title": "x", "id": "n"}])
+def test_what_is_deleted_takes_no_reference_from_then_on(
+    ada: Person, monkeypatch: pytest.MonkeyPatch, body: Any
+) -> None:
+    notebook, note = ada.make_notebook()["id"], ada.make_note()
+    with monkeypatch.context() as patched:
+        patched.setattr(deletion, "release", failing)
+        ada.delete(f"/v1/notebooks/{notebook}")
+    sent = {**body, "notebook": notebook}
+    for answer in (
+        ada.post("/v1/notes", sent),
+        ada.put("/v1/notes/n", sent),
+        ada.patch(f"/v1/notes/{note['id']}", {"notebook": notebook}),
+    ):
+        assert pointers(answer) == {"/notebook": "not_found"}
+
+
+def test_a_write_that_comes_late_is_released_by_the_sweep(library: Phone) -> None:
+    library.post("/v1/test_shelves", {"id": "a"})
+    library.delete("/v1/test_shelves/a")
+    late(Label, "l", s="a")
+    late(Tour, "t", shelves=["a", "b"])
+    assert sweep(timedelta(minutes=1)) == 0
+    assert row(Label, "l")["s"] == "a"
+    assert (sweep(), sweep()) == (1, 0)
+    assert ("s" in row(Label, "l"), row(Tour, "t")["shelves"]) == (False, ["b"])
+    assert buried(Shelf, "a")
+    assert "going_at" not in row(Shelf, "a")
+
+
+def test_what_goes_with_another_is_swept_as_well(library: Phone) -> None:
+    library.post("/v1/test_shelves", {"id": "a"})
+    library.post("/v1/test_books", {"id": "b", "shelf": "a"})
+    library.delete("/v1/test_shelves/a")
+    late(Page, "p", book="b")
+    assert sweep() == 2
+    assert buried(Page, "p")
+    assert row(Page, "p")["purge_at"] > now() + timedelta(days=29)
+
+
+def test_a_sweep_ends_when_it_has_to(library: Phone) -> None:
+    library.post("/v1/test_shelves", {"id": "a"})
+    library.delete("/v1/test_shelves/a")
+    assert deletion.release_again(TYPES, timedelta(0), lambda: False) == 0
+    assert sweep() == 1
+
+
+def test_what_has_no_referrers_leaves_no_mark(ada: Person) -> None:
+    note = ada.make_note()
+    ada.delete(f"/v1/notes/{note['id']}")
+    assert "going_at" not in row(Note, note["id"])
+
+
+def test_what_refers_to_another_by_now_keeps_that_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two who release at once, or beside a change of the reference, each looks again when it writes."""
+    for document, content in ((Label, {"s": "a"}), (Tour, {"shelves": ["a"]}), (Book, {"shelf": "a"})):
+        put(document, "x", **content)
+    put(Page, "p", book="x")
+    find = deletion.id_batches
+
+    def found_and_changed(type: RecordType, condition: Any) -> Iterator[list[str]]:
+        for ids in find(type, condition):
+            for document, change in ((Label, {"s": "b"}), (Tour, {"shelves": ["b"]}), (Book, {"shelf": "b"})):
+                document._get_collection().update_one({"_id": "x"}, {"$set": change})
+            yield ids
+
+    monkeypatch.setattr(deletion, "id_batches", found_and_changed)
+    release(Shelf, ["a"], DAYS)
+    assert (row(Label, "x")["s"], row(Tour, "x")["shelves"], row(Book, "x")["shelf"]) == ("b", ["b"], "b")
+    assert {row(document, "x")["revision"] for document in (Label, Tour, Book)} == {1}
+    assert row(Page, "p")["book"] == "x"
+
+
+@pytest.mark.parametrize("field", ["shelf", "shelves"])
+def test_a_patch_refers_to_what_is_there(library: Phone, field: str) -> None:
+    library.post("/v1/test_shelves", {"id": "a"})
+    library.post("/v1/test_labels", {"id": "x"})
+    library.post("/v1/test_tours", {"id": "x"})
+    path, value = ("/v1/test_labels/x", "gone") if field == "shelf" else ("/v1/test_tours/x", ["a", "gone"])
+    assert list(pointers(library.patch(path, {field: value})).values()) == ["not_found"]
+    if field == "shelves":
+        assert library.patch(path, {"$push": {field: "gone"}}).status_code == 422
+    assert library.get(path).json["revision"] == 1
+
+
+# Where a rule may keep a record
+
+
+def test_a_record_may_be_kept_by_what_refers_to_it_or_to_what_goes_with_it() -> None:
+    kept = [document.__name__ for document in ALL if deletion.is_kept(TYPES, TYPES.of(document))]
+    assert kept == ["Shelf", "Book"]
+
+
+def test_what_keeps_a_record_writes_to_it_unseen(library: Phone) -> None:
+    library.post("/v1/test_books", {"id": "b"})
+    before = library.get("/v1/test_books/b")
+    library.post("/v1/test_loans", {"id": "l", "book": "b"})
+    library.patch("/v1/test_loans/l", {"book": "b"})
+    library.put("/v1/test_loans/l", {"book": "b"})
+    assert row(Book, "b")["reference_writes"] == 3
+    after = library.get("/v1/test_books/b")
+    assert (after.json, after.headers["ETag"]) == (before.json, before.headers["ETag"])
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("target", ["test_books/b", "test_shelves/a"])
+def test_a_loan_and_the_deletion_of_its_book_do_not_miss_each_other(library: Phone, target: str) -> None:
+    lost = kept = 0
+    for trial in range(40):
+        library.put("/v1/test_shelves/a", {})
+        library.put("/v1/test_books/b", {"shelf": "a"})
+        one, other = (Phone(library.client.application.test_client(), library.headers) for _ in range(2))
+        lend = later(5 * (trial % 8), partial(one.post, "/v1/test_loans", {"book": "b"}))
+        delete = later(10, partial(other.delete, f"/v1/{target}"))
+        answers = tuple(answer.status_code for answer in at_once(lend, delete))
+        is_there = library.get("/v1/test_books/b").status_code == 200
+        assert answers == ((201, 409) if is_there else (422, 204))
+        assert Loan._get_collection().count_documents({"book": "b"}) == is_there
+        lost, kept = lost + (not is_there), kept + is_there
+        for document in LIBRARY:
+            document._get_collection().delete_many({})
+    assert lost
+    assert kept
+
+
+def later(milliseconds: int, work: Callable[[], TestResponse]) -> Callable[[], TestResponse]:
+    """Work that begins so much later, so that two which run at once meet at another place in each trial."""
+
+    def begin() -> TestResponse:
+        sleep(milliseconds / 1000)
+        return work()
+
+    return begin
+
+
+@pytest.mark.real
+def test_what_is_too_much_for_one_transaction_is_said(library: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deletion, "MOST_AT_ONCE", 3)
+    library.post("/v1/test_shelves", {"id": "a"})
+    for number in range(4):
+        library.post("/v1/test_books", {"id": f"b{number}", "shelf": "a"})
+    answer = library.delete("/v1/test_shelves/a")
+    assert (answer.status_code, answer.json["code"]) == (409, "still_referenced")
+    assert "of them first" in answer.json["detail"]
+    assert library.delete("/v1/test_books/b0").status_code == 204
+    assert library.delete("/v1/test_shelves/a").status_code == 204
 
 
 def test_a_type_nobody_refers_to_has_no_rules() -> None:

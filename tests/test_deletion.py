@@ -13,14 +13,15 @@ from werkzeug.test import TestResponse
 from service.core.clock import now
 from service.documents import RECORDS, Account, Event, KeptAnswer, Note, Notebook, Record, Session
 from service.documents.versioned import STAMPS
-from service.identity import deletion
 from service.identity.deletion import delete_account, last_writes, sweep
 from service.records import deletion as records_deletion
+from service.records import store
 from tests.client import PASSWORD, Person, Phone
 from tests.types import REGISTRY, create, new
 
 MakeApp = Callable[..., Flask]
 ME = "/v1/accounts/me"
+ALIVE = {"purge_at": {"$exists": False}}
 KEY = {"Idempotency-Key": "4f6c"}
 
 
@@ -39,6 +40,7 @@ def delete(person: Phone, **headers: str) -> None:
 def let_it_be_swept() -> int:
     """Sweep as the service does 15 seconds after a deletion; return how many accounts are gone for good."""
     Account.objects(deleted_at__exists=True).update(deleted_at=now() - timedelta(seconds=16))
+    records_deletion.release_again(REGISTRY, timedelta())
     return sweep(REGISTRY)
 
 
@@ -76,6 +78,9 @@ def test_records_are_gone_without_a_tombstone(ada: Person) -> None:
     ada.make_note()
     ada.make_notebook()
     delete(ada)
+    # Somebody's note, whose write is under way, may still refer to the notebook.
+    assert Note._get_collection().count_documents({}) == Notebook._get_collection().count_documents(ALIVE) == 0
+    let_it_be_swept()
     assert [document._get_collection().count_documents({}) for document in RECORDS] == [0, 0]
 
 
@@ -225,7 +230,7 @@ def test_a_deletion_cut_short_between_batches_is_ended(
     Note._get_collection().insert_many(new(Note, ada.id, {"title": "x"}) for _ in range(45))
     with monkeypatch.context() as patched:
         patched.setattr(records_deletion, "BATCH", 10)
-        patched.setattr(deletion, "release", failing_after(batches))
+        patched.setattr(store, "erase", failing_after(batches, store.erase))
         with pytest.raises(KeyboardInterrupt):
             delete_account(REGISTRY, ada.id)
     assert Note._get_collection().count_documents({}) == 45 - 10 * batches
@@ -233,13 +238,14 @@ def test_a_deletion_cut_short_between_batches_is_ended(
     assert (Note._get_collection().count_documents({}), Account.objects.count()) == (0, 0)
 
 
-def failing_after(calls: int) -> Callable[..., None]:
-    """Let so many batches pass; then the process dies."""
+def failing_after(calls: int, work: Callable[..., None]) -> Callable[..., None]:
+    """Do so many batches; then the process dies."""
     left = iter(range(calls))
 
-    def fail(*_: Any) -> None:
+    def fail(*args: Any) -> None:
         if next(left, None) is None:
             raise KeyboardInterrupt
+        work(*args)
 
     return fail
 
@@ -296,12 +302,13 @@ def ticks(make_app: Any, ada: Person) -> Iterator[Any]:
 
 
 @pytest.mark.real
-def test_100_000_records_are_gone_in_bounded_time(ada: Person, bob: Person, ticks: Any) -> None:
+def test_100_000_records_are_gone_in_bounded_time(make_app: MakeApp, ada: Person, bob: Person, ticks: Any) -> None:
     for _ in range(10):
         ticks.insert_many(new(Tick, ada.id, {}) for _ in range(10_000))
     ticks.insert_many(new(Tick, bob.id, {"readers": [ada.id]}) for _ in range(5_000))
+    here = Phone(make_app(documents=[*RECORDS, Tick]).test_client(), ada.headers)
     started = time.monotonic()
-    delete(ada)
+    delete(here)
     assert time.monotonic() - started < 15
     assert ticks.count_documents({}) == ticks.count_documents({"owner": bob.id, "readers": [], "revision": 2}) == 5_000
 
@@ -309,4 +316,4 @@ def test_100_000_records_are_gone_in_bounded_time(ada: Person, bob: Person, tick
 def test_notebooks_go_with_the_notes_in_them(ada: Person) -> None:
     ada.make_note(notebook=ada.make_notebook()["id"])
     delete(ada)
-    assert (Notebook._get_collection().count_documents({}), Note._get_collection().count_documents({})) == (0, 0)
+    assert (Notebook._get_collection().count_documents(ALIVE), Note._get_collection().count_documents({})) == (0, 0)

@@ -150,7 +150,7 @@ def test_a_transaction_of_a_stale_holder_stores_nothing() -> None:
         first.change({"$set": {"state.position": 1}})
 
     with pytest.raises(LeaseLost):
-        transactions.run(write, 5)
+        transactions.run(write)
     assert others.find_one({"_id": "written by the first"}) is None
     assert second.held
 
@@ -168,7 +168,7 @@ def test_who_takes_a_lease_waits_for_a_transaction_that_wrote_under_it() -> None
         expired.join(0.3)
         order.append("written")
 
-    transactions.run(write, 5)
+    transactions.run(write)
     assert until(lambda: len(order) == 2)
     assert order == ["written", "taken"]
     assert second.take()

@@ -24,8 +24,10 @@ from flask import Flask
 from service.core.clock import now
 from service.documents import Account, Event, Note, Session
 from service.identity import deletion
+from service.records import deletion as records_deletion
 from tests.client import PASSWORD
 from tests.types import REGISTRY, new
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 
@@ -354,6 +356,59 @@ def test_of_two_changes_of_the_password_on_two_servers_one_wins(here: Server, th
     phone = sign_up(here)
     answers = at_once(phone.change_password, phone.moved(there).change_password)
     assert sorted(answer.status_code for answer in answers) == [204, 401]
+
+
+# A deletion and what refers to the record
+
+
+def notebook_of(phone: Remote, notes: int) -> str:
+    """A new notebook with so many notes in it."""
+    notebook = phone.send("POST", "/v1/notebooks", {"title": "x"}).json()
+    rows = (new(Note, notebook["owner"], {"title": "x", "notebook": notebook["id"]}) for _ in range(notes))
+    Note._get_collection().insert_many(rows)
+    return str(notebook["id"])
+
+
+def test_a_refused_deletion_releases_nothing_however_late_it_is_refused(here: Server, there: Server) -> None:
+    """Beside a change of the record it is either done as a whole or not at all."""
+    phone = sign_up(here)
+    refused = done = 0
+    for _ in range(12):
+        notebook = notebook_of(phone, 300)
+        path = f"/v1/notebooks/{notebook}"
+        change = partial(phone.send, "PATCH", path, {"title": "y"})
+        delete = partial(phone.moved(there).send, "DELETE", path, headers={"If-Match": '"1"'})
+        answers = [answer.status_code for answer in at_once(change, delete)]
+        assert answers in ([200, 412], [404, 204])
+        referring = Note._get_collection().count_documents({"notebook": notebook})
+        assert referring == (300 if answers[1] == 412 else 0)
+        refused, done = refused + (answers[1] == 412), done + (answers[1] == 204)
+    assert refused
+    assert done
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "k"}], ids=["plain", "with a key"])
+def test_what_is_made_while_a_record_goes_refers_to_it_no_more(here: Server, there: Server, headers: Any) -> None:
+    phone = sign_up(here)
+
+    def make(notebook: str, remote: Remote, made: list[int]) -> None:
+        while (answer := remote.send("POST", "/v1/notes", {"title": "x", "notebook": notebook})).status_code == 201:
+            made.append(1)
+        assert answer.json()["errors"] == [
+            {"pointer": "/notebook", "code": "not_found", "detail": "the id of a record that you may read"}
+        ]
+
+    for trial in range(3):
+        notebook, made = notebook_of(phone, 500), list[int]()
+        with ThreadPoolExecutor(4) as pool:
+            writers = [pool.submit(make, notebook, phone.moved(server), made) for server in (here, there) * 2]
+            until(lambda: len(made) >= 12)  # noqa: B023
+            key = {name: f"{value}{trial}" for name, value in headers.items()}
+            assert phone.send("DELETE", f"/v1/notebooks/{notebook}", headers=key).status_code == 204
+            for writer in writers:
+                writer.result()
+        records_deletion.release_again(REGISTRY, timedelta())
+        assert Note._get_collection().count_documents({"notebook": notebook}) == 0
 
 
 def write_until_refused(remote: Remote, wrote: list[int]) -> None:

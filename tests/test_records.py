@@ -406,6 +406,21 @@ def test_puts_of_the_own_new_record_that_name_its_readers_all_succeed_at_once(ap
         assert ada.get(path).json["revision"] == 8
 
 
+@pytest.mark.real
+@pytest.mark.parametrize("body", [{"title": "t"}, {"title": "t", "readers": ["role:a"]}], ids=["plain", "shared"])
+def test_puts_of_the_own_new_record_with_keys_of_their_own_all_succeed_at_once(
+    app: Flask, ada: Person, body: Any
+) -> None:
+    """In a transaction each sees what was there when it began: one that another has overtaken is tried again."""
+    for number in range(5):
+        path = f"/v1/notes/{number}"
+        with ThreadPoolExecutor(8) as pool:
+            keyed = [{**ada.headers, "Idempotency-Key": f"{number} {key}"} for key in range(8)]
+            answers = [pool.submit(Phone(app.test_client(), headers).put, path, body) for headers in keyed]
+        assert sorted(answer.result().status_code for answer in answers) == [200] * 7 + [201]
+        assert ada.get(path).json["revision"] == 8
+
+
 def test_two_puts_that_create_at_the_same_time_both_succeed(ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     def put_after_another(*_args: Any) -> Any:
         monkeypatch.undo()

@@ -15,7 +15,7 @@ def test_a_transaction_undoes_all_when_it_fails(app: Flask) -> None:
         raise ValueError("stop")
 
     with pytest.raises(ValueError, match="stop"):
-        transactions.run(work, 5)
+        transactions.run(work)
     assert Event._get_collection().count_documents({}) == 0
     assert not transactions.is_active()
 
@@ -26,5 +26,5 @@ def test_what_is_done_outside_stays(app: Flask) -> None:
         raise ValueError("stop")
 
     with pytest.raises(ValueError, match="stop"):
-        transactions.run(work, 5)
+        transactions.run(work)
     assert Event._get_collection().count_documents({}) == 1

@@ -209,7 +209,10 @@ class StillReferenced(Problem):
     """A delete rule keeps the record."""
 
     status, code, title = 409, "still_referenced", "Still referenced"
-    meaning = "Other records refer to this one, and their type does not let it go. Delete or change them first."
+    meaning = (
+        "Other records refer to this one: their type does not let it go, or they are more than are changed at once. "
+        "Delete or change them first."
+    )
 
 
 class RevisionMismatch(Problem):

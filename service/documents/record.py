@@ -1,6 +1,6 @@
 """The document that every record type inherits: who owns it, who may see it, when it was written."""
 
-from mongoengine import DateTimeField, IntField, ListField, StringField
+from mongoengine import DateTimeField, IntField, ListField, LongField, StringField
 
 from service.documents.versioned import Versioned
 
@@ -47,11 +47,18 @@ class Record(Versioned):
     access = ListField(StringField(), hidden=True)
     # A deleted record leaves a tombstone: its id, revision and owner, and when it goes.
     purge_at = DateTimeField(hidden=True)
+    # A tombstone of what others may refer to: when it was deleted, until the sweep has released them once more.
+    going_at = DateTimeField(hidden=True)
+    # How often a record that keeps this one came to refer to it: written for the sake of the write.
+    reference_writes = LongField(hidden=True)
 
     meta = {
         "abstract": True,
         "auto_create_index": False,
-        "indexes": [{"fields": ["purge_at"], "expireAfterSeconds": 0, "sparse": True}],
+        "indexes": [
+            {"fields": ["purge_at"], "expireAfterSeconds": 0, "sparse": True},
+            {"fields": ["going_at"], "sparse": True},
+        ],
         "sorts": ["updated_at", "-updated_at", "created_at", "-created_at"],
         "filters": ["id", "owner", "created_at", "updated_at", "revision"],
         "search": [],

@@ -93,7 +93,7 @@ class Attempt:
         try:
             if not self.transactional:
                 return self.replay() or self.keep(self.work())
-            return transactions.run(self.first, current_app.config["MONGODB_TIMEOUT"])
+            return transactions.run(self.first)
         except Undone as undone:
             return self.keep(undone.response)
         except DuplicateKeyError:

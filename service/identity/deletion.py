@@ -13,9 +13,9 @@ from service.documents import Account, Event, KeptAnswer, Session
 from service.model.record_type import RecordType
 from service.model.registry import Registry
 from service.mongo.raw import Raw
-from service.policy import given_to, owned_by, withdrawal
+from service.policy import NOT_BURIED, given_to, owned_by, withdrawal
 from service.records import store
-from service.records.deletion import id_batches, release, release_account
+from service.records.deletion import bound, bury_for_release, id_batches, release, release_account, release_again
 
 LAST_WRITES = timedelta(seconds=15)
 """How long after its deletion an account is swept once more, or longer where operations may take longer."""
@@ -48,10 +48,20 @@ def purge(registry: Registry, account: str) -> None:
     release_account(registry, account, timedelta())
     for type in registry.values():
         for ids in id_batches(type, {"access": owned_by(account)}):
-            release(registry, type, ids, timedelta())
-            store.erase(type, ids)
-        for ids in id_batches(type, {"access": given_to(account)}):
-            store.change_many(type, ids, withdrawal(account))
+            remove(registry, type, ids)
+        given = {"access": given_to(account)}
+        for ids in id_batches(type, given):
+            store.change_many(type, ids, given, withdrawal(account))
+
+
+def remove(registry: Registry, type: RecordType, ids: list[str]) -> None:
+    """Remove records; of those that others may refer to a tombstone stays, until the sweep of records has been."""
+    if not bound(registry, type):
+        store.erase(type, ids)
+        return
+    for id in ids:
+        bury_for_release(registry, type, {"_id": id, **NOT_BURIED}, timedelta())
+    release(registry, type, ids, timedelta())
 
 
 def sweep(registry: Registry, after: timedelta = LAST_WRITES, going_on: Callable[[], bool] = lambda: True) -> int:
@@ -74,6 +84,7 @@ def keep_sweeping(registry: Registry, timeout: float, pause: float = 5.0) -> Non
             time.sleep(pause)
             try:
                 sweep(registry, last_writes(timeout))
+                release_again(registry, last_writes(timeout))
             except PyMongoError as error:
                 log.warning("sweep_failed", reason=type(error).__name__)
 

@@ -1,20 +1,31 @@
-"""What goes with a record that is deleted: in bounded batches, and again after a crash."""
+"""What goes with a record that is deleted: in bounded batches, and again after a crash.
 
-from collections.abc import Iterable, Iterator, Mapping
+The burial comes first: one conditional write, after which nobody can refer to the record any more. It leaves a mark,
+`going_at`, and what refers to the record is released then. A write that found the record before its burial may still
+be under way, so the sweep releases once more when it has ended for certain, and takes the mark away.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-from mongoengine import CASCADE, DENY, NULLIFY, PULL
+from mongoengine import CASCADE, DENY, DO_NOTHING, NULLIFY, PULL
+from pymongo.errors import PyMongoError
 
+from service.core.clock import now
 from service.core.errors import StillReferenced
+from service.core.log import log
 from service.model.places import Place
 from service.model.record_type import RecordType
 from service.model.registry import Referrer, Registry
+from service.mongo import transactions
 from service.records import store
 
 BATCH = 1000
 """Most records that one operation of a deletion touches, so that other requests get their turn in between."""
+MOST_AT_ONCE = 1000
+"""Most records that the deletions of one transaction touch: it locks them, and others wait for it."""
 
 Going = frozenset[tuple[str, str]]
 """Records whose deletion led to another's, by type and id: where they refer to each other, each is looked at once."""
@@ -35,77 +46,135 @@ def done(traversal: Traversal) -> None:
             begun.append(deeper)
 
 
-def refuse_if_referenced(registry: Registry, type: RecordType, ids: list[str]) -> None:
-    """Raise `StillReferenced` where a rule keeps a record, or one that would go with it, while another refers to it."""
-    done(refusing(registry, type, ids, frozenset()))
+def bound(registry: Registry, type: RecordType) -> list[Referrer]:
+    """Return the references to a type that a deletion minds."""
+    return [referrer for referrer in registry.referrers(type) if referrer[1].delete_rule != DO_NOTHING]
 
 
-def refusing(registry: Registry, type: RecordType, ids: list[str], going: Going) -> Traversal:
-    """Look for what keeps the records of one level."""
+def is_kept(registry: Registry, type: RecordType) -> bool:
+    """Tell whether a rule may keep a record of a type, or one that goes with it, while another refers to it."""
+    seen, rest = {type}, [type]
+    while rest:
+        for other, reference in bound(registry, rest.pop()):
+            if reference.delete_rule == DENY:
+                return True
+            if reference.delete_rule == CASCADE and other not in seen:
+                seen.add(other)
+                rest.append(other)
+    return False
+
+
+# --- What stands in the way ------------------------------------------------------------------------------------------
+
+
+def survey(registry: Registry, type: RecordType, ids: list[str]) -> None:
+    """Look at all that refers to records before they are deleted in one transaction, with what goes with them.
+
+    Raises `StillReferenced` where a rule keeps one of them, and where they are more than a transaction may touch.
+    """
+    done(surveying(registry, type, ids, frozenset()))
+
+
+def surveying(registry: Registry, type: RecordType, ids: list[str], going: Going) -> Traversal:
+    """Look at what refers to the records of one level."""
     if not ids:
         return
     going |= {(type.name, id) for id in ids}
-    for other, reference in registry.referrers(type):
-        pointing, rule = {reference.stored: {"$in": ids}}, reference.delete_rule
-        if rule == DENY and other.collection.find_one(pointing, {"_id": 1}):
-            raise StillReferenced(f"{other.name} still refer to this record")
-        if rule == CASCADE and registry.referrers(other):
+    for other, reference in bound(registry, type):
+        pointing = {reference.stored: {"$in": ids}}
+        if reference.delete_rule == DENY:
+            if other.collection.find_one(pointing, {"_id": 1}):
+                raise StillReferenced(f"{other.name} still refer to this record")
+            continue
+        if not transactions.has_room(other.collection.count_documents(pointing, limit=MOST_AT_ONCE + 1), MOST_AT_ONCE):
+            raise StillReferenced(
+                f"over {MOST_AT_ONCE} records refer to what goes, more than are changed at once; delete or change some "
+                "of them first, or delete this record by a request of its own if it stands in an atomic batch"
+            )
+        if reference.delete_rule == CASCADE and bound(registry, other):
             rows = other.collection.find(pointing, {"_id": 1}, batch_size=BATCH)
             while read := [row["_id"] for row in islice(rows, BATCH)]:
-                yield refusing(registry, other, [id for id in read if (other.name, id) not in going], going)
+                yield surveying(registry, other, [id for id in read if (other.name, id) not in going], going)
+
+
+# --- What follows ----------------------------------------------------------------------------------------------------
+
+
+def release_or_leave(registry: Registry, type: RecordType, ids: list[str], keep: timedelta) -> None:
+    """Release what refers to records that are buried; what MongoDB does not do in time is left to the sweep."""
+    try:
+        release(registry, type, ids, keep)
+    except PyMongoError as error:
+        log.warning("release_left", type=type.name, reason=error.__class__.__name__)
 
 
 def release(registry: Registry, type: RecordType, ids: list[str], keep: timedelta) -> None:
-    """Clear, or delete in their turn, the references to records that go, as the declared rules say.
+    """Clear, or delete in their turn, the references to records that are buried, as the declared rules say.
 
     A deleted record leaves a tombstone for `keep`. It can be cut short anywhere and done again.
     """
-    going = frozenset((type.name, id) for id in ids)
-    done(releasing(registry, registry.referrers(type), ids, keep, going))
+    done(releasing(registry, registry.referrers(type), ids, keep))
 
 
 def release_account(registry: Registry, account: str, keep: timedelta) -> None:
     """Do the same for the references to an account that goes."""
-    done(releasing(registry, registry.account_referrers, [account], keep, frozenset()))
+    done(releasing(registry, registry.account_referrers, [account], keep))
 
 
-def releasing(
-    registry: Registry, referrers: Iterable[Referrer], ids: list[str], keep: timedelta, going: Going
-) -> Traversal:
-    """Release what goes on one level, to which `referrers` point; a record goes after all that refer to it."""
-    for other, reference in referrers:
+def releasing(registry: Registry, referrers: Iterable[Referrer], ids: list[str], keep: timedelta) -> Traversal:
+    """Release what `referrers` point to on one level; what goes with it is buried first, and then released."""
+    for other, reference in referrers if ids else ():
         name, rule = reference.stored, reference.delete_rule
         if rule not in (CASCADE, PULL, NULLIFY):
             continue
-        for found in id_batches(other, {name: {"$in": ids}}, going):
+        pointing = {name: {"$in": ids}}
+        for found in id_batches(other, pointing):
             if rule == CASCADE:
-                deeper = going | {(other.name, id) for id in found}
-                yield releasing(registry, registry.referrers(other), found, keep, deeper)
-                for child in found:
-                    store.bury(other, {"_id": child, name: {"$in": ids}}, keep)
+                # What somebody else buries at the same moment has a mark of its own.
+                gone = [id for id in found if bury_for_release(registry, other, {"_id": id, **pointing}, keep)]
+                yield releasing(registry, registry.referrers(other), gone, keep)
             elif reference.place.is_in_list:
                 take_out(other, reference.place, found, ids)
             elif rule == PULL:
-                store.change_many(other, found, {"$pull": {name: {"$in": ids}}})
+                store.change_many(other, found, pointing, {"$pull": pointing})
             else:
-                store.change_many(other, found, {"$unset": {name: ""}})
+                store.change_many(other, found, pointing, {"$unset": {name: ""}})
 
 
 def take_out(type: RecordType, place: Place, found: list[str], ids: list[str]) -> None:
     """Take the `ids` out of what stands at a place inside of lists; a record that changes meanwhile stays for later."""
     gone, root = frozenset(ids), place.root.stored
-    for row in type.collection.find({"_id": {"$in": found}}, {root: 1, "revision": 1}):
+    for row in type.collection.find({"_id": {"$in": found}, place.stored: {"$in": ids}}, {root: 1, "revision": 1}):
         left = place.without(row, gone)[root]
         store.change(type, {"_id": row["_id"], "revision": row["revision"]}, {"$set": {root: left}})
 
 
-def id_batches(type: RecordType, condition: Mapping[str, Any], going: Going = frozenset()) -> Iterator[list[str]]:
-    """Yield the ids of records that fulfil `condition`, which the caller ends, until none is left but those `going`."""
-    known = {id for name, id in going if name == type.name}
-    while True:
-        # Left out here and not by the condition: the list would be as long as a tree is deep, on each of its levels.
-        rows = type.collection.find(condition, {"_id": 1}, limit=BATCH + len(known))
-        ids = [row["_id"] for row in rows if row["_id"] not in known][:BATCH]
-        if not ids:
-            return
+def bury_for_release(registry: Registry, type: RecordType, condition: Mapping[str, Any], keep: timedelta) -> bool:
+    """Leave a tombstone of the one record that fulfils `condition`, marked where others may refer to it.
+
+    False, and nothing is changed, when there is none.
+    """
+    return store.bury(type, condition, keep, going=bool(bound(registry, type)))
+
+
+def id_batches(type: RecordType, condition: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yield the ids of records that fulfil `condition`, which the caller ends, until none is left."""
+    while ids := [row["_id"] for row in type.collection.find(condition, {"_id": 1}, limit=BATCH)]:
         yield ids
+
+
+def release_again(registry: Registry, after: timedelta, going_on: Callable[[], bool] = lambda: True) -> int:
+    """Release once more what refers to records that were buried `after` ago or before, while `going_on`.
+
+    Returns how many these were.
+    """
+    released = 0
+    for type in registry.values():
+        due = {"going_at": {"$lte": now() - after}}
+        while going_on() and (rows := list(type.collection.find(due, {"purge_at": 1}, limit=BATCH))):
+            ids = [row["_id"] for row in rows]
+            # What goes with them leaves a tombstone for as long as they do.
+            release(registry, type, ids, max(row["purge_at"] for row in rows) - now())
+            store.settle(type, ids)
+            released += len(ids)
+    return released

@@ -3,14 +3,17 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from mongoengine import CASCADE, DENY
+
 from service.core.errors import Cause, ValidationFailed, pointer
 from service.documents.account import Account
 from service.model.places import Pointed
-from service.model.record_type import RecordType
+from service.model.record_type import RecordType, Reference
 from service.model.registry import Registry
 from service.mongo import driver
 from service.policy import Identity, scope
-from service.records import people
+from service.records import people, store
+from service.records.deletion import is_kept
 
 
 def check_references(
@@ -27,6 +30,24 @@ def check_references(
     """
     if type.references and (missing := list(missing_targets(registry, identity, type, content, current or {}))):
         raise ValidationFailed(missing)
+    for reference in holding(registry, type):
+        if ids := [id for _, id in new_values(reference, content, current or {})]:
+            store.touch(registry.of(reference.target), ids)
+
+
+def holding(registry: Registry, type: RecordType) -> list[Reference]:
+    """Return the references of a type whose target, while it is deleted, must not miss one for a moment.
+
+    Such a target is deleted in one transaction, after a look at all that keeps it or goes with it. So what comes to
+    refer to it is written in one as well, together with a write to the target: of the two MongoDB refuses one.
+    """
+    return [
+        reference
+        for reference in type.references.values()
+        if reference.delete_rule in (DENY, CASCADE)
+        and reference.target is not Account
+        and is_kept(registry, registry.of(reference.target))
+    ]
 
 
 def missing_targets(
@@ -45,11 +66,18 @@ def named_targets(
     """Return the ids that `content` has and `current` has not, with their places, by what they point to."""
     found: dict[Any, list[Pointed]] = {}
     for reference in type.references.values():
-        place = reference.place
-        if place.root.stored in content and (pointed := list(place.stored_values(content))):
-            known = {id for _, id in place.stored_values(current)}
-            found.setdefault(reference.target, []).extend(named for named in pointed if named[1] not in known)
-    return {target: pointed for target, pointed in found.items() if pointed}
+        if pointed := new_values(reference, content, current):
+            found.setdefault(reference.target, []).extend(pointed)
+    return found
+
+
+def new_values(reference: Reference, content: Mapping[str, Any], current: Mapping[str, Any]) -> list[Pointed]:
+    """Return the ids that `content` has at a reference and `current` has not, with their places."""
+    place = reference.place
+    if place.root.stored not in content or not (pointed := list(place.stored_values(content))):
+        return []
+    known = {id for _, id in place.stored_values(current)}
+    return [named for named in pointed if named[1] not in known]
 
 
 def existing_targets(registry: Registry, identity: Identity, target: Any, ids: Iterable[str]) -> set[str]:

@@ -55,9 +55,9 @@ def change(type: RecordType, condition: Mapping[str, Any], update: Update, upser
     return driver.change(type.collection, condition, stamped(type, update), upsert)
 
 
-def change_many(type: RecordType, ids: Sequence[str], update: Update) -> None:
-    """Apply one MongoDB `update` to several records."""
-    type.collection.update_many({"_id": {"$in": ids}}, stamped(type, update))
+def change_many(type: RecordType, ids: Sequence[str], condition: Mapping[str, Any], update: Update) -> None:
+    """Apply one MongoDB `update` to those of several records that fulfil `condition` still."""
+    type.collection.update_many({"_id": {"$in": ids}, **condition}, stamped(type, update))
 
 
 def stamped(type: RecordType, update: Update) -> dict[str, Mapping[str, Any]]:
@@ -108,12 +108,21 @@ def migrate(type: RecordType, condition: Mapping[str, Any], stages: Sequence[Map
     return int(type.collection.update_many(condition, list(stages)).matched_count)
 
 
-def bury(type: RecordType, condition: Mapping[str, Any], keep: timedelta) -> bool:
-    """Leave of the one record that fulfils `condition` a tombstone for `keep`; False when there is none."""
+LEAST_MARKED = timedelta(minutes=10)
+"""How long a tombstone with a mark is kept at least: for longer than any write takes that found the record there."""
+
+
+def bury(type: RecordType, condition: Mapping[str, Any], keep: timedelta, going: bool = False) -> bool:
+    """Leave of the one record that fulfils `condition` a tombstone for `keep`; False when there is none.
+
+    Where others may refer to it, and so it is `going`, the tombstone has a mark until `settle`.
+    """
     # The names of all fields are known, so one update without a read leaves nothing of the content.
-    stays = {*SERVER_FIELDS, "purge_at"}
+    moment = now()
+    mark = {"purge_at": moment + max(keep, LEAST_MARKED), "going_at": moment} if going else {"purge_at": moment + keep}
+    stays = {*SERVER_FIELDS, "purge_at", "going_at"}
     gone = [field.db_field for field in type.document._fields.values() if field.db_field not in stays]
-    tombstone = change(type, condition, {"$unset": dict.fromkeys(gone, ""), "$set": {"purge_at": now() + keep}})
+    tombstone = change(type, condition, {"$unset": dict.fromkeys(gone, ""), "$set": mark})
     if tombstone is None:
         return False
     if unknown := tombstone.keys() - stays:
@@ -121,6 +130,20 @@ def bury(type: RecordType, condition: Mapping[str, Any], keep: timedelta) -> boo
         buried = {"_id": tombstone["_id"], "purge_at": {"$exists": True}}
         type.collection.update_one(buried, {"$unset": dict.fromkeys(unknown, "")})
     return True
+
+
+def settle(type: RecordType, ids: Sequence[str]) -> None:
+    """Take the mark from tombstones to which nothing refers any more; one that stayed for its sake alone goes."""
+    type.collection.delete_many({"_id": {"$in": ids}, "purge_at": {"$lte": now() + LEAST_MARKED}})
+    type.collection.update_many({"_id": {"$in": ids}}, {"$unset": {"going_at": ""}})
+
+
+def touch(type: RecordType, ids: Sequence[str]) -> None:
+    """Write to records that another comes to refer to, without a stamp: nobody sees it but who deletes one of them.
+
+    Inside of a transaction MongoDB does not let both go on.
+    """
+    type.collection.update_many({"_id": {"$in": ids}}, {"$inc": {"reference_writes": 1}})
 
 
 def erase(type: RecordType, ids: Sequence[str]) -> None:

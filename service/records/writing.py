@@ -1,6 +1,6 @@
 """Writing records of one type as somebody may: what a write needs beyond its one conditional operation."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from service.core.errors import (
     pointer,
 )
 from service.model.patch import Patch
-from service.mongo import transactions
+from service.mongo import driver, transactions
 from service.mongo.raw import Raw
 from service.policy import Action, may
 from service.records import deletion, references, store
@@ -38,14 +38,31 @@ class Writer(Reader):
 
         Raises `ValidationFailed`, and `pymongo.errors.DuplicateKeyError` when its id is taken.
         """
-        self.check_references(content)
-        return store.create(self.type, self.identity.account, content)
+
+        def write() -> Raw:
+            self.check_references(content)
+            return store.create(self.type, self.identity.account, content)
+
+        return self.referring(content, write)
+
+    def referring(self, names: Container[str], write: Callable[[], Raw]) -> Raw:
+        """Do a write of the fields that are stored under `names`, and the look at the references in them.
+
+        It is one transaction where a record that they refer to has to know of it.
+        """
+        held = any(reference.place.root.stored in names for reference in references.holding(self.registry, self.type))
+        return transactions.run_where_there_are(write) if held else write()
 
     def patch(self, id: str, wanted: Patch, precondition: Precondition = NONE) -> Raw:
         """Return the record after a patch, all of it or nothing.
 
         Raises `NotFound`, `Forbidden`, `RevisionMismatch` or `ValidationFailed`.
         """
+        named = {self.type.schema.fields[name].stored for name in wanted.named}
+        return self.referring(named, lambda: self.patched(id, wanted, precondition, named))
+
+    def patched(self, id: str, wanted: Patch, precondition: Precondition, named: set[str]) -> Raw:
+        """Return the record after a patch of the fields that are stored under the names `named`."""
         action = self.action_for(wanted.named)
         try:
             self.check_references(wanted.values)
@@ -56,11 +73,10 @@ class Writer(Reader):
             record = store.change(self.type, condition, wanted.update)
             if record is not None:
                 return record
-        return self.computed(id, action, wanted, precondition)
+        return self.computed(id, action, wanted, precondition, named)
 
-    def computed(self, id: str, action: Action, wanted: Patch, precondition: Precondition) -> Raw:
+    def computed(self, id: str, action: Action, wanted: Patch, precondition: Precondition, named: set[str]) -> Raw:
         """Return the record after a patch that needs the current one: read, apply, write if nobody else did."""
-        named = {self.type.schema.fields[name].stored for name in wanted.named}
         for _ in attempts():
             current = self.current(id, action, precondition)
             content = wanted.apply(current)
@@ -76,7 +92,14 @@ class Writer(Reader):
         Sharing stays as it is but for the fields of it that the client named. Raises `Forbidden`, `AlreadyExists`,
         `RevisionMismatch` or `ValidationFailed`.
         """
+        return self.referring(content, lambda: self.replaced(id, content, sharing, precondition))
+
+    def replaced(self, id: str, content: Raw, sharing: set[str], precondition: Precondition) -> Raw:
+        """Return the record after its replacement."""
         self.check_references(content)
+        if transactions.is_active() and self.is_buried(id):
+            # The transaction may have done it itself: then a duplicate would be somebody else's for ever.
+            raise AlreadyExists("the id was that of a record that is deleted")
         if precondition.none_match == "*":
             precondition.check_absent()
             return self.create_only(id, content)
@@ -87,8 +110,11 @@ class Writer(Reader):
                     condition = {"_id": id, **self.scope("write")}
                     return store.put(self.type, condition, content, self.identity.account)
                 record = self.replace(id, content, sharing, precondition)
-            except DuplicateKeyError:
+            except DuplicateKeyError as error:
                 self.refuse_taken(id, "own" if sharing else "write")
+                if transactions.is_active():
+                    # Somebody else has made the record since this transaction began; the next one sees it.
+                    transactions.try_again(error)
             else:
                 if record is not None:
                     return record
@@ -126,22 +152,31 @@ class Writer(Reader):
     def delete(
         self, id: str, keep: timedelta, precondition: Precondition = NONE, within_transaction: bool = False
     ) -> None:
-        """Leave of a record a tombstone for `keep`, after what its delete rules ask for.
+        """Leave of a record a tombstone for `keep`, and do to what refers to it what its delete rules ask for.
 
         `within_transaction` says that all this is done or undone with what is around it.
         Raises `NotFound`, `Forbidden`, `RevisionMismatch` or `StillReferenced`.
         """
-        if self.registry.referrers(self.type):
-            self.current(id, "write", precondition)
-            deletion.refuse_if_referenced(self.registry, self.type, [id])
-            release = partial(deletion.release, self.registry, self.type, [id], keep)
-            if within_transaction:
-                release()
-            else:
-                # Outside of the transaction of an idempotency key: it may be large, and done twice it does no harm.
-                transactions.outside(release)
+        if not deletion.bound(self.registry, self.type):
+            return self.bury(id, keep, precondition)
+        if within_transaction or deletion.is_kept(self.registry, self.type):
+            return transactions.run_where_there_are(partial(self.delete_at_once, id, keep, precondition))
+        self.bury(id, keep, precondition)
+        # After the transaction of an idempotency key: it may be large, and done twice it does no harm.
+        return transactions.afterwards(partial(deletion.release_or_leave, self.registry, self.type, [id], keep))
+
+    def delete_at_once(self, id: str, keep: timedelta, precondition: Precondition) -> None:
+        """Delete a record with all that follows from it, if that is not too much for one transaction."""
+        self.current(id, "write", precondition)
+        deletion.survey(self.registry, self.type, [id])
+        self.bury(id, keep, precondition)
+        deletion.release(self.registry, self.type, [id], keep)
+
+    def bury(self, id: str, keep: timedelta, precondition: Precondition) -> None:
+        """Leave of a record a tombstone, or raise what stands in the way of it."""
         for _ in attempts():
-            if store.bury(self.type, {"_id": id, **self.scope("write"), **precondition.condition}, keep):
+            condition = {"_id": id, **self.scope("write"), **precondition.condition}
+            if deletion.bury_for_release(self.registry, self.type, condition, keep):
                 return
             self.current(id, "write", precondition)
 
@@ -165,8 +200,10 @@ class Writer(Reader):
             raise AlreadyExists("the id is taken")
         if not may(self.identity, action, record):
             raise Forbidden("you may read this record, but not write it")
-        if transactions.is_active():
-            raise DatabaseUnavailable("somebody else made the record at the same moment")
+
+    def is_buried(self, id: str) -> bool:
+        """Tell whether what has this id is a tombstone."""
+        return driver.find_one(self.type.collection, {"_id": id, "purge_at": {"$exists": True}}, {"_id": 1}) is not None
 
     def refuse_change_of_fixed(self, content: Raw, current: Raw) -> None:
         """Raise `ValidationFailed` where a replacement changes what is said once, at creation."""

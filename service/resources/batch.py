@@ -148,7 +148,7 @@ class Batch(Resource):
         if not sent.atomic:
             return together(one_by_one(sent.requests))
         try:
-            return transactions.run(lambda: all_or_none(sent.requests), current_app.config["MONGODB_TIMEOUT"])
+            return transactions.run(lambda: all_or_none(sent.requests))
         except Undone as undone:
             if transactions.is_active():
                 # The transaction is that of the batch's own idempotency key: it has to be undone as a whole.

@@ -6,6 +6,7 @@ from typing import Any
 
 from service.identity import deletion
 from service.model.registry import Registry
+from service.records import deletion as records_deletion
 from service.worker.lease import Right
 
 
@@ -25,4 +26,5 @@ def chores(settings: Mapping[str, Any], registry: Registry) -> list[Chore]:
     age = deletion.last_writes(settings["MONGODB_TIMEOUT"])
     return [
         Chore("sweep", 5.0, lambda right: deletion.sweep(registry, age, lambda: right.held)),
+        Chore("release", 5.0, lambda right: records_deletion.release_again(registry, age, lambda: right.held)),
     ]
