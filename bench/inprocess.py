@@ -10,6 +10,7 @@ import run
 from bench import contenders, data
 from bench.contenders import Contender
 from bench.data import Dataset
+from service.serve import api
 
 DATASET = Dataset()
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Any]
@@ -19,7 +20,7 @@ def load(contender: Contender, uri: str) -> Wsgi:
     """Return the WSGI application of the bare callable or of Madang, on the contender's database."""
     os.environ |= contender.environment(uri)
     if contender.name == "madang":
-        return run.create_serving_app()
+        return api.create_serving_app(run.load())
     from bench.peers import bare  # it reads its settings at import
 
     return bare.application

@@ -128,7 +128,7 @@ def service(uri: str, folder: Path) -> Iterator[str]:
     """Serve with one worker; yield the address."""
     port = processes.free_port()
     process = subprocess.Popen(
-        [sys.executable, "run.py", "--port", str(port), "--workers", "1"],
+        [sys.executable, "run.py", "--only", "api", "--port", str(port), "--workers", "1"],
         cwd=ROOT,
         env={**os.environ, "SERVICE_ENV": "test", "SERVICE_MONGODB_URI": uri, "SERVICE_VAR": str(folder / "var")},
         stdout=subprocess.DEVNULL,

@@ -15,14 +15,14 @@ TIMEOUT = 5.0
 
 
 class Server:
-    """One `run.py` with its workers, on a port that stays its own."""
+    """One `run.py` with its API, on a port that stays its own."""
 
     def __init__(self, folder: Path, uri: str, workers: int = 1, threads: int = 16, **settings: str) -> None:
         """Prepare a start in `folder`; `settings` are further `SERVICE_*` variables without their prefix."""
         folder.mkdir(parents=True)
         self.port = free_port()
         self.log = folder / "server.log"
-        self.words = [sys.executable, "run.py", "--port", str(self.port)]
+        self.words = [sys.executable, "run.py", "--only", "api", "--port", str(self.port)]
         self.words += ["--workers", str(workers), "--threads", str(threads)]
         own = {
             "ENV": "test",
@@ -64,15 +64,20 @@ class Server:
             time.sleep(0.2)
 
     def pids(self) -> list[int]:
-        """Return the process ids of the parent, first, and of its workers."""
+        """Return the process ids of the parent, first, and of all that it has started."""
         assert self.process is not None
         parent = self.process.popen.pid
         return [parent, *(int(pid) for pid, *_ in self.process.members() if int(pid) != parent)]
 
+    def workers(self) -> list[int]:
+        """Return the process ids of the API's workers, by age: the parent's grandchildren."""
+        assert self.process is not None
+        parents = {int(pid): int(parent) for pid, _, parent, *_ in self.process.members()}
+        return sorted(pid for pid, parent in parents.items() if parents.get(parent) == self.process.popen.pid)
+
     def kill_worker(self, number: int) -> None:
         """Kill one of the workers, whichever has this number by age."""
-        workers = sorted(self.pids()[1:])
-        if workers:
+        if workers := self.workers():
             with suppress(ProcessLookupError):
                 os.kill(workers[number % len(workers)], signal.SIGKILL)
 

@@ -71,9 +71,16 @@ def use_json(app: Flask) -> None:
 
 
 def trust_proxies(app: Flask) -> None:
-    """Believe the `X-Forwarded-*` headers of as many proxies as there are in front."""
-    if count := app.config["TRUSTED_PROXIES"]:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
+    """Believe the `X-Forwarded-*` headers of as many proxies as there are in front, and of the door.
+
+    The door adds an address to those before, but hands scheme and host on as the first proxy has set them.
+    """
+    proxies, door = app.config["TRUSTED_PROXIES"], int(app.config["BEHIND_DOOR"])
+    if proxies or door:
+        hops = proxies or door
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=proxies + door, x_proto=hops, x_host=hops
+        )
 
 
 def allow_origins(app: Flask) -> None:

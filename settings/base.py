@@ -92,6 +92,20 @@ class Base:
     """Most bytes of a request body."""
     TRUSTED_PROXIES: int = 0
     """Number of proxies in front whose `X-Forwarded-*` headers are believed."""
+    BEHIND_DOOR: bool = False
+    """Whether every request comes through the door; `run.py` sets it where it starts one, as compose does."""
+    DOOR_HOST: str | None = None
+    """Host name for which the door gets a certificate by itself, and speaks HTTPS alone: see `docs/processes.md`."""
+    DOOR_CERTIFICATE: str | None = None
+    """File of the door's certificate, a PEM with the whole chain, instead; it needs `DOOR_CERTIFICATE_KEY` too."""
+    DOOR_CERTIFICATE_KEY: str | None = None
+    """File of the key of that certificate, a PEM."""
+    DOOR_API: list[str] = []
+    """Addresses (`host:port`) of the API for a door that `run.py` starts without one, or prints."""
+    DOOR_STREAMS: list[str] = []
+    """Addresses of the streams, likewise."""
+    DOOR_WORKER: list[str] = []
+    """Addresses where workers tell of their health, which `/health/ready` of the door asks for, likewise."""
     CORS_ORIGINS: str | list[str] = []
     """Origins whose pages may call the API from a browser; `*` is everyone."""
     TOMBSTONE_DAYS: float = 30

@@ -111,7 +111,7 @@ def test_the_log_tells_why_it_is_pymongo(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_worker_tells_its_driver_when_it_starts() -> None:
     environ = {"SERVICE_ENV": "production", "SERVICE_MONGODB_URI": connection.MEMORY, "SERVICE_LOG_JSON": "true"}
     done = subprocess.run(
-        [sys.executable, "-c", "import run; run.create_serving_app()"],
+        [sys.executable, "-c", "import run; from service.serve import api; api.create_serving_app(run.load())"],
         env={**os.environ, **environ, "SERVICE_JWT_SECRET_KEY": "a secret of this test, of more than 32 bytes"},
         capture_output=True,
         text=True,

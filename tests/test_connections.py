@@ -94,6 +94,19 @@ def test_a_connection_is_cut_that_did_not_move(
         assert is_ended(far) == (cut is not None)
 
 
+def test_behind_the_door_whoever_is_silent_is_at_work() -> None:
+    """Which of two came first in the same tick of the kernel, it does not tell; the door keeps no idle connection."""
+    watch = Watch(patience=20.0, idle=75.0, behind_door=True)
+    with pair() as (_, far):
+        far.settimeout(0.05)
+        watch.compare(far, True, IDLE._replace(silent=9), IDLE._replace(silent=19))
+        assert not is_ended(far)
+        watch.compare(far, False, IDLE._replace(silent=15), IDLE._replace(silent=25))
+        assert not is_ended(far)
+        watch.compare(far, True, IDLE._replace(silent=15), IDLE._replace(silent=25))
+        assert is_ended(far)
+
+
 def is_ended(end: socket.socket) -> bool:
     """Tell whether nothing more comes from the other end."""
     try:

@@ -15,7 +15,10 @@ from granian.constants import Interfaces
 from granian.server.mp import MPServer
 from pymongo import MongoClient
 
-from service.serve.serving import DEATHS, Draining, DrainingServer
+import settings
+from service.serve.addresses import Address
+from service.serve.deaths import MOST_DEATHS, Deaths
+from service.serve.serving import Draining, DrainingServer
 from tests.conftest import ROOT
 from tests.test_run import ADA, Running, environment, free_port, refused, running, token_of, until
 
@@ -24,6 +27,11 @@ pytestmark = pytest.mark.real
 LIVE = "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 BOUND = 12
 """Seconds within which a server has ended when it is told to: `DRAIN_SECONDS`, and some for MongoDB's end."""
+
+
+def a_server() -> DrainingServer:
+    loaded = settings.load({"SERVICE_ENV": "test"})
+    return DrainingServer(Address("127.0.0.1", 0), loaded, Draining(), interface=Interfaces.WSGI)
 
 
 @contextmanager
@@ -49,7 +57,7 @@ def test_readiness_goes_first(tmp_path: Path) -> None:
     with running(tmp_path, "--workers", "2", DRAIN_DELAY="2") as service, connection(service) as kept:
         service.send("POST", "/v1/accounts", ADA)
         token = token_of(service)
-        assert b"connection: close" not in kept.recv(4096)
+        assert b"connection: close" not in kept.recv(4096).lower()
         service.process.terminate()
         assert until(lambda: ready(service) == (503, "shutting_down"), 1)
         # Whoever has not seen it yet is served, on connections old and new, and told to go.
@@ -57,7 +65,7 @@ def test_readiness_goes_first(tmp_path: Path) -> None:
         kept.sendall(LIVE.encode())
         answer = kept.recv(4096)
         assert answer.startswith(b"HTTP/1.1 200")
-        assert b"connection: close" in answer
+        assert b"connection: close" in answer.lower()
         assert service.process.wait(BOUND) == 0
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", service.port))
@@ -139,7 +147,7 @@ def test_a_signal_during_the_start_is_heard(tmp_path: Path) -> None:
 
 HEARD_BY_ANOTHER_THREAD = """
 import os, signal, threading, time
-from service.serve.serving import wake_for_signals
+from service.serve.signals import wake_for_signals
 
 told = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: told.set())
@@ -158,14 +166,14 @@ def test_a_signal_that_another_thread_takes_is_heard_at_once() -> None:
 
 EARLY = """
 import os, signal, sys, time
-from service.serve.serving import end_on_signals, held_back
+from service.serve.signals import become_child, held_back
 
 signal.signal(signal.SIGTERM, lambda *_: None)
 with held_back():
     worker = os.fork()
     if not worker:
         os.kill(os.getpid(), signal.SIGTERM)
-        end_on_signals()
+        become_child()
         time.sleep(5)
         os._exit(0)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]) != -signal.SIGTERM)
@@ -178,7 +186,7 @@ def test_a_signal_between_a_workers_start_and_its_first_line_ends_it() -> None:
 
 
 def test_signals_wait_while_a_worker_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = DrainingServer("run", interface=Interfaces.WSGI, draining=Draining(), drain_delay=0)
+    server = a_server()
     blocked: list[set[int]] = []
 
     class Worker:
@@ -223,15 +231,20 @@ def test_workers_that_die_together_are_all_replaced(tmp_path: Path) -> None:
             assert until(service.lives)
 
 
-def test_many_workers_that_die_at_once_are_one_occasion() -> None:
-    """On a machine with many cores one shortage of memory may kill them all."""
-    server = DrainingServer("run", interface=Interfaces.WSGI, draining=Draining(), drain_delay=0)
-    assert [server.die_too_often() for _ in range(DEATHS)] == [False] * (DEATHS - 1) + [True]
+def test_many_deaths_in_a_short_time_are_too_many() -> None:
+    deaths, pauses = Deaths(), []
+    for _ in range(MOST_DEATHS - 1):
+        deaths.add()
+        pauses.append(deaths.pause)
+        assert not deaths.too_many
+    deaths.add()
+    assert deaths.too_many
+    assert pauses == [0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5]
 
 
 def test_a_signal_comes_before_the_dead() -> None:
     """A worker that is made while the server ends would not hear that it has to."""
-    server = DrainingServer("run", interface=Interfaces.WSGI, draining=Draining(), drain_delay=0)
+    server = a_server()
     server.reload_signal, server.wrks = True, [None]
     server.signal_handler_interrupt()
     server._serve_loop(None, None)

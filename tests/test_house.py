@@ -512,6 +512,9 @@ SHARED_NAMES = {
     "ENDING": "the signals that end a process",
     "SPARE": "what is left over on purpose",
     "options": "what a program or a library is started with",
+    "serve": "the work of a program, until a signal comes",
+    "load_worker": "what one of Granian's workers serves",
+    "LOOK": "seconds between two looks",
 }
 """Names that several modules define at their top, for the same thing."""
 

@@ -213,8 +213,8 @@ def test_the_commands_of_the_retry_can_be_read() -> None:
 def test_the_readme_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run.arguments(["--help"])
-    options = set(re.findall(r"--[a-z]+", capsys.readouterr().out)) - {"--help"}
-    assert options == set(re.findall(r"^\| `(--[a-z]+)`", README.read_text(), re.MULTILINE))
+    options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
+    assert options == set(re.findall(r"^\| `(--[a-z-]+)`", README.read_text(), re.MULTILINE))
 
 
 # docs/queries.md

@@ -80,10 +80,37 @@ class Running:
         (pid,) = re.findall(r"\(mongod (\d+),", self.said)
         return int(pid)
 
+    def pid(self, name: str) -> int:
+        """The process id of one of its programs; 0 while there is none."""
+        return next((pid for pid in children(self.process.pid) if called(pid) == name), 0)
+
     def workers(self) -> list[int]:
-        """The process ids of its children but the MongoDB."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return [int(pid) for pid in children if int(pid) != self.mongod]
+        """The process ids of the API's workers."""
+        api = self.pid("madang-api")
+        return children(api) if api else []
+
+    def everything(self) -> list[int]:
+        """The process ids of all that it has started."""
+        found = [self.process.pid]
+        for pid in found:
+            found += children(pid)
+        return found[1:]
+
+
+def children(pid: int) -> list[int]:
+    """The process ids of what a process has started."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def called(pid: int) -> str:
+    """What a process calls itself."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except FileNotFoundError:
+        return ""
 
 
 @contextmanager
@@ -234,37 +261,24 @@ def test_data_and_sessions_survive_a_restart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT], ids=lambda sign: sign.name)
 def test_a_signal_ends_it_with_all_its_processes(tmp_path: Path, sign: signal.Signals) -> None:
     with running(tmp_path, "--workers", "2") as service:
-        others = [service.mongod, *service.workers()]
-        assert len(others) == 3
-        time.sleep(
-            1
-        )  # Granian: a worker that is told to stop while it starts does not hear it, and is killed after 30 s
+        others = service.everything()
+        assert {called(pid) for pid in others} == {"mongod", "caddy", "madang-api", "madang-streams", "madang-worker"}
         service.process.send_signal(sign)
         assert service.process.wait(20) == 0
         assert until(lambda: all(gone(pid) for pid in others))
         assert not list(tmp_path.glob("metrics-*"))
 
 
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, list[int]]]:
-    """The process ids of the MongoDB and the workers of a service that was killed."""
-    with running(tmp_path_factory.mktemp("killed"), "--workers", "1") as service:
-        mongod, workers = service.mongod, service.workers()
+def test_nothing_outlives_a_service_that_was_killed(tmp_path: Path) -> None:
+    with running(tmp_path, "--workers", "2") as service:
+        others = service.everything()
+        assert len(others) >= 7
         service.process.kill()
         service.process.wait()
-    yield mongod, workers
-    for pid in workers:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def test_no_mongod_outlives_a_service_that_was_killed(killed: tuple[int, list[int]]) -> None:
-    assert until(lambda: gone(killed[0]))
-
-
-def test_no_worker_outlives_a_service_that_was_killed(killed: tuple[int, list[int]]) -> None:
-    assert killed[1]
-    assert until(lambda: all(gone(pid) for pid in killed[1]), 3)
+        assert until(lambda: all(gone(pid) for pid in others), 15)
+    with running(tmp_path) as again:
+        assert again.lives()
+        assert len(list(tmp_path.glob("metrics-*"))) == 1
 
 
 def test_in_memory_it_warns_that_all_is_lost(tmp_path: Path) -> None:

@@ -22,10 +22,11 @@ CUT = 15.0
 HALF_A_BODY = b"POST /auth HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+@pytest.fixture(scope="module", params=["with a door", "without a door"])
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     limits = {"CLIENT_TIMEOUT": str(PATIENCE), "IDLE_TIMEOUT": "3", "ADMISSION_WAIT": "0.2"}
-    options = ("--memory", "--threads", str(SLOTS))
+    alone = () if request.param == "with a door" else ("--only", "api")
+    options = ("--memory", "--threads", str(SLOTS), *alone)
     with running(tmp_path_factory.mktemp("var"), *options, RATELIMIT_ENABLED="false", **limits) as found:
         assert found.send("POST", "/v1/accounts", ADA).status_code == 201
         yield found
@@ -47,11 +48,10 @@ def connect(service: Running) -> Iterator[Callable[[bytes], socket.socket]]:
         yield opened
 
 
-def worker_memory(service: Running) -> float:
-    """The resident megabytes of the only worker."""
-    children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
-    texts = [Path(f"/proc/{pid}/status").read_text() for pid in children]
-    return max(int(re.findall(r"VmRSS:\s+(\d+)", text)[0]) / 1024 for text in texts)
+def memory(service: Running) -> float:
+    """The resident megabytes of all its processes."""
+    texts = [Path(f"/proc/{pid}/status").read_text() for pid in service.everything()]
+    return sum(int(re.findall(r"VmRSS:\s+(\d+)", text)[0]) / 1024 for text in texts)
 
 
 def works(service: Running) -> bool:
@@ -66,7 +66,7 @@ def test_a_body_that_stops_is_cut_off_and_told(connect) -> None:
     answer = connection.recv(65536)
     assert statuses(answer) == [408]
     assert b'"code":"request_timeout"' in answer
-    assert b"retry-after: 1" in answer
+    assert b"retry-after: 1" in answer.lower()
     assert connection.recv(65536) == b""
 
 
@@ -110,7 +110,7 @@ def test_a_connection_that_is_idle_or_at_work_is_not_cut_off_with_a_slow_one(ser
 
 
 def test_a_body_of_a_gibibyte_is_refused_unread(service: Running) -> None:
-    before = worker_memory(service)
+    before = memory(service)
     head = b"POST /auth HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1073741824\r\n\r\n"
     sent = 0
     with socket.create_connection(("127.0.0.1", service.port), timeout=CUT) as connection:
@@ -124,11 +124,11 @@ def test_a_body_of_a_gibibyte_is_refused_unread(service: Running) -> None:
         connection.settimeout(CUT)
         assert statuses(connection.recv(65536)) == [413]
     assert sent < 2**26
-    assert worker_memory(service) < before + 20
+    assert memory(service) < before + 30
 
 
 def test_a_body_in_chunks_without_end_is_refused_at_the_limit(service: Running) -> None:
-    before = worker_memory(service)
+    before = memory(service)
     head = b"POST /auth HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     piece = b"10000\r\n" + bytes(65536) + b"\r\n"
     sent = 0
@@ -143,7 +143,7 @@ def test_a_body_in_chunks_without_end_is_refused_at_the_limit(service: Running) 
         connection.settimeout(CUT)
         assert statuses(connection.recv(65536)) == [413]
     assert sent < 2**26
-    assert worker_memory(service) < before + 20
+    assert memory(service) < before + 30
 
 
 # Answers that nobody takes
@@ -203,7 +203,7 @@ def test_who_says_nothing_or_a_byte_at_a_time_is_cut_off_and_holds_nothing(servi
     ids=["many", "long", "500 names"],
 )
 def test_a_flood_of_headers_is_refused(service: Running, flood: bytes) -> None:
-    before = worker_memory(service)
+    before = memory(service)
     with socket.create_connection(("127.0.0.1", service.port), timeout=CUT) as connection:
         try:
             connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n" + flood + b"\r\n")
@@ -211,7 +211,7 @@ def test_a_flood_of_headers_is_refused(service: Running, flood: bytes) -> None:
         except ConnectionError:
             answer = b""
     assert statuses(answer) in ([431], [])
-    assert worker_memory(service) < before + 20
+    assert memory(service) < before + 30
     assert works(service)
 
 

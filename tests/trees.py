@@ -75,7 +75,7 @@ class Server:
         self.output = var / f"output-{port}"
         with self.output.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "run.py", "--port", str(port), "--workers", "1"],
+                [sys.executable, "run.py", "--only", "api", "--port", str(port), "--workers", "1"],
                 cwd=tree,
                 env=environment(uri, var),
                 stdout=out,
@@ -86,7 +86,7 @@ class Server:
         end = time.monotonic() + 30
         while time.monotonic() < end and self.process.poll() is None:
             try:
-                if self.send("GET", "/health/ready").ok:
+                if self.send("GET", "/health/ready").ok and "Madang is at" in self.said:
                     return
             except requests.ConnectionError:
                 time.sleep(0.05)

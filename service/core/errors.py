@@ -308,6 +308,37 @@ class Overloaded(Problem):
     )
 
 
+class Unavailable(Problem):
+    """The program that answers such requests is not there: it is being started."""
+
+    status, code, title = 503, "unavailable", "Unavailable"
+    retry_after, keepable = 1, False
+    meaning = (
+        "The part of the service that answers this is being started; the request was not begun. Retry after "
+        "`Retry-After` seconds."
+    )
+
+
+class AnswerLost(Problem):
+    """The program that worked on the request ended before it had answered."""
+
+    status, code, title = 502, "answer_lost", "Answer lost"
+    keepable = False
+    meaning = (
+        "What worked on the request ended before it answered, and nobody knows whether the request was done. Send it "
+        "again with the same idempotency key."
+    )
+
+
+class NotReady(Problem):
+    """A program of the service cannot do its work."""
+
+    status, code, title = 503, "not_ready", "Not ready"
+    retry_after, keepable = 1, False
+    meaning = "A part of the service cannot do its work; `parts` says which. A load balancer turns to another server."
+    extension = {"parts": {"type": "object", "additionalProperties": {"type": "string"}}}
+
+
 class ShuttingDown(Problem):
     """The server is about to end."""
 

@@ -4,6 +4,8 @@ import re
 import secrets
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+HEADERS_BYTES = 64 * 1024
+"""Most bytes of a request line with its headers, and of the buffers of a connection."""
 SECURITY_HEADERS = (
     ("X-Content-Type-Options", "nosniff"),
     ("X-Frame-Options", "DENY"),

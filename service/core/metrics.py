@@ -41,6 +41,12 @@ def exposition() -> bytes:
     return generate_latest(registry)
 
 
+def forget(process: int) -> None:
+    """Drop the gauges of a process that has ended; what it counted stays."""
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        multiprocess.mark_process_dead(process)  # type: ignore[no-untyped-call]
+
+
 class CommandTimes(monitoring.CommandListener):
     """Counts the time of those MongoDB commands that PyMongo itself runs, as it measures it."""
 

@@ -64,7 +64,7 @@ class Admission:
         self.patience: float = settings["ADMISSION_WAIT"]
         self.readiness: float = settings["MONGODB_CONNECT_TIMEOUT"]
         self.largest: int = settings["MAX_CONTENT_LENGTH"]
-        self.watch = Watch(settings["CLIENT_TIMEOUT"], settings["IDLE_TIMEOUT"])
+        self.watch = Watch(settings["CLIENT_TIMEOUT"], settings["IDLE_TIMEOUT"], settings["BEHIND_DOOR"])
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request."""

@@ -37,10 +37,14 @@ class Watch:
     on whose connection nothing moves can be told from the kernel's figures: twice in a row, half the time apart.
     """
 
-    def __init__(self, patience: float, idle: float) -> None:
-        """Take the seconds that a client may take, and those after which an idle connection is closed anyway."""
+    def __init__(self, patience: float, idle: float, behind_door: bool = False) -> None:
+        """Take the seconds that a client may take, and those after which an idle connection is closed anyway.
+
+        The door closes its idle connections much earlier, so that all that are older than the patience are at work.
+        """
         self.patience = patience
         self.idle = idle
+        self.behind_door = behind_door
         self.waits: dict[object, tuple[float, str]] = {}
 
     def begin(self, address: str) -> object:
@@ -83,7 +87,8 @@ class Watch:
     def compare(self, connection: socket.socket, late: bool, before: State, now: State) -> None:
         """Cut a connection on which nothing has moved, or where a client is `late`, too little."""
         least = SLOWEST * self.patience / 2 if late else 1
-        silent = now.silent > self.patience and before.owing and now.owing
+        owing = (before.owing and now.owing) or self.behind_door
+        silent = now.silent > self.patience and owing
         with suppress(OSError):  # it may have ended by itself
             if before.pending and now.pending and now.acknowledged - before.acknowledged < least:
                 connection.shutdown(socket.SHUT_RDWR)

@@ -1,21 +1,16 @@
 """What goes with an account that is deleted, and what it may take with it: its export."""
 
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 
-from pymongo.errors import PyMongoError
-
 from service.core.clock import now
-from service.core.log import log
 from service.documents import Account, Event, KeptAnswer, Session
 from service.model.record_type import RecordType
 from service.model.registry import Registry
 from service.mongo.raw import Raw
 from service.policy import NOT_BURIED, given_to, owned_by, withdrawal
 from service.records import store
-from service.records.deletion import bound, bury_for_release, id_batches, release, release_account, release_again
+from service.records.deletion import bound, bury_for_release, id_batches, release, release_account
 
 LAST_WRITES = timedelta(seconds=15)
 """How long after its deletion an account is swept once more, or longer where operations may take longer."""
@@ -74,21 +69,6 @@ def sweep(registry: Registry, after: timedelta = LAST_WRITES, going_on: Callable
         purge(registry, account["_id"])
         gone += Account._get_collection().delete_one({"_id": account["_id"]}).deleted_count
     return gone
-
-
-def keep_sweeping(registry: Registry, timeout: float, pause: float = 5.0) -> None:
-    """Start a thread that sweeps every `pause` seconds; an operation of MongoDB may take `timeout` seconds."""
-
-    def work() -> None:
-        while True:
-            time.sleep(pause)
-            try:
-                sweep(registry, last_writes(timeout))
-                release_again(registry, last_writes(timeout))
-            except PyMongoError as error:
-                log.warning("sweep_failed", reason=type(error).__name__)
-
-    threading.Thread(target=work, name="sweep", daemon=True).start()
 
 
 def exported(registry: Registry, account: Raw) -> Iterable[tuple[RecordType, Iterator[Raw]]]:

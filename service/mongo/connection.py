@@ -73,6 +73,14 @@ def options(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def async_client(config: dict[str, Any]) -> pymongo.AsyncMongoClient[Raw]:
+    """Return a client for coroutines, with the same options. Opens no connection."""
+    given = options(config)
+    return pymongo.AsyncMongoClient(
+        given.pop("host"), **{name: value for name, value in given.items() if name not in ("db", "mongo_client_class")}
+    )
+
+
 def is_memory(uri: str | None) -> bool:
     """Tell whether a URI means mongomock."""
     return bool(uri and uri.startswith(MEMORY))

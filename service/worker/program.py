@@ -14,7 +14,7 @@ from service.worker.chores import chores
 from service.worker.crew import Crew
 from service.worker.status import StatusServer
 
-ENDING = {signal.SIGTERM, signal.SIGINT}
+ENDING = {signal.SIGTERM}
 
 
 def serve(settings: Mapping[str, Any], host: str, port: int, patience: float, ready: Callable[[], None]) -> None:

@@ -25,6 +25,8 @@ class StatusServer(ThreadingHTTPServer):
     """Answers `/health/live`, `/health/ready` and `/metrics` from a thread of its own."""
 
     daemon_threads = True
+    # Its port is held for it by who has started it.
+    allow_reuse_port = True
 
     def __init__(self, host: str, port: int, crew: Crew, patience: float) -> None:
         """Listen; `patience` are the seconds that MongoDB may take for an answer. Raises `OSError`."""
@@ -34,7 +36,7 @@ class StatusServer(ThreadingHTTPServer):
             "/health/ready": self.ready,
             "/metrics": counted,
         }
-        super().__init__((host, port), Handler)
+        super().__init__((host, port), StatusHandler)
 
     def server_bind(self) -> None:
         """Bind without a look at the name service, which may be slow: nobody asks for the name of the server."""
@@ -64,7 +66,7 @@ class StatusServer(ThreadingHTTPServer):
             return problem.status, "application/problem+json", document
 
 
-class Handler(BaseHTTPRequestHandler):
+class StatusHandler(BaseHTTPRequestHandler):
     """Answers one connection."""
 
     server: StatusServer

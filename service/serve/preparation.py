@@ -1,0 +1,66 @@
+"""What has to be so in the database before the service starts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import mongoengine
+from pymongo.errors import ConfigurationError, PyMongoError
+
+from service.documents import RECORDS
+from service.model.registry import Registry
+from service.mongo import connection
+from service.serve.process import CannotStart
+from service.upkeep import backup, indexes, upgrade
+
+
+class Unreachable(CannotStart):
+    """MongoDB does not answer; another start may find it."""
+
+    code = 1
+
+
+def prepare(settings: Mapping[str, Any]) -> list[str]:
+    """Make the missing indexes, or refuse to start without them where a person makes them; say what is left to do.
+
+    Raises `CannotStart` with the names of those that are missing, where MongoDB would acknowledge a write that can
+    get lost, where a restore did not come to its end, or where the URI is wrong; `Unreachable` where nobody answers.
+    """
+    try:
+        mongoengine.connect(**connection.options(dict(settings)))
+        return prepared(Registry(RECORDS), settings["CREATE_INDEXES"])
+    except ConfigurationError as error:
+        raise CannotStart(f"SERVICE_MONGODB_URI: {error}") from error
+    except PyMongoError as error:
+        raise Unreachable(f"MongoDB does not answer: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise CannotStart(str(error)) from error
+    finally:
+        # The programs are forked from this process, and a connection belongs to one process.
+        connection.disconnect()
+
+
+def prepared(registry: Registry, make_indexes: bool) -> list[str]:
+    """Prepare the database that is connected."""
+    found = weak_writes()
+    if backup.is_unfinished():
+        raise CannotStart("a restore was cut short: run `flask restore FILE` again")
+    upgrade.mark_empty(registry)
+    if make_indexes:
+        # One that is there but different serves the servers of the old version, which may still run.
+        indexes.make(registry, "missing")
+    elif missing := [str(change) for change in indexes.changes(registry) if change.kind == "missing"]:
+        raise CannotStart("run `flask indexes make`; these are missing:\n" + "\n".join(missing))
+    return [*found, *upgrade.advice(registry), *indexes.advice(registry)]
+
+
+def weak_writes() -> list[str]:
+    """Raise `CannotStart` where MongoDB acknowledges a write that can get lost; say so where it does not tell."""
+    default = connection.default_write_concern()
+    if default is None:
+        return ["this user of MongoDB may not see its default write concern; it has to be a majority"]
+    if default != "majority":
+        raise CannotStart(
+            f"MongoDB acknowledges a write when {default} of its members has it, so it can get lost. Run there:\n"
+            'db.adminCommand({setDefaultRWConcern: 1, defaultWriteConcern: {w: "majority"}})'
+        )
+    return []

@@ -1,0 +1,1 @@
+"""What takes long and waits, for many clients in one process: an ASGI app without Flask."""

@@ -1,0 +1,90 @@
+"""A request and its answer, as the handlers of the streams see them."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import orjson
+
+from service.core.errors import Problem
+from service.core.headers import FRESH, request_id
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+PROBLEM_TYPE = "application/problem+json"
+
+
+class Request:
+    """What a client has sent but for its body, which is read piece by piece."""
+
+    def __init__(self, scope: Scope, receive: Receive, arguments: dict[str, str]) -> None:
+        """Take the ASGI scope, where messages come from, and what the path's pattern has matched."""
+        self.scope, self.receive, self.arguments = scope, receive, arguments
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+
+    @cached_property
+    def headers(self) -> dict[str, str]:
+        """The headers by name in lower case; those that came several times, joined."""
+        found: dict[str, str] = {}
+        for name, text in self.scope["headers"]:
+            key, value = name.decode("latin-1"), text.decode("latin-1")
+            found[key] = f"{found[key]}, {value}" if key in found else value
+        return found
+
+    @cached_property
+    def id(self) -> str:
+        """The id of the request: the client's own, or a new one."""
+        return request_id(self.headers.get("x-request-id", ""))
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes; raises `ConnectionError` where it breaks off."""
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionError("the client has gone")
+            if message.get("body"):
+                yield message["body"]
+            if not message.get("more_body"):
+                return
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer: a body that is there, or one that comes piece by piece."""
+
+    status: int
+    body: bytes | AsyncIterator[bytes] = b""
+    headers: tuple[tuple[str, str], ...] = ()
+
+    async def send(self, request: Request, send: Send, closing: bool) -> None:
+        """Send the answer to a request, with the headers of every answer; `closing` asks for another connection."""
+        names = {name.lower() for name, _ in self.headers}
+        own = [*self.headers, ("X-Request-ID", request.id)]
+        own += [(name, text) for name, text in FRESH if name.lower() not in names]
+        own += [("Content-Length", str(len(self.body)))] if isinstance(self.body, bytes) else []
+        own += [("Connection", "close")] if closing else []
+        encoded = [(name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in own]
+        await send({"type": "http.response.start", "status": self.status, "headers": encoded})
+        if isinstance(self.body, bytes):
+            shown = b"" if request.method == "HEAD" else self.body
+            await send({"type": "http.response.body", "body": shown})
+            return
+        async for piece in self.body:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def json_response(content: Any, status: int = 200) -> Response:
+    """Return an answer with JSON."""
+    return Response(status, orjson.dumps(content), (("Content-Type", "application/json"),))
+
+
+def response_to(problem: Problem, request: Request) -> Response:
+    """Return the answer that tells of a problem."""
+    document = orjson.dumps(problem.as_dict(request.id))
+    return Response(problem.status, document, (*problem.headers.items(), ("Content-Type", PROBLEM_TYPE)))
