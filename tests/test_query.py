@@ -35,6 +35,7 @@ ROW = {
 class Address(me.EmbeddedDocument):
     city = me.StringField(db_field="c")
     spot = me.PointField(auto_index=False)
+    streets = me.ListField(me.StringField(), db_field="s")
 
 
 class Shop(Record):
@@ -47,7 +48,7 @@ class Shop(Record):
     meta = {
         "collection": "shops",
         "sorts": ["-updated_at", "name", "address.city"],
-        "filters": ["name", "address.city", "address.spot", "branches", "branches.city"],
+        "filters": ["name", "address.city", "address.spot", "branches", "branches.city", "branches.streets"],
     }
 
 
@@ -249,6 +250,57 @@ def test_where_names_the_fields_as_the_database_has_them() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("where", "compiled"),
+    [
+        ({"tags": {"$elemMatch": {"$gt": "a", "$lt": "c"}}}, {"tags": {"$elemMatch": {"$gt": "a", "$lt": "c"}}}),
+        (
+            {"checklist": {"$elemMatch": {"text": {"$prefix": "a"}, "done": False}}},
+            {"checklist": {"$elemMatch": {"$and": [{"text": {"$regex": "^a"}}, {"done": {"$eq": False}}]}}},
+        ),
+        (
+            {"checklist": {"$not": {"$elemMatch": {"$or": [{"text": "a"}, {"$not": {"done": True}}]}}}},
+            {
+                "checklist": {
+                    "$not": {"$elemMatch": {"$or": [{"text": {"$eq": "a"}}, {"$nor": [{"done": {"$eq": True}}]}]}}
+                }
+            },
+        ),
+    ],
+)
+def test_conditions_on_one_entry_of_a_list_stand_together(where: Any, compiled: Any) -> None:
+    assert parse(where=where).where == compiled
+
+
+def test_conditions_on_one_entry_name_the_fields_as_the_database_has_them() -> None:
+    entry = {"city": "a", "streets": {"$elemMatch": {"$ne": "b"}}}
+    assert parse(Shop, where={"branches": {"$size": 2, "$elemMatch": entry}}).where == {
+        "b": {"$size": 2, "$elemMatch": {"$and": [{"c": {"$eq": "a"}}, {"s": {"$elemMatch": {"$ne": "b"}}}]}}
+    }
+
+
+@pytest.mark.parametrize("operand", [None, 1, "a", [], {}, {"checklist.text": "a"}, {"title": "a"}, {"$where": "1"}])
+def test_what_is_no_condition_on_an_entry_is_refused(operand: Any) -> None:
+    assert misunderstood({"checklist": {"$elemMatch": operand}})
+
+
+@pytest.mark.parametrize(
+    "operand",
+    [None, "a", [], {}, {"$exists": True}, {"$size": 1}, {"$all": ["a"]}, {"$elemMatch": {"$eq": "a"}}, {"$gt": 1}],
+)
+def test_what_is_no_condition_on_a_plain_entry_is_refused(operand: Any) -> None:
+    assert misunderstood({"tags": {"$elemMatch": operand}})
+
+
+@pytest.mark.parametrize("condition", [None, 1, {"$size": 1}, {"$exists": True}, {"$eq": None}, {"$not": {"$size": 1}}])
+def test_a_list_that_is_no_filter_is_asked_of_its_entries_only(condition: Any) -> None:
+    assert misunderstood({"checklist": condition})
+
+
+def test_a_field_that_an_entry_cannot_be_asked_for_is_refused_with_those_that_can() -> None:
+    assert "these can: text, done" in misunderstood({"checklist": {"$elemMatch": {"title": "a"}}})
+
+
 @pytest.mark.parametrize("text", ["", "{", "nothing", "{'a': 1}", '{"title": NaN}', "[" * 5000])
 def test_a_where_that_is_not_json_is_refused(text: str) -> None:
     assert "not JSON" in misunderstood(text)
@@ -297,6 +349,7 @@ def test_a_field_that_cannot_be_filtered_is_refused_with_those_that_can(name: st
         {"title": {"": 1}},
         {"title": {"$eq": "a", "x": 1}},
         {"checklist.text": {"$elemMatch": {}}},
+        {"checklist.text": {"$elemMatch": {"$eq": "a"}}},
         {"priority": {"$mod": [2, 0]}},
         {"place": {"$geoWithin": {}}},
     ],
@@ -386,6 +439,19 @@ def test_a_where_may_be_nested_over_8_levels_and_no_more(name: str) -> None:
     assert "nested over 8 levels" in misunderstood(nested(name, 9))
 
 
+def within_entry(levels: int) -> Any:
+    condition: Any = {"text": "a"}
+    for _ in range(levels - 1):
+        condition = {"$and": [condition]}
+    return {"checklist": {"$elemMatch": condition}}
+
+
+def test_a_condition_on_an_entry_is_a_level() -> None:
+    parse(where=within_entry(8))
+    assert "nested over 8 levels" in misunderstood(within_entry(9))
+    assert "nested over 8 levels" in misunderstood({"$and": [within_entry(8)]})
+
+
 def test_a_condition_on_a_field_may_be_nested_over_8_levels_and_no_more() -> None:
     parse(where=within_field(8))
     assert "nested over 8 levels" in misunderstood(within_field(9))
@@ -402,6 +468,8 @@ def test_a_condition_on_a_field_may_be_nested_over_8_levels_and_no_more() -> Non
         lambda n: {"priority": 1, "$or": [{"title": {"$nin": ["a"] * (n - 1)}}]},
         lambda n: {"$or": [{"title": {"$in": []}}] * n},
         lambda n: {"$or": [{}] * n},
+        lambda n: {"$or": [{"checklist": {"$elemMatch": {"text": "a"}}}] * n},
+        lambda n: {"tags": {"$elemMatch": {"$in": ["a"] * n}}},
     ],
 )
 def test_a_where_may_have_100_terms_and_no_more(terms: Any) -> None:

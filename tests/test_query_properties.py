@@ -103,6 +103,23 @@ def operations(name: str) -> st.SearchStrategy[dict[str, Any]]:
     return st.one_of(said)
 
 
+def elements() -> st.SearchStrategy[dict[str, Any]]:
+    """Conditions on one entry of a list, or their opposite."""
+    member = st.one_of([st.fixed_dictionaries({f: c}) for f, c in (("text", WORDS), ("done", st.booleans()))])
+    both = st.fixed_dictionaries({"text": WORDS | st.fixed_dictionaries({"$ne": WORDS}), "done": st.booleans()})
+    either = st.fixed_dictionaries({"$or": st.lists(member, min_size=1, max_size=2)})
+    neither = st.fixed_dictionaries({"$not": both | member})
+    items = st.fixed_dictionaries({"$elemMatch": st.one_of(both, member, either, neither)})
+    bounds = st.fixed_dictionaries(dict.fromkeys(("$gte", "$lt"), WORDS))
+    tags = st.fixed_dictionaries(
+        {"$elemMatch": st.one_of(bounds, *(st.fixed_dictionaries({o: WORDS}) for o in ("$ne", "$prefix")))}
+    )
+    said = [
+        (name, some | st.fixed_dictionaries({"$not": some})) for name, some in (("checklist", items), ("tags", tags))
+    ]
+    return st.one_of([st.fixed_dictionaries({name: condition}) for name, condition in said])
+
+
 def conditions(name: str) -> st.SearchStrategy[dict[str, Any]]:
     """What `where` may say of one field: a value, operators, or their opposite."""
     some = st.lists(operations(name), min_size=1, max_size=2).map(
@@ -121,7 +138,7 @@ def combined(parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict
 
 
 def wheres(names: list[str]) -> st.SearchStrategy[dict[str, Any]]:
-    return st.recursive(st.one_of([conditions(name) for name in names]), combined, max_leaves=5)
+    return st.recursive(st.one_of([*(conditions(name) for name in names), elements()]), combined, max_leaves=5)
 
 
 def fits(record: dict[str, Any], where: dict[str, Any]) -> bool:
@@ -164,6 +181,8 @@ def fits_operator(value: Any, operator: str, operand: Any) -> bool:
             return (value is not None) is operand
         case "$size":
             return len(value) == operand
+        case "$elemMatch":
+            return any(fits_entry(entry, operand) for entry in there)
         case "$all":
             return bool(operand) and all(entry in value for entry in operand)
         case "$prefix":
@@ -177,6 +196,13 @@ def fits_operator(value: Any, operator: str, operand: Any) -> bool:
         case "$lte":
             return any(entry <= operand for entry in there)
     raise AssertionError(operator)
+
+
+def fits_entry(entry: Any, condition: dict[str, Any]) -> bool:
+    """Whether one entry of a list fulfils all that is said of it."""
+    if isinstance(entry, dict):
+        return fits(entry, condition)
+    return all(fits_operator(entry, *part) for part in condition.items())
 
 
 def found_by(bodies: list[dict[str, Any]], where: dict[str, Any]) -> tuple[set[str], set[str]]:
@@ -213,6 +239,9 @@ TOKENS = [
     *ORDER,
     "$in",
     "$all",
+    "$elemMatch",
+    "checklist",
+    "text",
     "$exists",
     "$size",
     "$prefix",

@@ -42,7 +42,7 @@ from service.model.values import (
 COMPARE = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists"})
 EQUAL = frozenset({"$eq", "$ne", "$in", "$nin", "$exists"})
 TEXT = COMPARE | {"$prefix"}
-LIST_OPERATORS = frozenset({"$all", "$size"})
+LIST_OPERATORS = frozenset({"$all", "$elemMatch", "$size"})
 PRESENT = frozenset({"$exists"})
 
 NUMBER_UPDATES = frozenset({"$inc", "$min", "$max"})

@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from pydantic import ValidationError
 
 from service.core.errors import BadQuery, MalformedJson, ValidationFailed
 from service.core.json_text import decode
-from service.model.record_type import FieldPath, RecordType
+from service.model.fields import PRESENT, TEXT
+from service.model.record_type import FieldPath, RecordType, path_in
 from service.model.validation import causes
 from service.mongo.raw import Filter
 
@@ -36,11 +37,54 @@ def decoded_where(text: str) -> dict[str, Any]:
     return where
 
 
-def filter_path(type: RecordType, path: str) -> FieldPath:
+class ListPath(FieldPath):
+    """A list of embedded documents that is no filter itself, but some of its members are."""
+
+    __slots__ = ()
+
+    @property
+    def operators(self) -> frozenset[str]:
+        """The one operator that asks of its members."""
+        return frozenset({"$elemMatch"})
+
+
+class EntryPath(FieldPath):
+    """One entry of a plain list, which is always there."""
+
+    __slots__ = ()
+
+    @property
+    def operators(self) -> frozenset[str]:
+        """The operators that compare it."""
+        return self.field.meaning.compare & TEXT - PRESENT
+
+
+class EntryOf(NamedTuple):
+    """The list whose entry a condition is about: what its path begins with, for clients and in MongoDB."""
+
+    name: str
+    stored: str
+
+
+RECORD = EntryOf("", "")
+
+
+def filter_path(type: RecordType, path: str, within: EntryOf = RECORD) -> FieldPath:
     """Return what the type lets clients ask of a path; raises `BadQuery` for any other path."""
-    if path not in type.filters:
-        raise BadQuery(f"{path!r} cannot be filtered; these can: {listing(tuple(type.filters))}")
-    return type.filters[path]
+    whole = within.name + path
+    if whole in type.filters:
+        return type.filters[whole]
+    if path and any(name.startswith(f"{whole}.") for name in type.filters):
+        at = path_in(type.document, type.schema, whole)
+        if at.field.is_list:
+            return ListPath(at.field, at.stored, at.in_list)
+    raise not_filtered(type, path, within)
+
+
+def not_filtered(type: RecordType, path: str, within: EntryOf) -> BadQuery:
+    """Return the problem of a path that the type does not let clients ask for."""
+    able = [name.removeprefix(within.name) for name in type.filters if name.startswith(within.name)]
+    return BadQuery(f"{path!r} cannot be filtered; these can: {listing(able) or 'none'}")
 
 
 class Compiler:
@@ -50,29 +94,31 @@ class Compiler:
         self.type = type
         self.terms = 0
 
-    def compile(self, where: Any, level: int = 0) -> Filter:
-        """Return the filter of one object of conditions. Raises `BadQuery`."""
+    def compile(self, where: Any, level: int = 0, within: EntryOf = RECORD) -> Filter:
+        """Return the filter of one object of conditions on a record or on an entry. Raises `BadQuery`."""
         if level > LEVELS:
             raise BadQuery(f"`where` is nested over {LEVELS} levels")
         if not isinstance(where, dict):
             raise BadQuery("a condition has to be an object of fields or of $and, $or, $nor, $not")
         if not where and level:
             self.count()
-        clauses = [self.clause(name, condition, level) for name, condition in where.items()]
+        clauses = [self.clause(name, condition, level, within) for name, condition in where.items()]
         return clauses[0] if len(clauses) == 1 else {"$and": clauses} if clauses else {}
 
-    def clause(self, name: str, condition: Any, level: int) -> Filter:
+    def clause(self, name: str, condition: Any, level: int, within: EntryOf) -> Filter:
         """Return the filter of one member of an object."""
         if name in ("$and", "$or", "$nor"):
             if not isinstance(condition, list) or not condition:
                 raise BadQuery(f"`{name}` takes a list of at least one object")
-            return {name: [self.compile(part, level + 1) for part in condition]}
+            return {name: [self.compile(part, level + 1, within) for part in condition]}
         if name == "$not":
-            return {"$nor": [self.compile(condition, level + 1)]}
+            return {"$nor": [self.compile(condition, level + 1, within)]}
         if name.startswith("$"):
             raise BadQuery(f"`{name}` is no operator here; there are $and, $or, $nor, $not, and fields")
-        at = filter_path(self.type, name)
-        return {at.stored: self.condition(name, at, condition, level)}
+        at = filter_path(self.type, name, within)
+        if isinstance(at, ListPath) and not isinstance(condition, dict):
+            raise not_filtered(self.type, name, within)
+        return {at.stored.removeprefix(within.stored): self.condition(within.name + name, at, condition, level)}
 
     def condition(self, name: str, at: FieldPath, condition: Any, level: int) -> Any:
         """Return the MongoDB condition on one field: a value, or an object of operators."""
@@ -100,7 +146,9 @@ class Compiler:
             raise BadQuery(f"`{name}`: {operator!r} does not apply; use one of {listing(able | {'$not'})}")
         if operator == "$near":
             raise BadQuery(f"`{name}`: $near stands at the top level of `where`, once and alone on its field")
-        if operator in ("$in", "$nin", "$all"):
+        if operator == "$elemMatch":
+            yield operator, self.element(name, at, operand, level)
+        elif operator in ("$in", "$nin", "$all"):
             yield operator, self.values(name, at, operator, operand)
         elif operator == "$exists":
             yield operator, self.boolean(name, operand)
@@ -113,6 +161,16 @@ class Compiler:
             yield "$regex", "^" + re.escape(text)
         else:
             yield operator, self.value(name, at, operand, operator in ("$eq", "$ne"))
+
+    def element(self, name: str, at: FieldPath, operand: Any, level: int) -> Any:
+        """Return the conditions that one entry of a list has to fulfil together."""
+        if level >= LEVELS:
+            raise BadQuery(f"`where` is nested over {LEVELS} levels")
+        if not isinstance(operand, dict) or not operand:
+            raise BadQuery(f"`{name}`: $elemMatch takes an object of what one entry has to fulfil")
+        if at.compared.document is not None:
+            return self.compile(operand, level + 1, EntryOf(f"{name}.", f"{at.stored}."))
+        return self.condition(name, EntryPath(at.compared, at.stored, False), operand, level + 1)
 
     def value(self, name: str, at: FieldPath, value: Any, nullable: bool = True) -> Any:
         """Return one value in BSON form, typed by the field."""
