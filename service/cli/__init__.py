@@ -1,6 +1,5 @@
 """Commands for the person who runs the service: indexes, accounts, migrations, backup and restore."""
 
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 import click
 from flask import Flask, current_app
 from flask.cli import AppGroup, with_appcontext
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import PyMongoError
 
 from service.context import current_registry
 from service.core.clock import now
@@ -27,6 +26,7 @@ from service.resources.accounts import new_password, store
 from service.security import security
 from service.upkeep import backup, indexes, migrations, upgrade
 from service.upkeep.archive import BackupError
+from service.upkeep.indexes import IndexRefused
 from service.upkeep.upgrade import UpgradeError
 
 indexes_group = AppGroup("indexes", help="Show, make and drop the indexes of the database.")
@@ -56,8 +56,9 @@ def show_indexes() -> None:
 @indexes_group.command("make")
 def make_indexes() -> None:
     """Make the missing indexes, beside running reads and writes."""
-    tell_changes(indexes.changes(current_registry()))
-    click.echo(f"{len(indexes.make(current_registry()))} made")
+    with plainly(". Run it again: what was made is there"):
+        tell_changes(indexes.changes(current_registry()))
+        click.echo(f"{len(indexes.make(current_registry()))} made")
 
 
 @indexes_group.command("drop")
@@ -242,20 +243,13 @@ def plainly(hint: str = "") -> Iterator[None]:
     """Say in one sentence, with a `hint` at its end, what went wrong in the block: the command's error."""
     try:
         yield
-    except (UpgradeError, BackupError) as error:
+    except (UpgradeError, BackupError, IndexRefused) as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
         raise click.ClickException(f"{error.filename or 'the file'}: {error.strerror}") from None
     except PyMongoError as error:
         what = "MongoDB does not answer" if problems.is_transient(error) else "MongoDB refuses"
-        raise click.ClickException(f"{what}: {said_by(error)}{hint}") from None
-
-
-def said_by(error: PyMongoError) -> str:
-    """Return what MongoDB says, without all that PyMongo adds of what it knows of the servers."""
-    refused = error.details.get("writeErrors", ()) if isinstance(error, BulkWriteError) else ()
-    text = refused[0]["errmsg"] if refused else str(error)
-    return re.split(r", Timeout:|, full error:| \(configured timeouts", text)[0]
+        raise click.ClickException(f"{what}: {problems.said_by(error)}{hint}") from None
 
 
 def reporter() -> backup.Report:

@@ -199,10 +199,10 @@ class RequestTimeout(Problem):
 
 
 class AlreadyExists(Problem):
-    """An id or a username is taken."""
+    """An id, a username or a unique value is taken."""
 
     status, code, title = 409, "already_exists", "Already exists"
-    meaning = "The id or the username is taken."
+    meaning = "The id, the username, or a value that has to be unique is taken. `errors` names the field."
 
 
 class StillReferenced(Problem):

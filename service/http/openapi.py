@@ -324,7 +324,8 @@ class Describer:
             found |= {"not_found"}
         if self.operation.conditional:
             found |= {"revision_mismatch", "forbidden"}
-        if record_type(self.app, self.rule.endpoint) is not None and self.method in ("POST", "PUT"):
+        record = record_type(self.app, self.rule.endpoint)
+        if record is not None and self.method in ("POST", "PUT", *(["PATCH"] if record.uniques else [])):
             found |= {"already_exists"}
         return found
 

@@ -55,6 +55,10 @@ class UnsupportedField(TypeError):
     """A document has a field that cannot be derived; the service does not start."""
 
 
+class InvalidDocument(TypeError):
+    """A document declares what cannot be served; the service does not start."""
+
+
 def matching(pattern: re.Pattern[str], detail: str) -> Any:
     """Return the rule that a string matches a regular expression from its start, as MongoEngine's `regex` does."""
 

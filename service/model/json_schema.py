@@ -9,6 +9,7 @@ from mongoengine import fields as me
 from service.model.dump import json_default
 from service.model.field import Document, Field
 from service.model.load import annotation
+from service.model.unique import told_unique
 from service.model.validation import validator
 
 Purpose = Literal["read", "create", "patch"]
@@ -65,8 +66,8 @@ def of_field(field: Field, purpose: Purpose, expanded: Expanded = NOTHING) -> Js
     made = of_value(field, purpose, expanded)
     if field.is_nullable or (purpose == "patch" and not field.is_required):
         made = {"anyOf": [made, {"type": "null"}]}
-    if text := getattr(field.declared, "help_text", None):
-        made["description"] = text
+    if texts := list(filter(None, (getattr(field.declared, "help_text", None), told_unique(field)))):
+        made["description"] = "; ".join(texts)
     if purpose == "read" and field.read_only:
         made["readOnly"] = True
     if purpose == "create" and field.declared.default is not None and not field.is_id:

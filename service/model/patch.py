@@ -1,7 +1,7 @@
 """From the body of a PATCH to one conditional update: merge patch (RFC 7396) and update operators."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -78,6 +78,15 @@ class Patch:
                 if cause.pointer == pointer(name) or (cause.pointer or "").startswith(pointer(name) + "/"):
                     return replace(cause, pointer=pointer(operator, name))
         return cause
+
+    def of_named(self, causes: Sequence[Cause]) -> list[Cause]:
+        """Return those of the causes that are about what the patch names, each with its place in the body.
+
+        All of them where it names none.
+        """
+        named = {pointer(name) for name in self.named}
+        about = [cause for cause in causes if "/" + (cause.pointer or "").split("/")[1] in named]
+        return [self.placed(cause) for cause in about or causes]
 
 
 def parse(schema: Schema, body: Any) -> Patch:

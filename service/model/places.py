@@ -88,6 +88,17 @@ def places_in(field: Field, steps: tuple[Step, ...], wanted: Callable[[Field], b
             yield from places_in(member, (*steps, member), wanted)
 
 
+def place_at(fields: Mapping[str, Field], path: str) -> Place | None:
+    """Return the place of the field at a dotted path through embedded documents, None where there is none."""
+    steps: list[Field] = []
+    for name in path.split("."):
+        if name not in fields:
+            return None
+        steps.append(fields[name])
+        fields = fields[name].members
+    return Place(tuple(steps), steps[-1])
+
+
 def values(value: Any, steps: tuple[Step, ...], named: Callable[[Field], str], *place: str | int) -> Iterator[Pointed]:
     """Yield the values to which `steps` lead from a value; what has another form than the fields say has none."""
     if value is None:
@@ -130,11 +141,13 @@ def value_without(value: Any, steps: tuple[Step, ...], gone: Collection[str]) ->
         inner = value[step.stored]
         if rest:
             return {**value, step.stored: value_without(inner, rest, gone)}
-        return {name: member for name, member in value.items() if name != step.stored or inner not in gone}
+        return {name: member for name, member in value.items() if name != step.stored or not is_id_in(gone, inner)}
     if step == "list" and isinstance(value, list):
-        return (
-            [value_without(entry, rest, gone) for entry in value]
-            if rest
-            else [entry for entry in value if entry not in gone]
-        )
+        left = value if rest else [entry for entry in value if not is_id_in(gone, entry)]
+        return [value_without(entry, rest, gone) for entry in left] if rest else left
     return value
+
+
+def is_id_in(ids: Collection[str], value: Any) -> bool:
+    """Tell whether a stored value, of whatever type, is one of some ids."""
+    return isinstance(value, str) and value in ids

@@ -13,16 +13,13 @@ from pymongo.collection import Collection
 from service.documents.account import Account
 from service.documents.record import Record
 from service.model.field import Field
-from service.model.fields import LIST_OPERATORS
+from service.model.fields import LIST_OPERATORS, InvalidDocument
 from service.model.places import Place, places
 from service.model.schema import Schema
+from service.model.unique import Unique, uniques_of
 from service.mongo.raw import Raw
 
 IndexKeys = tuple[tuple[str, int], ...]
-
-
-class InvalidDocument(TypeError):
-    """A record type declares what cannot be served; the service does not start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +90,7 @@ class RecordType:
     filters: Mapping[str, FieldPath]
     search: tuple[str, ...]
     references: Mapping[str, Reference]
+    uniques: tuple[Unique, ...]
     indexes: tuple[IndexModel, ...] = field(repr=False)
 
     @property
@@ -123,8 +121,9 @@ def derive(document: type[Record]) -> RecordType:
     references = {
         place.name: reference_at(document, place) for place in places(schema.fields, lambda field: field.is_reference)
     }
-    indexes = tuple(indexes_of(sorts, filters, search, references))
-    return RecordType(document, meta["collection"], schema, sorts, filters, search, references, indexes)
+    uniques = tuple(uniques_of(document, schema.fields))
+    indexes = (*indexes_of(sorts, filters, search, references), *(unique.index for unique in uniques))
+    return RecordType(document, meta["collection"], schema, sorts, filters, search, references, uniques, indexes)
 
 
 def path_in(document: type[Record], schema: Schema, path: str) -> FieldPath:

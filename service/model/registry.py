@@ -5,7 +5,8 @@ from typing import Any
 
 from service.documents.account import Account
 from service.documents.record import Record
-from service.model.record_type import InvalidDocument, RecordType, Reference, derive
+from service.model.fields import InvalidDocument
+from service.model.record_type import RecordType, Reference, derive
 
 Referrer = tuple[RecordType, Reference]
 

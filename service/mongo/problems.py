@@ -1,7 +1,10 @@
 """What an error of the database means to a client."""
 
+import re
+
 import mongoengine
 from pymongo.errors import (
+    BulkWriteError,
     ConnectionFailure,
     DocumentTooLarge,
     DuplicateKeyError,
@@ -35,3 +38,10 @@ def is_transient(error: PyMongoError) -> bool:
         return True
     labels = ("RetryableWriteError", "TransientTransactionError", "RetryableError", "SystemOverloadedError")
     return isinstance(error, OperationFailure) and any(error.has_error_label(label) for label in labels)
+
+
+def said_by(error: PyMongoError) -> str:
+    """Return what MongoDB says, without all that PyMongo adds of what it knows of the servers."""
+    refused = error.details.get("writeErrors", ()) if isinstance(error, BulkWriteError) else ()
+    text = refused[0]["errmsg"] if refused else str(error)
+    return re.split(r", Timeout:|, full error:| \(configured timeouts", text)[0]

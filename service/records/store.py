@@ -8,10 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from pymongo.errors import DuplicateKeyError
+
 from service.core.clock import now
+from service.core.errors import AlreadyExists
 from service.core.ids import new_id
 from service.documents.versioned import STAMPS
 from service.model.record_type import RecordType
+from service.model.unique import Unique, stored_unique
 from service.mongo import driver
 from service.mongo.raw import Raw
 from service.policy import access_list
@@ -24,10 +28,13 @@ SERVER_FIELDS = frozenset({"_id", "owner", "created_at", "updated_at", "revision
 def create(type: RecordType, owner: str, content: Mapping[str, Any]) -> Raw:
     """Store a new record of `owner` with `content` in BSON form and return it.
 
-    Raises `pymongo.errors.DuplicateKeyError` when its `_id` is taken.
+    Raises `pymongo.errors.DuplicateKeyError` when its `_id` is taken, `AlreadyExists` when a unique value is.
     """
     record = new_record(type, owner, content)
-    driver.insert(type.collection, record)
+    try:
+        driver.insert(type.collection, record)
+    except DuplicateKeyError as error:
+        raise taken(type, error, record["_id"], record) from None
     return record
 
 
@@ -50,9 +57,32 @@ def new_record(type: RecordType, owner: str, content: Mapping[str, Any]) -> Raw:
 def change(type: RecordType, condition: Mapping[str, Any], update: Update, upsert: bool = False) -> Raw | None:
     """Apply the MongoDB `update` to the one record that fulfils `condition`, and return it as it then is.
 
-    Returns None, and changes nothing, when there is none.
+    Returns None, and changes nothing, when there is none. Raises `AlreadyExists` when a unique value is taken.
     """
-    return driver.change(type.collection, condition, stamped(type, update), upsert)
+    try:
+        return driver.change(type.collection, condition, stamped(type, update), upsert)
+    except DuplicateKeyError as error:
+        raise taken(type, error, condition.get("_id", ""), update.get("$set", {})) from None
+
+
+def taken(type: RecordType, error: DuplicateKeyError, id: str, values: Mapping[str, Any]) -> Exception:
+    """Return the problem of a unique value that another record has; the error as it is where that is the id."""
+    pattern = (error.details or {}).get("keyPattern")
+    unique = guessed(type, id, values) if pattern is None else stored_unique(type.uniques, pattern)
+    if unique is not None:
+        return unique.problem()
+    if pattern is None or list(pattern) == ["_id"]:
+        return error
+    return AlreadyExists("a value is taken that has to be unique")
+
+
+def guessed(type: RecordType, id: str, values: Mapping[str, Any]) -> Unique | None:
+    """Return whose value another record has, if any: mongomock does not say which index it was."""
+    for unique in type.uniques:
+        same = {place.stored: value for place in unique.places for _, value in place.stored_values(values)}
+        if same and type.collection.find_one({**same, "_id": {"$ne": id}}):
+            return unique
+    return None
 
 
 def change_many(type: RecordType, ids: Sequence[str], condition: Mapping[str, Any], update: Update) -> None:

@@ -34,14 +34,15 @@ class Writer(Reader):
     __slots__ = ()
 
     def create(self, content: Mapping[str, Any]) -> Raw:
-        """Store a new record of the identity's and return it.
-
-        Raises `ValidationFailed`, and `pymongo.errors.DuplicateKeyError` when its id is taken.
-        """
+        """Store a new record of the identity's and return it. Raises `ValidationFailed` or `AlreadyExists`."""
 
         def write() -> Raw:
             self.check_references(content)
-            return store.create(self.type, self.identity.account, content)
+            try:
+                return store.create(self.type, self.identity.account, content)
+            except DuplicateKeyError:
+                cause = Cause("not_unique", "an id that no record has or had", pointer=pointer("id"))
+                raise AlreadyExists("the id is taken", [cause]) from None
 
         return self.referring(content, write)
 
@@ -56,24 +57,31 @@ class Writer(Reader):
     def patch(self, id: str, wanted: Patch, precondition: Precondition = NONE) -> Raw:
         """Return the record after a patch, all of it or nothing.
 
-        Raises `NotFound`, `Forbidden`, `RevisionMismatch` or `ValidationFailed`.
+        Raises `NotFound`, `Forbidden`, `AlreadyExists`, `RevisionMismatch` or `ValidationFailed`.
         """
         named = {self.type.schema.fields[name].stored for name in wanted.named}
         return self.referring(named, lambda: self.patched(id, wanted, precondition, named))
 
     def patched(self, id: str, wanted: Patch, precondition: Precondition, named: set[str]) -> Raw:
         """Return the record after a patch of the fields that are stored under the names `named`."""
-        action = self.action_for(wanted.named)
         try:
             self.check_references(wanted.values)
         except ValidationFailed as error:
             raise ValidationFailed(map(wanted.brought, error.causes)) from None
-        if wanted.direct:
-            condition = {"_id": id, **self.scope(action), **wanted.guard, **precondition.condition}
-            record = store.change(self.type, condition, wanted.update)
-            if record is not None:
-                return record
-        return self.computed(id, action, wanted, precondition, named)
+        action = self.action_for(wanted.named)
+        try:
+            return self.direct(id, action, wanted, precondition) or self.computed(
+                id, action, wanted, precondition, named
+            )
+        except AlreadyExists as error:
+            raise AlreadyExists(error.detail, wanted.of_named(error.causes)) from None
+
+    def direct(self, id: str, action: Action, wanted: Patch, precondition: Precondition) -> Raw | None:
+        """Return the record after a patch by one operation; None where that cannot be, or conditions do not hold."""
+        if not wanted.direct:
+            return None
+        condition = {"_id": id, **self.scope(action), **wanted.guard, **precondition.condition}
+        return store.change(self.type, condition, wanted.update)
 
     def computed(self, id: str, action: Action, wanted: Patch, precondition: Precondition, named: set[str]) -> Raw:
         """Return the record after a patch that needs the current one: read, apply, write if nobody else did."""

@@ -15,6 +15,7 @@ from service.core.clock import now
 from service.core.errors import (
     AlreadyExists,
     BadCredentials,
+    Cause,
     NotAuthenticated,
     NotFound,
     ReauthenticationRequired,
@@ -100,7 +101,8 @@ def store(content: dict[str, Any], password_hash: str) -> Raw:
     try:
         Account._get_collection().insert_one(account)
     except DuplicateKeyError:
-        raise AlreadyExists("the username is taken") from None
+        cause = Cause("not_unique", "a name that no account has, whatever its capitals", pointer="/username")
+        raise AlreadyExists("the username is taken", [cause]) from None
     return account
 
 

@@ -8,7 +8,7 @@ from pymongo.errors import ConfigurationError, PyMongoError
 
 from service.documents import RECORDS
 from service.model.registry import Registry
-from service.mongo import connection
+from service.mongo import connection, problems
 from service.serve.process import CannotStart
 from service.upkeep import backup, indexes, upgrade
 
@@ -31,7 +31,8 @@ def prepare(settings: Mapping[str, Any]) -> list[str]:
     except ConfigurationError as error:
         raise CannotStart(f"SERVICE_MONGODB_URI: {error}") from error
     except PyMongoError as error:
-        raise Unreachable(f"MongoDB does not answer: {error}") from error
+        what = "does not answer" if problems.is_transient(error) else "refuses"
+        raise Unreachable(f"MongoDB {what}: {problems.said_by(error)}") from error
     except (TypeError, ValueError) as error:
         raise CannotStart(str(error)) from error
     finally:

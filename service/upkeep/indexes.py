@@ -1,15 +1,20 @@
 """The indexes that serve what clients may ask: derived from the documents, checked at start, made in the background."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pymongo
 from pymongo import TEXT, IndexModel
-from pymongo.errors import OperationFailure
+from pymongo.collection import Collection
+from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from service.documents import Account, Event, KeptAnswer, Lease, MigrationRun, Session
+from service.model.record_type import RecordType
 from service.model.registry import Registry
+from service.mongo.problems import is_transient, said_by
+from service.mongo.raw import Raw
 
 NAMESPACE_NOT_FOUND = 26
 
@@ -27,10 +32,19 @@ class Change:
         return f"{self.kind:<12} {self.document._get_collection_name()}.{self.name}"
 
 
+class IndexRefused(ValueError):
+    """MongoDB cannot make an index for what is stored; the message is for the person at the terminal."""
+
+
 def declared(document: Any) -> list[IndexModel]:
     """Return the indexes that a document class declares in MongoEngine's way."""
     specs = [dict(spec) for spec in document._meta["index_specs"]]
     return [IndexModel(spec.pop("fields"), **{k: v for k, v in spec.items() if k != "cls"}) for spec in specs]
+
+
+def of_type(type: RecordType) -> list[IndexModel]:
+    """Return the indexes of a record type; what is unique is held by those of its own, and not in MongoEngine's way."""
+    return [*(model for model in declared(type.document) if not model.document.get("unique")), *type.indexes]
 
 
 SYSTEM: tuple[Any, ...] = (Account, Session, Event, KeptAnswer, Lease, MigrationRun)
@@ -46,7 +60,7 @@ def wanted(registry: Registry) -> dict[Any, list[IndexModel]]:
     """Return every index that there has to be, by document class."""
     return {
         **{document: declared(document) for document in SYSTEM},
-        **{type.document: [*declared(type.document), *type.indexes] for type in registry.values()},
+        **{type.document: of_type(type) for type in registry.values()},
     }
 
 
@@ -66,7 +80,7 @@ def changes(registry: Registry) -> list[Change]:
     return sorted(found, key=lambda change: change.kind == "unused")
 
 
-OPTIONS = ("unique", "sparse", "expireAfterSeconds")
+OPTIONS = ("unique", "sparse", "expireAfterSeconds", "partialFilterExpression")
 
 
 def is_same(model: IndexModel, there: Mapping[str, Any]) -> bool:
@@ -102,7 +116,7 @@ def advice(registry: Registry) -> list[str]:
 def make(registry: Registry, *kinds: str) -> list[Change]:
     """Make the missing indexes and those that differ, or only some of these `kinds`, and return them.
 
-    MongoDB builds beside reads and writes.
+    MongoDB builds beside reads and writes. Raises `IndexRefused` where what is stored has no room in one.
     """
     made = [change for change in changes(registry) if change.kind in (kinds or ("missing", "different"))]
     for change in made:
@@ -110,8 +124,40 @@ def make(registry: Registry, *kinds: str) -> list[Change]:
         with pymongo.timeout(0):
             if change.kind == "different":
                 change.document._get_collection().drop_index(change.name)
-            change.document._get_collection().create_indexes([change.model])
+            build(change.document._get_collection(), change.model)
     return made
+
+
+def build(collection: Collection[Raw], model: IndexModel | None) -> None:
+    """Make one index; raises `IndexRefused`."""
+    assert model is not None  # noqa: S101  what is unused is not made
+    options = dict(model.document)
+    keys = list(options.pop("key").items())
+    try:
+        collection.create_index(keys, **options)
+    except OperationFailure as error:
+        if is_transient(error):
+            raise
+        reason = obstacle_in(collection, error)
+        raise IndexRefused(f"the index {options['name']} of {collection.name} cannot be made: {reason}") from None
+
+
+GEO = re.compile(r"Can't extract geo keys: \{ _id: (.+?), .*\}  (.+)", re.DOTALL)
+MOST_SAID = 300
+"""Most characters of what MongoDB says: it may repeat a whole document."""
+
+
+def obstacle_in(collection: Collection[Raw], error: OperationFailure) -> str:
+    """Return why MongoDB refuses an index, with an example of what is in its way."""
+    text = said_by(error).rpartition(" :: caused by :: ")[2]
+    if shape := GEO.search(text):
+        return f"{shape[1]} has a shape that MongoDB cannot index: {shape[2][:MOST_SAID]}. Change it there"
+    same = (error.details or {}).get("keyValue")
+    if not isinstance(error, DuplicateKeyError) or same is None:
+        return text[:MOST_SAID]
+    ids = [str(row["_id"]) for row in collection.find(same, {"_id": 1}, limit=2)]
+    values = ", ".join(f"{name} {value!r}" for name, value in same.items())
+    return f"{' and '.join(ids)}, and maybe more, have the same {values}. Change or delete all but one"
 
 
 def drop(registry: Registry) -> list[Change]:
