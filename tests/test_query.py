@@ -158,7 +158,8 @@ def test_fields_are_all_that_is_read_but_for_those_of_the_cursor() -> None:
 
 
 def test_what_is_hidden_is_not_read() -> None:
-    assert parse().projection == {"access": 0, "purge_at": 0, "schema_version": 0, "oldest_writer": 0}
+    assert parse().projection == dict.fromkeys(schema_of(Note).hidden, 0)
+    assert {"access", "purge_at"} <= parse().projection.keys()
 
 
 @pytest.mark.parametrize("text", ["", "access", "purge_at", "_id", "title,", "checklist.text", "title,nothing"])
@@ -468,6 +469,7 @@ def test_a_condition_on_a_field_may_be_nested_over_8_levels_and_no_more() -> Non
         lambda n: {"priority": 1, "$or": [{"title": {"$nin": ["a"] * (n - 1)}}]},
         lambda n: {"$or": [{"title": {"$in": []}}] * n},
         lambda n: {"$or": [{}] * n},
+        lambda n: {"$or": [{"place": {"$within": BOX}}] * n},
         lambda n: {"$or": [{"checklist": {"$elemMatch": {"text": "a"}}}] * n},
         lambda n: {"tags": {"$elemMatch": {"$in": ["a"] * n}}},
     ],
@@ -555,6 +557,44 @@ def test_a_near_elsewhere_than_on_a_point_at_the_top_is_refused(where: Any) -> N
 @pytest.mark.parametrize("parameter", [{"sort": "title"}, {"search": "a"}, {"cursor": "a"}])
 def test_near_takes_no_sort_no_search_and_no_cursor(parameter: dict[str, str]) -> None:
     assert "$near sorts by distance" in refused(where={"place": {"$near": {"point": [1, 2]}}}, **parameter)
+
+
+SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [9, 0], [9, 9], [0, 9], [0, 0]]]}
+BOX = {"box": [[126, 37], [128, 38.5]]}
+
+
+def test_what_is_within_becomes_a_condition_of_the_database() -> None:
+    asked = parse(where={"place": {"$within": BOX}}, sort="title")
+    assert asked.where == {"place": {"$geoWithin": {"$box": [[126.0, 37.0], [128.0, 38.5]]}}}
+    assert asked.shapes == ("place",)
+    polygon = {"type": "Polygon", "coordinates": [[[0.0, 0.0], [9.0, 0.0], [9.0, 9.0], [0.0, 9.0], [0.0, 0.0]]]}
+    assert parse(Shop, where={"$not": {"address.spot": {"$within": SQUARE}}}).where == {
+        "$nor": [{"a.spot": {"$geoWithin": {"$geometry": polygon}}}]
+    }
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        *(None, [], {}, 1, "box", {"box": None}, {"box": []}, {"box": [[0, 0]]}, {"box": [[0, 0], [1]]}, {"box": 5}),
+        *({"box": [[0, 0], [1, "1"]]}, {"box": [[0, 0], [181, 1]]}, {"box": [[0, 0], [1, 1]], "x": 1}),
+        *({"box": [[1, 0], [0, 1]]}, {"box": [[0, 1], [1, 0]]}, {"box": {"0": 1}}, {"box": "ab"}),
+        *({**SQUARE, "type": "MultiPolygon"}, {**SQUARE, "crs": {}}, {"type": "Polygon"}, {"$box": [[0, 0], [1, 1]]}),
+        *({**SQUARE, "coordinates": coordinates} for coordinates in (None, [], [[]], [[[0, 0], [1, 0], [0, 0]]])),
+        {**SQUARE, "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1]]]},
+        {**SQUARE, "coordinates": [[[0, 0], *([[1, 1]] * 500), [0, 0]]]},
+        {"$geometry": SQUARE},
+    ],
+)
+def test_what_is_no_shape_is_refused(shape: Any) -> None:
+    assert "within" in misunderstood({"place": {"$within": shape}})
+
+
+@pytest.mark.parametrize(
+    "where", [{"title": {"$within": BOX}}, {"$within": BOX}, {"tags": {"$elemMatch": {"$within": BOX}}}]
+)
+def test_what_is_within_is_asked_of_points_alone(where: Any) -> None:
+    assert misunderstood(where)
 
 
 def test_near_inside_an_embedded_document_names_its_whole_path() -> None:

@@ -63,6 +63,9 @@ WORDS = st.sampled_from(["a", "ab", "B", "a.c", "é", "😀", "a c", "\n"])
 PRIORITIES = st.integers(0, 3)
 TIMES = st.sampled_from([f"2026-11-{day}T10:00:00.000Z" for day in (10, 11, 12)])
 BOOKS = st.sampled_from(["x", "y"])
+PLACES = st.tuples(st.integers(-2, 2), st.integers(-2, 2)).map(
+    lambda pair: {"type": "Point", "coordinates": [float(part) for part in pair]}
+)
 NOTES = st.fixed_dictionaries(
     {
         "title": WORDS,
@@ -71,7 +74,7 @@ NOTES = st.fixed_dictionaries(
         "priority": PRIORITIES,
         "checklist": st.lists(st.fixed_dictionaries({"text": WORDS, "done": st.booleans()}), max_size=3),
     },
-    optional={"due": TIMES, "notebook": BOOKS},
+    optional={"due": TIMES, "notebook": BOOKS, "place": PLACES},
 )
 
 EQUAL = ["$eq", "$ne"]
@@ -137,6 +140,15 @@ def combined(parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict
     )
 
 
+def shapes() -> st.SearchStrategy[dict[str, Any]]:
+    """That a place is within a box or a triangle between the points where places are, or outside."""
+    lows, highs = (st.tuples(st.integers(a, b), st.integers(a, b)).map(list) for a, b in ((-2, 0), (0, 2)))
+    boxes = st.tuples(lows, highs).map(lambda pair: {"box": list(pair)})
+    triangle = {"type": "Polygon", "coordinates": [[[-1.5, -1.5], [3.5, -1.5], [-1.5, 3.5], [-1.5, -1.5]]]}
+    said = st.fixed_dictionaries({"$within": boxes | st.just(triangle)})
+    return st.fixed_dictionaries({"place": said | st.fixed_dictionaries({"$not": said})})
+
+
 def wheres(names: list[str]) -> st.SearchStrategy[dict[str, Any]]:
     return st.recursive(st.one_of([*(conditions(name) for name in names), elements()]), combined, max_leaves=5)
 
@@ -183,6 +195,8 @@ def fits_operator(value: Any, operator: str, operand: Any) -> bool:
             return len(value) == operand
         case "$elemMatch":
             return any(fits_entry(entry, operand) for entry in there)
+        case "$within":
+            return any(is_within(entry["coordinates"], operand) for entry in there)
         case "$all":
             return bool(operand) and all(entry in value for entry in operand)
         case "$prefix":
@@ -196,6 +210,14 @@ def fits_operator(value: Any, operator: str, operand: Any) -> bool:
         case "$lte":
             return any(entry <= operand for entry in there)
     raise AssertionError(operator)
+
+
+def is_within(position: list[float], shape: dict[str, Any]) -> bool:
+    """Whether a position is within a box, or the one triangle that we ask for."""
+    if "box" in shape:
+        low, high = shape["box"]
+        return all(a <= part <= b for a, part, b in zip(low, position, high, strict=True))
+    return min(position) >= -1.5 and sum(position) <= 2
 
 
 def fits_entry(entry: Any, condition: dict[str, Any]) -> bool:
@@ -222,9 +244,12 @@ def test_where_finds_the_records_that_python_finds(bodies: list[dict[str, Any]],
     assert found == wanted
 
 
-# mongomock finds nothing for `$not` on a path into an empty list.
+# mongomock finds nothing for `$not` on a path into an empty list, and knows no shapes.
 @pytest.mark.real
-@given(bodies=st.lists(NOTES, min_size=1, max_size=6), where=wheres(list(FIELDS)))
+@given(
+    bodies=st.lists(NOTES, min_size=1, max_size=6),
+    where=st.one_of(wheres(list(FIELDS)), combined(shapes() | conditions("title"))),
+)
 @examples(200)
 def test_where_finds_the_records_that_python_finds_by_paths_too(
     bodies: list[dict[str, Any]], where: dict[str, Any]
@@ -250,7 +275,7 @@ TOKENS = [
     "$or",
     "$nor",
 ]
-KEYS = st.sampled_from([*TOKENS, "$near", "$where", "$regex", "access", "", "a.b"])
+KEYS = st.sampled_from([*TOKENS, "$near", "$within", "box", "$where", "$regex", "access", "", "a.b"])
 ANYTHING = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.floats(allow_nan=False), TIMES, WORDS),
     lambda parts: st.lists(parts, max_size=2) | st.dictionaries(KEYS, parts, max_size=2),

@@ -1,11 +1,13 @@
-"""Full-text search and what is near: only a real server has them."""
+"""Full-text search, what is near and what is within: only a real server has them."""
 
+import json
 from typing import Any
 
 import pytest
 
 from service.documents import Note
 from tests.client import Person
+from tests.types import parser_of
 
 pytestmark = pytest.mark.real
 
@@ -92,3 +94,70 @@ def test_what_is_near_is_filtered_too(city: Person) -> None:
 
 def test_what_is_near_is_no_business_of_strangers(city: Person, bob: Person) -> None:
     assert titles(bob.find(where={"place": {"$near": {"point": [127.0, 37.5]}}}, scope="mine,shared,public")) == []
+
+
+AROUND = {"box": [[126.95, 37], [127.05, 38]]}
+
+
+def polygon(*ring: list[float]) -> dict[str, Any]:
+    return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+
+
+@pytest.mark.parametrize("shape", [AROUND, polygon([126.95, 37], [127.05, 37], [127.05, 38], [126.95, 38])])
+def test_what_is_within_is_found_in_any_order_and_counted(city: Person, shape: dict[str, Any]) -> None:
+    answer = city.find(where={"place": {"$within": shape}}, sort="-title", count="true")
+    assert titles(answer) == ["near", "here"]
+    assert answer.json["total"] == 2
+    assert titles(city.find(where={"place": {"$not": {"$within": shape}}}, sort="title")) == ["far", "nowhere"]
+
+
+@pytest.mark.parametrize("sort", Note._meta["sorts"])
+def test_what_is_within_is_paged_by_any_sort(city: Person, sort: str) -> None:
+    where = {"place": {"$within": {"box": [[126, 37], [128, 38]]}}}
+    found, page = [], city.find(where=where, sort=sort, limit=1).json
+    found += page["items"]
+    while page["next"]:
+        page = city.find(where=where, sort=sort, limit=1, cursor=page["next"]).json
+        found += page["items"]
+    assert found == city.find(where=where, sort=sort).json["items"]
+    assert {item["title"] for item in found} == {"here", "near", "far"}
+
+
+def test_what_is_within_is_no_business_of_strangers(city: Person, bob: Person) -> None:
+    assert titles(bob.find(where={"place": {"$within": AROUND}}, scope="mine,shared,public")) == []
+
+
+def test_what_is_within_is_searched(city: Person) -> None:
+    east = {"box": [[127.1, 37], [127.3, 38]]}
+    assert titles(city.find(where={"place": {"$within": east}}, search="far nowhere")) == ["far"]
+
+
+@pytest.mark.parametrize("sort", Note._meta["sorts"])
+def test_the_index_of_the_sort_serves_what_is_within(city: Person, sort: str) -> None:
+    asked = parser_of(Note).parse({"sort": sort, "where": json.dumps({"place": {"$within": AROUND}})}, city.id, b"k")
+    condition = {"$and": [{"access": {"$in": [f"o:{city.id}", f"r:{city.id}"]}}, asked.where]}
+    # As a page is read: by the index of its sort.
+    found = Note._get_collection().find(condition, sort=list(asked.sort.keys)).hint(list(asked.sort.index))
+    plan = str(found.explain()["queryPlanner"]["winningPlan"])
+    assert "IXSCAN" in plan
+    assert "COLLSCAN" not in plan
+    assert "'SORT'" not in plan
+
+
+HOLE = [[5, 5], [6, 5], [6, 6], [5, 5]]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        polygon([0, 0], [10, 10], [0, 10], [10, 0]),
+        polygon([0, 0], [0, 0], [0, 0]),
+        {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]], HOLE]},
+        {"type": "Polygon", "coordinates": [HOLE, HOLE]},
+    ],
+)
+@pytest.mark.parametrize("more", [{}, {"count": "true"}, {"search": "here"}])
+def test_a_polygon_that_is_none_is_a_bad_query(city: Person, shape: dict[str, Any], more: dict[str, str]) -> None:
+    answer = city.find(where={"place": {"$within": shape}}, **more)
+    assert (answer.status_code, answer.json["code"]) == (400, "bad_query")
+    assert "`place`" in answer.json["detail"]

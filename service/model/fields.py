@@ -271,8 +271,8 @@ MEANINGS: Mapping[type[BaseField], Meaning | str] = {
     ),
     me.ReferenceField: Meaning(always(REFERENCE_ID), compare=EQUAL),
     me.LazyReferenceField: Meaning(always(REFERENCE_ID), compare=EQUAL),
-    me.GeoPointField: Meaning(always(parsed(parse_position, POSITION)), compare=PRESENT | {"$near"}),
-    me.PointField: Meaning(always(geojson("Point", parse_position, POSITION)), compare=PRESENT | {"$near"}),
+    me.GeoPointField: Meaning(always(parsed(parse_position, POSITION)), compare=PRESENT | {"$near", "$within"}),
+    me.PointField: Meaning(always(geojson("Point", parse_position, POSITION)), compare=PRESENT | {"$near", "$within"}),
     me.LineStringField: Meaning(always(geojson("LineString", parse_line, many(POSITION, 2)))),
     me.PolygonField: Meaning(always(geojson("Polygon", parse_polygon, many(many(POSITION, 4), 1)))),
     # What stands inside these is derived in `load` and `dump`, which go from field to field.

@@ -1,17 +1,25 @@
-"""Distance: from `$near` in `where` to MongoDB's own, and what counts the same records."""
+"""What is near and what is within: from `$near` and `$within` in `where` to MongoDB's own."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic_core import PydanticCustomError
+from pymongo.errors import OperationFailure
 
 from service.core.errors import BadQuery
 from service.model.record_type import FieldPath
-from service.model.values import parse_position
+from service.model.values import parse_polygon, parse_position
 from service.mongo.raw import Filter
 from service.query.paging import bad
 
 EARTH_METRES = 6_378_100
+MOST_POSITIONS = 500
+SHAPES = (
+    '$within takes a GeoJSON polygon {"type": "Polygon", "coordinates": […]} of at most 500 positions, '
+    'or {"box": [[west, south], [east, north]]}'
+)
+BAD_VALUE = 2
+"""The server's code of a query that it does not take."""
 NOT_PAGED = "$near sorts by distance and is not paged"
 
 
@@ -55,3 +63,40 @@ def within(near: Filter) -> Filter:
         return {name: {"$ne": None}}
     point = condition["$near"]["$geometry"]["coordinates"]
     return {name: {"$geoWithin": {"$centerSphere": [point, condition["$near"]["$maxDistance"] / EARTH_METRES]}}}
+
+
+def parse_shape(name: str, operand: Any) -> Filter:
+    """Return MongoDB's condition for `$within` on the field that is called `name`; raises `BadQuery`."""
+    if isinstance(operand, dict) and set(operand) == {"box"}:
+        return {"$geoWithin": {"$box": box(name, operand["box"])}}
+    if not isinstance(operand, dict) or set(operand) != {"type", "coordinates"} or operand["type"] != "Polygon":
+        raise BadQuery(f"`{name}`: {SHAPES}")
+    try:
+        rings = parse_polygon(operand["coordinates"])
+    except PydanticCustomError as error:
+        raise BadQuery(f"`{name}`: the polygon of $within is {error.message()}") from None
+    if sum(map(len, rings)) > MOST_POSITIONS:
+        raise BadQuery(f"`{name}`: {SHAPES}")
+    return {"$geoWithin": {"$geometry": {"type": "Polygon", "coordinates": rings}}}
+
+
+def box(name: str, operand: Any) -> list[list[float]]:
+    """Return the corners of a box in degrees, the south-western one first."""
+    try:
+        (west, south), (east, north) = corners = [parse_position(corner) for corner in operand]
+    except (PydanticCustomError, TypeError, ValueError):
+        raise BadQuery(f"`{name}`: {SHAPES}, in degrees") from None
+    if west > east or south > north:
+        raise BadQuery(
+            f"`{name}`: the box of $within begins in the south-west; one over the 180th meridian is two boxes, in $or"
+        )
+    return corners
+
+
+def refused_shape(shapes: tuple[str, ...], error: OperationFailure) -> Exception:
+    """Return what an error of the database means where the fields that `shapes` names are asked with a polygon."""
+    if not shapes or error.code != BAD_VALUE:
+        return error
+    named = ", ".join(f"`{name}`" for name in shapes)
+    # Only the server knows: edges are arcs of great circles, and it rounds as it does.
+    return BadQuery(f"{named}: no ring of a polygon crosses itself or another, and holes lie within the first ring")

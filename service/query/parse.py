@@ -40,7 +40,8 @@ WHOLE = View()
 class Query:
     """A list that a client asked for, checked and in MongoDB's terms; who may read what is not in it.
 
-    `after` bounds it to what follows the last page. `seal` binds a cursor to the query and the account.
+    `after` bounds it to what follows the last page. `shapes` are the fields whose place has to be within a shape.
+    `seal` binds a cursor to the query and the account.
     """
 
     type: RecordType
@@ -53,6 +54,7 @@ class Query:
     scopes: tuple[str, ...]
     search: str | None
     near: Filter | None
+    shapes: tuple[str, ...]
     seal: bytes
 
     @property
@@ -115,9 +117,10 @@ class Parser:
             raise BadQuery("$near stands once in `where`")
         near = parse_near(filter_path(type, nearby[0]), nearby[0], where[nearby[0]], args) if nearby else None
         sort = parse_sort(type, args.get("sort"))
+        compiler = Compiler(type)
         asked = Query(
             type=type,
-            where=Compiler(type).compile({name: where[name] for name in where if name not in nearby}),
+            where=compiler.compile({name: where[name] for name in where if name not in nearby}),
             sort=sort,
             after={},
             limit=parse_limit(args.get("limit")),
@@ -126,6 +129,7 @@ class Parser:
             scopes=scopes,
             search=search,
             near=near,
+            shapes=tuple(sorted(compiler.shapes)),
             seal=b"",
         )
         return asked, orjson.dumps([type.name, where, sort.keys, scopes, search])

@@ -13,6 +13,7 @@ from service.model.fields import PRESENT, TEXT
 from service.model.record_type import FieldPath, RecordType, path_in
 from service.model.validation import causes
 from service.mongo.raw import Filter
+from service.query.near import parse_shape
 
 LEVELS = 8
 TERMS = 100
@@ -88,11 +89,15 @@ def not_filtered(type: RecordType, path: str, within: EntryOf) -> BadQuery:
 
 
 class Compiler:
-    """Turns a decoded `where` into a MongoDB filter, typed by the fields of a record type; counts terms and levels."""
+    """Turns a decoded `where` into a MongoDB filter, typed by the fields of a record type; counts terms and levels.
+
+    `shapes` are the fields that were asked for what is within a shape.
+    """
 
     def __init__(self, type: RecordType) -> None:
         self.type = type
         self.terms = 0
+        self.shapes: set[str] = set()
 
     def compile(self, where: Any, level: int = 0, within: EntryOf = RECORD) -> Filter:
         """Return the filter of one object of conditions on a record or on an entry. Raises `BadQuery`."""
@@ -150,6 +155,10 @@ class Compiler:
             yield operator, self.element(name, at, operand, level)
         elif operator in ("$in", "$nin", "$all"):
             yield operator, self.values(name, at, operator, operand)
+        elif operator == "$within":
+            self.count()
+            yield from parse_shape(name, operand).items()
+            self.shapes.add(name)
         elif operator == "$exists":
             yield operator, self.boolean(name, operand)
         elif operator == "$size":

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from pymongo.errors import OperationFailure
+
 from service.documents.account import Account
 from service.model.record_type import RecordType, Reference
 from service.model.registry import Registry
@@ -32,7 +34,17 @@ class Reader:
         return driver.find_one(self.type.collection, {"_id": id, **self.scope("read")})
 
     def page(self, asked: Query) -> list[Raw]:
-        """Return the rows of a page, and one more if there is a next page."""
+        """Return the rows of a page, and one more if there is a next page.
+
+        Raises `BadQuery` for a shape that is none.
+        """
+        try:
+            return self.rows(asked)
+        except OperationFailure as error:
+            raise near.refused_shape(asked.shapes, error) from error
+
+    def rows(self, asked: Query) -> list[Raw]:
+        """Return what MongoDB finds for a page."""
         collection, condition = self.type.collection, self.condition(asked)
         if asked.near is not None:
             return list(collection.find({"$and": [condition, asked.near]}, asked.projection, limit=asked.limit))
@@ -43,7 +55,7 @@ class Reader:
         return driver.find(collection, bounded, asked.projection, asked.sort.keys, asked.limit + 1, asked.sort.index)
 
     def total(self, asked: Query) -> int:
-        """Return how many records the whole query has."""
+        """Return how many records the whole query has; asked for after its page, which refuses what is no shape."""
         condition = self.condition(asked)
         if asked.search is not None:
             condition = self.searched(asked)
