@@ -79,7 +79,7 @@ def test_the_tag_covers_the_record_that_expand_adds(ada: Person) -> None:
     assert expanded(ada, {"If-None-Match": before}).status_code == 304
     ada.patch("/v1/notebooks/b", {"title": "new"})
     after = expanded(ada, {"If-None-Match": before})
-    assert (after.status_code, after.json["notebook"]["title"]) == (200, "new")
+    assert (after.status_code, after.json["expanded"]["notebook"]["title"]) == (200, "new")
     assert after.headers["ETag"] != before
 
 
@@ -88,7 +88,7 @@ def test_a_right_that_was_withdrawn_shows_at_once(ada: Person, bob: Person) -> N
     before = expanded(bob).headers["ETag"]
     ada.patch("/v1/notebooks/b", {"readers": []})
     after = expanded(bob, {"If-None-Match": before})
-    assert (after.status_code, after.json["notebook"]) == (200, None)
+    assert (after.status_code, after.json["expanded"]) == (200, {"notebook": None})
 
 
 def test_the_tag_of_an_expanded_record_is_good_for_a_write(ada: Person) -> None:

@@ -539,8 +539,11 @@ def test_the_json_schema_of_a_field_knows_whether_null_is_a_value(document: type
 @pytest.mark.parametrize(
     ("field", "part"),
     [
-        (me.IntField(default=3), {"default": 3}),
-        (me.EnumField(Mood, default=Mood.GOOD), {"default": "good"}),
+        (me.IntField(default=3), {"description": "`3` where it is left out", "format": "int32"}),
+        (me.EnumField(Mood, default=Mood.GOOD), {"description": '`"good"` where it is left out'}),
+        (me.LongField(required=True), {"format": "int64"}),
+        (me.FloatField(required=True), {"format": "double"}),
+        (me.DecimalField(required=True), {"type": "string", "format": "decimal"}),
         (me.DateTimeField(required=True), {"format": "date-time"}),
         (me.DateField(required=True), {"format": "date"}),
         (me.UUIDField(required=True), {"format": "uuid"}),

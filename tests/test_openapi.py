@@ -1,5 +1,6 @@
 """The OpenAPI document is valid and complete, and says of each operation what the service really does."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import pytest
 from flask import Flask
 from jsonschema import Draft202012Validator
+from mongoengine import StringField
 from openapi_spec_validator import validate
 
-from service.documents import RECORDS
+from service.documents import RECORDS, Record
 from service.http import openapi
 from service.query.parse import ITEM_PARAMETERS, PARAMETERS
 from tests.client import Person, Phone
@@ -69,6 +71,99 @@ def test_every_component_is_used(document: Json) -> None:
     assert set(document["components"]["schemas"]) - used == set()
 
 
+def schemas_in(part: Any, name: str = "") -> Iterator[tuple[str, Json]]:
+    """Every schema among the components, with its place."""
+    if isinstance(part, dict):
+        if "type" in part or "anyOf" in part:
+            yield name, part
+        for member, inner in part.items():
+            yield from schemas_in(inner, f"{name}/{member}")
+    elif isinstance(part, list):
+        for index, inner in enumerate(part):
+            yield from schemas_in(inner, f"{name}/{index}")
+
+
+def test_every_object_with_members_has_a_name(document: Json) -> None:
+    """A generator would make up a name for it, which changes with what else there is."""
+    named = [f"/components/schemas/{name}" for name in document["components"]["schemas"]]
+    assert [name for name, made in schemas_in(document) if "properties" in made and name not in named] == []
+
+
+def test_names_do_not_depend_on_what_else_there_is(document: Json) -> None:
+    wanted = {
+        "Note",
+        "NoteCreate",
+        "NotePatch",
+        "NoteView",
+        "NotePage",
+        "NoteExpanded",
+        "NotePush",
+        "NoteSort",
+        "Point",
+    }
+    assert wanted <= set(document["components"]["schemas"])
+    assert not [name for name in document["components"]["schemas"] if name[-1].isdigit()]
+
+
+def test_two_schemas_of_one_name_are_kept_apart(make_app: Any) -> None:
+    class Session(Record):
+        """A meeting, not a login."""
+
+        topic = StringField()
+        meta = {"collection": "test_meetings"}
+
+    made = openapi.document(make_app([Session]))
+    validate(made)
+    created = made["paths"]["/v1/test_meetings"]["post"]["responses"]["201"]["content"]["application/json"]["schema"]
+    assert "topic" in made["components"]["schemas"][created["$ref"].rpartition("/")[2]]["properties"]
+    assert "device" in made["components"]["schemas"]["Session"]["properties"]
+
+
+def test_the_license_has_its_identifier(document: Json) -> None:
+    assert document["info"]["license"]["identifier"] == "Apache-2.0"
+    assert document["servers"][0]["url"] == "/"
+
+
+def test_groups_come_in_the_order_of_use_and_say_what_they_are(document: Json) -> None:
+    names = [tag["name"] for tag in document["tags"]]
+    assert names == ["accounts", "auth", "notebooks", "notes", "batch", "system"]
+    assert all(tag["description"] for tag in document["tags"])
+    assert list(dict.fromkeys(about["tags"][0] for _, _, about in operations(document))) == names
+
+
+def test_members_come_in_the_order_of_their_declaration(document: Json) -> None:
+    names = list(document["components"]["schemas"]["Note"]["properties"])
+    assert names.index("title") < names.index("body") < names.index("tags") < names.index("checklist")
+
+
+def test_the_export_is_what_the_schema_says(ada: Person, document: Json) -> None:
+    ada.make_note(place=POINT, notebook=ada.make_notebook()["id"])
+    schema(document, "Export").validate(ada.get("/v1/accounts/me/export").json)
+
+
+def test_what_is_prefilled_works(phone: Phone, document: Json) -> None:
+    def example_at(path: str, method: str = "post") -> Json:
+        content = document["paths"][path][method]["requestBody"]["content"]["application/json"]
+        if "example" in content:
+            return content["example"]
+        properties = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]["properties"]
+        return {name: about["examples"][0] for name, about in properties.items()}
+
+    assert phone.post("/v1/accounts", example_at("/v1/accounts")).status_code == 201
+    tokens = phone.post("/auth", example_at("/auth"))
+    assert tokens.status_code == 200
+    phone.headers = {"Authorization": f"Bearer {tokens.json['access_token']}"}
+    assert phone.post("/v1/batch", example_at("/v1/batch")).json["responses"][0]["status"] == 200
+    assert phone.patch("/v1/accounts/me", example_at("/v1/accounts/me", "patch")).status_code == 200
+    for record in RECORDS:
+        path = f"/v1/{record._meta['collection']}"
+        made = phone.post(path, example_at(path))
+        assert made.status_code == 201, made.json
+        item = f"{path}/{made.json['id']}"
+        assert phone.patch(item, example_at(f"{path}/{{id}}", "patch")).status_code == 200
+        assert phone.put(item, example_at(f"{path}/{{id}}", "put")).status_code == 200
+
+
 def test_every_method_of_every_route_is_there(app: Flask, document: Json) -> None:
     there = {(method, path) for method, path, _ in operations(document)}
     files = {("GET", "/docs/{path}")}  # of Swagger UI; nobody's API
@@ -78,7 +173,10 @@ def test_every_method_of_every_route_is_there(app: Flask, document: Json) -> Non
 def test_an_operation_id_is_good_for_code_and_stands_once(document: Json) -> None:
     ids = [about["operationId"] for _, _, about in operations(document)]
     assert len(set(ids)) == len(ids)
-    assert all(re.fullmatch(r"[a-z][\w-]+", name) for name in ids)
+    assert all(re.fullmatch(r"[a-z][A-Za-z0-9]+", name) for name in ids)
+    assert {"signUp", "logIn", "refreshTokens", "logOut", "getOwnAccount", "sendBatch", "listEvents"} <= set(ids)
+    verbs = ("createNote", "listNotes", "getNote", "changeNote", "replaceNote", "deleteNote")
+    assert set(verbs) <= set(ids)
 
 
 def test_every_operation_has_a_summary(document: Json) -> None:
@@ -164,9 +262,9 @@ GOOD_PATCHES: list[Json] = [
     {"title": "b"},
     {"body": None, "tags": None, "pinned": None, "due": None},
     {"$inc": {"priority": 1}},
-    {"$push": {"tags": "b"}, "$max": {"due": "2026-11-22T10:00:00Z"}},
+    {"$push": {"tags": {"each": ["b"]}}, "$max": {"due": "2026-11-22T10:00:00Z"}},
     {"$add_to_set": {"tags": {"each": ["b", "c"]}}},
-    {"title": "b", "$pull": {"tags": "a"}},
+    {"title": "b", "$pull": {"tags": {"each": ["a"]}}},
 ]
 BAD_PATCHES: list[Json] = [
     {"title": None},
@@ -221,14 +319,22 @@ def test_schema_and_service_agree_on_a_notebook(ada: Person, document: Json, col
     assert (ada.post("/v1/notebooks", body).status_code == 201) is good
 
 
+TOLD = re.compile("`([^`]+)` where it is left out$")
+
+
 @pytest.mark.parametrize("record", RECORDS)
-def test_a_default_in_a_schema_is_what_a_new_record_has(ada: Person, document: Json, record: Any) -> None:
+def test_a_default_that_is_told_is_what_a_new_record_has(ada: Person, document: Json, record: Any) -> None:
     properties = document["components"]["schemas"][f"{record.__name__}Create"]["properties"]
-    defaults = {name: about["default"] for name, about in properties.items() if "default" in about}
+    told = {name: TOLD.search(about.get("description", "")) for name, about in properties.items()}
+    defaults = {name: json.loads(match[1]) for name, match in told.items() if match}
     collection = record._meta["collection"]
     made = ada.post(f"/v1/{collection}", example(collection)).json
     assert defaults
     assert {name: made[name] for name in defaults} == defaults
+
+
+def test_no_default_makes_a_member_of_a_body_required(document: Json) -> None:
+    assert [name for name, made in schemas_in(document["components"]) if "default" in made] == []
 
 
 @pytest.mark.parametrize("record", RECORDS)
@@ -306,9 +412,19 @@ def test_lists_and_items_have_their_parameters(document: Json) -> None:
 def test_the_sorts_that_are_listed_are_those_that_work(ada: Person, document: Json, record: Any) -> None:
     path = f"/v1/{record._meta['collection']}"
     (sort,) = (one for one in document["paths"][path]["get"]["parameters"] if one["name"] == "sort")
-    assert all(ada.find(path, sort=name).status_code == 200 for name in sort["schema"]["enum"])
+    assert sort["schema"] == {"$ref": f"#/components/schemas/{record.__name__}Sort"}
+    made = document["components"]["schemas"][f"{record.__name__}Sort"]
+    assert all(ada.find(path, sort=name).status_code == 200 for name in made["enum"])
     assert ada.find(path, sort="owner").status_code == 400
-    assert "owner" not in sort["schema"]["enum"]
+    assert "owner" not in made["enum"]
+
+
+def test_the_sorts_have_names_for_code(document: Json) -> None:
+    made = document["components"]["schemas"]["NoteSort"]
+    names = dict(zip(made["enum"], made["x-enum-varnames"], strict=True))
+    assert names["-updated_at"] == "UPDATED_AT_DESCENDING"
+    assert names["-priority,due"] == "PRIORITY_DESCENDING_DUE_ASCENDING"
+    assert len(set(names.values())) == len(names)
 
 
 def of_parameter(document: Json, path: str, name: str) -> Json:
@@ -443,5 +559,5 @@ def test_a_problem_carries_the_headers_that_are_listed(document: Json) -> None:
 
 def test_the_codes_of_the_schema_are_those_of_the_page(phone: Phone, document: Json) -> None:
     page = phone.get("/docs/problems").text
-    listed = document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]
+    listed = document["components"]["schemas"]["Problem"]["properties"]["code"]["x-extensible-enum"]
     assert listed == re.findall(r'<h2 id="(\w+)">', page)

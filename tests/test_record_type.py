@@ -62,6 +62,15 @@ def test_a_reference_to_what_is_no_record_type_of_the_app_is_refused() -> None:
         Registry([Note])
 
 
+def test_a_field_that_expand_would_hide_is_refused() -> None:
+    class Parcel(Record):
+        expanded = me.StringField()
+        meta = {"collection": "test_parcels"}
+
+    with pytest.raises(InvalidDocument, match=r"Parcel\.expanded has to be called otherwise"):
+        derive(Parcel)
+
+
 # Shaping
 
 TEXTS = st.text(max_size=3)

@@ -167,20 +167,24 @@ def test_a_field_that_cannot_be_sent_is_refused(ada: Person, path: str, paramete
     assert answer.json["errors"][0]["parameter"] == parameters.partition("=")[0]
 
 
-def test_expand_sends_the_record_in_place_of_its_id(ada: Person) -> None:
+def test_expand_adds_the_record_beside_its_id(ada: Person) -> None:
     notebook = ada.make_notebook()
-    ada.make_note(id="x", notebook=notebook["id"])
+    id = notebook["id"]
+    note = ada.make_note(id="x", notebook=id)
     ada.make_note(id="y")
-    assert ada.get("/v1/notes/x?expand=notebook").json["notebook"] == notebook
-    assert ada.get("/v1/notes/x?expand=notebook&fields=notebook").json == {"id": "x", "notebook": notebook}
-    assert ada.get("/v1/notes/y?expand=notebook").json["notebook"] is None
+    assert ada.get("/v1/notes/x?expand=notebook").json == {**note, "expanded": {"notebook": notebook}}
+    part = {"id": "x", "notebook": id, "expanded": {"notebook": notebook}}
+    assert ada.get("/v1/notes/x?expand=notebook&fields=notebook").json == part
 
 
-def test_expand_shows_no_record_that_may_not_be_read(ada: Person, bob: Person) -> None:
+def test_what_is_unset_and_what_may_not_be_read_are_two_things(ada: Person, bob: Person) -> None:
     notebook = ada.make_notebook()["id"]
     ada.make_note(id="x", notebook=notebook, readers=[bob.id])
-    assert bob.get("/v1/notes/x?expand=notebook").json["notebook"] is None
-    assert bob.get("/v1/notes/x").json["notebook"] == notebook
+    ada.make_note(id="y", readers=[bob.id])
+    hidden, unset = bob.get("/v1/notes/x?expand=notebook").json, bob.get("/v1/notes/y?expand=notebook").json
+    assert (hidden["notebook"], hidden["expanded"]) == (notebook, {"notebook": None})
+    assert (unset["notebook"], unset["expanded"]) == (None, {})
+    assert "expanded" not in bob.get("/v1/notes/x").json
 
 
 @pytest.mark.real
@@ -188,7 +192,7 @@ def test_expanding_a_page_costs_one_query_per_relation(ada: Person) -> None:
     for _ in range(5):
         ada.make_note(notebook=ada.make_notebook()["id"])
     before = finds()
-    assert all(item["notebook"]["title"] for item in ada.find(expand="notebook").json["items"])
+    assert all(item["expanded"]["notebook"]["title"] for item in ada.find(expand="notebook").json["items"])
     assert finds() - before == 2
 
 
@@ -520,7 +524,7 @@ def out_of_sight(ada: Person, bob: Person) -> str:
 
 def test_a_reference_out_of_sight_is_kept(ada: Person, out_of_sight: str) -> None:
     assert ada.patch("/v1/notes/x", {"title": "t"}).json["notebook"] == out_of_sight
-    assert ada.get("/v1/notes/x?expand=notebook").json["notebook"] is None
+    assert ada.get("/v1/notes/x?expand=notebook").json["expanded"] == {"notebook": None}
 
 
 @pytest.mark.parametrize("patch", [{"readers": ["*"]}, {"$push": {"writers": "*"}}], ids=str)

@@ -8,6 +8,7 @@ import mongoengine as me
 import pytest
 from jsonschema import Draft202012Validator
 
+from service.core.clock import now
 from service.core.errors import MalformedJson, ValidationFailed
 from service.documents import RECORDS, Account, Note, Notebook, Record
 from service.model.field import Document
@@ -274,17 +275,32 @@ def test_the_json_schema_of_an_answer_has_every_field_and_marks_those_of_the_ser
     assert [name for name, part in made["properties"].items() if part.get("readOnly")] == SERVER_SETS
 
 
-def test_the_json_schema_of_a_creation_names_the_defaults() -> None:
+def test_the_json_schema_of_a_creation_tells_the_defaults_in_words() -> None:
+    """A generator takes a member with `default` for one that is always there."""
     made = schema_of(Note).json_schema("create")["properties"]
-    assert {name: part["default"] for name, part in made.items() if "default" in part} == {
-        "readers": [],
-        "writers": [],
-        "body": "",
-        "tags": [],
-        "pinned": False,
-        "priority": 0,
-        "checklist": [],
+    ends = {name: part.get("description", "").rpartition("`")[0].rpartition("`")[2] for name, part in made.items()}
+    assert {name: text for name, text in ends.items() if "left out" in made[name].get("description", "")} == {
+        "readers": "[]",
+        "writers": "[]",
+        "body": '""',
+        "tags": "[]",
+        "pinned": "false",
+        "priority": "0",
+        "checklist": "[]",
     }
+    assert "default" not in str(made)
+
+
+class Lately(Record):
+    """What was seen a moment ago."""
+
+    seen_at = me.DateTimeField(default=now)
+    meta = {"collection": "test_lately"}
+
+
+def test_what_is_made_anew_each_time_is_told_as_no_default() -> None:
+    made = schema_of(Lately).json_schema("create")["properties"]
+    assert "left out" not in str(made["seen_at"])
 
 
 def test_the_json_schema_is_described_by_the_first_line_of_the_docstring() -> None:

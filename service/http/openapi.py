@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from itertools import permutations
 from typing import Any, TypeVar
 
 from apispec import APISpec
@@ -14,14 +13,15 @@ from pydantic import BaseModel
 from werkzeug.routing import Rule
 
 from service.core.errors import Problem, all_problems
-from service.documents.account import Account
-from service.identity.schemas import public_account
+from service.http.components import Components
+from service.http.list_parameters import NARROWED, PARAMETER_SCHEMAS, PARAMETER_TEXTS
+from service.http.record_schemas import of_everything, of_page, of_view
 from service.model import json_schema
+from service.model.example import example_of
 from service.model.json_schema import Json
-from service.model.record_type import RecordType, Reference
+from service.model.record_type import RecordType
 from service.model.registry import Referrer, Registry
 from service.model.schema import Schema
-from service.query.parse import DEFAULT_LIMIT, LIMIT, SCOPES
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -30,7 +30,10 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 class Operation:
     """What one method of one route takes and answers; it documents the method, and the request is held to it.
 
-    `body` and the values of `answer` are a purpose of the record type ("create", "patch", "read", "page"), a
+    `name` is the `operationId`, after which generated clients call their functions; `{type}` and `{types}` in it stand
+    for the record type and its collection. `tag` is the group that it is shown in. Without them both follow from the
+    path. `example` is a body that works, or a function from the settings to one. `body` and the values of `answer` are
+    a purpose of the record type ("create", "patch", "read", "view", "page"), "export" for all that an account owns, a
     `Schema`, a pydantic model, a JSON Schema, or a function from the settings to one of these; None is no body.
     `parameters` are the query parameters, or the model that `take` reads them into; any other is refused. `headers` are
     those of an answer. `conditional` takes `If-Match`. `public` needs no token. `problems` are codes beyond those that
@@ -38,6 +41,9 @@ class Operation:
     """
 
     summary: str
+    name: str = ""
+    tag: str = ""
+    example: Any = None
     parameters: frozenset[str] | type[BaseModel] = frozenset()
     body: Any = None
     optional_body: bool = False
@@ -98,44 +104,6 @@ REQUEST_ID_TEXT = (
 KEY_SCHEMA = {"type": "string", "pattern": "^[\\x20-\\x7e]{1,255}$"}
 PROBLEM_HEADERS = {401: ["WWW-Authenticate"], 405: ["Allow"], **{status: ["Retry-After"] for status in (409, 429, 503)}}
 
-PARAMETER_SCHEMAS: Mapping[str, Json] = {
-    "where": {"type": "string"},
-    "sort": {"type": "string"},
-    "limit": {"type": "integer", "minimum": 1, "maximum": LIMIT, "default": DEFAULT_LIMIT},
-    "cursor": {"type": "string"},
-    "fields": {"type": "string", "examples": ["id,updated_at"]},
-    "expand": {"type": "string"},
-    "count": {"type": "boolean", "default": False},
-    "search": {"type": "string", "pattern": r"\S", "maxLength": 500},
-    "scope": {"type": "string", "enum": [",".join(some) for n in (1, 2, 3) for some in permutations(SCOPES, n)]},
-}
-NARROWED: Mapping[str, Callable[[RecordType], Json | None]] = {
-    "where": lambda record: {"examples": [f'{{"{name}": {{"$exists": true}}}}' for name in list(record.filters)[-1:]]},
-    "sort": lambda record: {"enum": list(record.sorts)},
-    "fields": lambda record: some_of(record.schema.fields),
-    "expand": lambda record: some_of(record.references),
-    "search": lambda record: {} if record.search else None,
-}
-"""What the record type says of the values of a query parameter; None where it has nothing for it."""
-
-
-def some_of(names: Iterable[str]) -> Json | None:
-    """Return the JSON Schema of one or several of some names, with commas; None where there are none."""
-    some = "|".join(map(re.escape, names))
-    return {"pattern": f"^({some})(,({some}))*$"} if some else None
-
-
-PARAMETER_TEXTS: Mapping[str, str] = {
-    "where": "Which records, as JSON.",
-    "sort": "The order; null is lowest, ties end on the id.",
-    "limit": "Most records of a page.",
-    "cursor": "The `next` of an earlier answer to the same query.",
-    "fields": "Send the id and these fields only, with commas.",
-    "expand": "Send these references as the records that they point to, with commas.",
-    "count": "Add the exact `total`.",
-    "search": "Full-text search, best match first; in the own records only.",
-    "scope": "`mine`, `shared`, `public`, or several with commas.",
-}
 
 PROBLEM: Json = {
     "type": "object",
@@ -144,7 +112,11 @@ PROBLEM: Json = {
         "type": {"type": "string", "format": "uri-reference"},
         "title": {"type": "string"},
         "status": {"type": "integer"},
-        "code": {"type": "string", "enum": [problem.code for problem in all_problems()]},
+        "code": {
+            "type": "string",
+            "description": "What went wrong. It does not change; a newer server may have more of them.",
+            "x-extensible-enum": [problem.code for problem in all_problems()],
+        },
         "detail": {"type": "string"},
         "request_id": {"type": "string"},
         "errors": {"type": "array", "items": {"$ref": "#/components/schemas/Cause"}},
@@ -165,25 +137,77 @@ CAUSE: Json = {
 }
 
 
+INTRODUCTION = """The backend of an app: accounts, tokens and records as JSON over HTTP.
+
+1. Sign up (`POST /v1/accounts`), and log in ({login}), which gives an access token and a refresh token.
+2. Send the access token with every request, as `Authorization: Bearer …`. It lives minutes; refresh it.
+3. Make, list, change and delete records. A change may name the `ETag` that it was made on in `If-Match`.
+4. Give each write an `Idempotency-Key`, and send it again with the same key until there is an answer.
+
+Every error is a problem document; switch on its `code`, see [/docs/problems](/docs/problems).
+"""
+TAGS: Mapping[str, str] = {
+    "accounts": "Sign-up, the own account, its sessions and events.",
+    "auth": "Where tokens are issued, refreshed and ended.",
+    "batch": "Many requests in one.",
+    "system": "Health, metrics, keys and this document.",
+}
+METHOD_ORDER = ("GET", "POST", "PATCH", "PUT", "DELETE")
+
+
 def document(app: Flask) -> Json:
     """Return the OpenAPI document of every route of `app`."""
+    rules = [rule for rule in app.url_map.iter_rules() if "<path:" not in rule.rule]  # not the files of Swagger UI
+    tags = ordered_tags(app, {tag_of(app, rule) for rule in rules})
     spec = APISpec(
         title="Madang",
         version=own_version(),
         openapi_version="3.1.0",
-        info={"description": "Accounts, tokens and app data for mobile apps.", "license": {"name": "Apache-2.0"}},
+        info={
+            "description": INTRODUCTION.format(login=f"`POST {app.config['JWT_AUTH_URL_RULE']}`"),
+            "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
+        },
+        servers=[{"url": "/", "description": "the server that this document comes from"}],
+        tags=[{"name": tag, **({"description": text} if text else {})} for tag, text in tags.items()],
     )
-    spec.components.schema("Problem", PROBLEM)
-    spec.components.schema("Cause", CAUSE)
+    components = Components(spec)
+    components.put("Problem", PROBLEM)
+    components.put("Cause", CAUSE)
     spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})
-    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
-        if "<path:" in rule.rule:
-            continue  # files of Swagger UI: nobody's API
-        described = dict(operations(app, spec, rule))
-        if described:
-            spec.path(path_of(rule), operations=described, parameters=path_parameters(app, rule))
+    used: set[str] = set()
+    described: dict[str, tuple[Rule, Json]] = {}
+    for rule in sorted(rules, key=lambda rule: (answers_records(app, rule), rule.rule)):
+        if path_of(rule) not in described and (about := dict(operations(app, components, rule, used))):
+            described[path_of(rule)] = rule, about
+    order = list(tags)
+    for path, (rule, about) in sorted(described.items(), key=lambda one: (order.index(tag_of(app, one[1][0])), one[0])):
+        spec.path(path, operations=about, parameters=path_parameters(app, rule))
     made: Json = spec.to_dict()
     return made
+
+
+def answers_records(app: Flask, rule: Rule) -> bool:
+    """Tell whether a route answers with records: a type may be called as one of our own schemas, which come first."""
+    found = (operation_of(app, rule.endpoint, method) for method in METHOD_ORDER if method in (rule.methods or ()))
+    return any(isinstance(kind, str) for about in found if about is not None for kind in about.answer.values())
+
+
+def ordered_tags(app: Flask, used: set[str]) -> dict[str, str]:
+    """Return the groups of operations in the order in which an app comes to them, each with what it is about."""
+    registry: Registry = app.extensions["madang.registry"]
+    records = {name: str(type.schema.json_schema("read")["description"]) for name, type in registry.items()}
+    first, last = ("accounts", "auth"), ("batch", "system")
+    others = sorted(used - {*first, *last, *records})
+    names = [*first, *records, *others, *last]
+    return {name: {**records, **TAGS}.get(name, "") for name in names if name in used}
+
+
+def tag_of(app: Flask, rule: Rule) -> str:
+    """Return the group that the operations of a route are shown in."""
+    found = (operation_of(app, rule.endpoint, method) for method in METHOD_ORDER if method in (rule.methods or ()))
+    named = next((about.tag for about in found if about is not None and about.tag), "")
+    parts = rule.rule.strip("/").split("/")
+    return named or (parts[1] if parts[0] == "v1" else parts[0].strip(".").split(".")[0])
 
 
 def own_version() -> str:
@@ -206,20 +230,29 @@ def path_parameters(app: Flask, rule: Rule) -> list[Json]:
     return [{"name": name, "in": "path", "required": True, "schema": made} for name in sorted(rule.arguments)]
 
 
-def operations(app: Flask, spec: APISpec, rule: Rule) -> Iterator[tuple[str, Json]]:
-    """Yield each method of a route with its description."""
-    for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
-        found = operation_of(app, rule.endpoint, method)
+def operations(app: Flask, components: Components, rule: Rule, used: set[str]) -> Iterator[tuple[str, Json]]:
+    """Yield each method of a route with its description; no name that is `used` already comes a second time."""
+    for method in METHOD_ORDER:
+        found = operation_of(app, rule.endpoint, method) if method in (rule.methods or ()) else None
         if found is not None:
-            yield method.lower(), Describer(app, spec, rule, method, found).describe()
+            described = Describer(app, components, rule, method, found).describe()
+            if described["operationId"] in used:
+                described["operationId"] = name_by_path(method, rule)
+            used.add(described["operationId"])
+            yield method.lower(), described
+
+
+def name_by_path(method: str, rule: Rule) -> str:
+    """Return the name of an operation that has none of its own."""
+    return method.lower() + json_schema.camel(path_of(rule).removeprefix("/v1"))
 
 
 @dataclass(frozen=True, slots=True)
 class Describer:
-    """Describes one operation; schemas that have a name go to the components of `spec`."""
+    """Describes one operation; schemas that have a name go to the `components`."""
 
     app: Flask
-    spec: APISpec
+    components: Components
     rule: Rule
     method: str
     operation: Operation
@@ -228,25 +261,36 @@ class Describer:
         """Return the OpenAPI operation object."""
         described: Json = {
             "summary": self.operation.summary,
-            "operationId": "-".join(re.findall(r"\w+", f"{self.method.lower()} {path_of(self.rule)}")),
-            "tags": [self.tag()],
+            "operationId": self.name(),
+            "tags": [tag_of(self.app, self.rule)],
             "security": [] if self.operation.public else [{"bearer": []}],
             "parameters": list(self.parameters()),
             "responses": {**self.answers(), **self.problems()},
         }
         if self.operation.body is not None:
-            content = {"application/json": {"schema": self.schema(self.operation.body)}}
+            content = {"application/json": {"schema": self.schema(self.operation.body), **self.example()}}
             described["requestBody"] = {"required": not self.operation.optional_body, "content": content}
         return described
 
-    def tag(self) -> str:
-        """Return the group that the operation is shown in."""
-        parts = self.rule.rule.strip("/").split("/")
-        return parts[1] if parts[0] == "v1" else parts[0].strip(".").split(".")[0]
+    def name(self) -> str:
+        """Return the `operationId`."""
+        record = record_type(self.app, self.rule.endpoint)
+        if record is not None:
+            return self.operation.name.format(type=record.document.__name__, types=json_schema.camel(record.name))
+        return self.operation.name or name_by_path(self.method, self.rule)
+
+    def example(self) -> Json:
+        """Return the member with a body that works, as far as one can be made up."""
+        record, found = record_type(self.app, self.rule.endpoint), self.operation.example
+        if record is not None and self.operation.body in ("create", "patch"):
+            found = example_of(record.schema, self.operation.body)
+        elif callable(found):
+            found = found(self.app.config)
+        return {} if found is None else {"example": found}
 
     def parameters(self) -> Iterator[Json]:
         """Yield the parameters in the query string and the headers."""
-        for name in sorted(self.operation.known):
+        for name in sorted(self.operation.known, key=lambda name: ([*PARAMETER_SCHEMAS, name].index(name), name)):
             if (made := self.parameter(name)) is not None:
                 text = PARAMETER_TEXTS.get(name, "")
                 yield {"name": name, "in": "query", "description": text, "schema": made}
@@ -258,7 +302,8 @@ class Describer:
         if 304 in self.operation.answer:
             yield header("If-None-Match", {"type": "string"}, "only if the record is no longer at this ETag")
         if self.method == "PUT" and self.operation.conditional:
-            yield header("If-None-Match", {"const": "*"}, "only if there is no record with this id")
+            text = "`*`: only if there is no record with this id"
+            yield header("If-None-Match", {"type": "string", "examples": ["*"]}, text)
 
     def is_retried(self) -> bool:
         """Tell whether the operation is a write that may be sent again with an idempotency key."""
@@ -273,10 +318,10 @@ class Describer:
         record = record_type(self.app, self.rule.endpoint)
         if record is not None and name in NARROWED:
             narrowed = NARROWED[name](record)
-            return None if narrowed is None else PARAMETER_SCHEMAS[name] | narrowed
+            return None if narrowed is None else self.components.hoisted(PARAMETER_SCHEMAS[name] | narrowed)
         named = self.operation.parameters
         if not isinstance(named, frozenset):
-            return dict(named.model_json_schema()["properties"][name])
+            return self.components.of_model_member(named, name)
         return PARAMETER_SCHEMAS.get(name, {"type": "string"})
 
     def answers(self) -> Json:
@@ -338,47 +383,28 @@ class Describer:
     def schema(self, kind: Any) -> Json:
         """Return the JSON Schema, or the reference to it, of a body."""
         if isinstance(kind, dict):
-            return kind
+            return self.components.hoisted(kind)
         if isinstance(kind, str):
-            return self.of_record(kind)
+            return self.components.hoisted(of_everything(self.registry) if kind == "export" else self.of_record(kind))
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            made = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-            for name, part in made.pop("$defs", {}).items():
-                self.named(name, part)
-            return self.named(kind.__name__, made)
+            return self.components.of_model(kind)
         if isinstance(kind, Schema):
-            return self.named(kind.document.__name__, kind.json_schema("read"))
+            return self.components.hoisted(kind.json_schema("read"))
         return self.schema(kind(self.app.config))
 
+    @property
+    def registry(self) -> Registry:
+        """The record types of the app."""
+        found: Registry = self.app.extensions["madang.registry"]
+        return found
+
     def of_record(self, purpose: Any) -> Json:
-        """Return the reference to the schema of the route's record type, or of a document, for a purpose."""
+        """Return the JSON Schema of the route's record type for a purpose."""
         record = record_type(self.app, self.rule.endpoint)
         assert record is not None  # noqa: S101  purposes are named by the record resources only
         if purpose == "page":
-            return self.named(f"{record.document.__name__}Page", page(self.of_record("view")))
-        if purpose == "view":
-            return self.named(f"{record.document.__name__}View", self.view(record))
-        name = record.document.__name__ + {"read": "", "create": "Create", "patch": "Patch"}[purpose]
-        return self.named(name, record.schema.json_schema(purpose))
-
-    def view(self, record: RecordType) -> Json:
-        """Return the JSON Schema of a record as `fields` and `expand` let it come: in part, with records for ids."""
-        expanded = {reference.place.field: self.target(reference) for reference in record.references.values()}
-        return {**record.schema.json_schema("read", expanded), "required": ["id"]}
-
-    def target(self, reference: Reference) -> Json:
-        """Return the reference to the schema of what a reference is expanded to."""
-        if reference.target is Account:
-            return self.named("PublicAccount", public_account())
-        registry: Registry = self.app.extensions["madang.registry"]
-        target = registry.of(reference.target)
-        return self.named(target.document.__name__, target.schema.json_schema("read"))
-
-    def named(self, name: str, made: Json) -> Json:
-        """Return the reference to a schema among the components, put there at its first use."""
-        if name not in self.spec.components.schemas:
-            self.spec.components.schema(name, made)
-        return {"$ref": f"#/components/schemas/{name}"}
+            return of_page(f"{record.document.__name__}Page", of_view(self.registry, record))
+        return of_view(self.registry, record) if purpose == "view" else record.schema.json_schema(purpose)
 
 
 def header(name: str, made: Json, text: str) -> Json:
@@ -390,18 +416,4 @@ def headers(names: Iterable[str]) -> Json:
     """Return the headers of an answer: those named, and the one that every answer has."""
     return {
         name: {"description": HEADER_TEXTS[name], "schema": {"type": "string"}} for name in ("X-Request-ID", *names)
-    }
-
-
-def page(item: Json) -> Json:
-    """Return the JSON Schema of a page of `item`s."""
-    return {
-        "type": "object",
-        "properties": {
-            "items": {"type": "array", "items": item},
-            "next": {"type": ["string", "null"], "description": "cursor of the next page, null on the last"},
-            "total": {"type": "integer", "description": "how many there are in all, with `count=true`"},
-        },
-        "required": ["items", "next"],
-        "additionalProperties": False,
     }

@@ -15,4 +15,4 @@ def public_account(_config: Any = None) -> dict[str, Any]:
     """Return the JSON Schema of the public part of an account."""
     account = ACCOUNT.json_schema("read")
     properties = {name: account["properties"][name] for name in PUBLIC_FIELDS}
-    return {**account, "properties": properties, "required": list(PUBLIC_FIELDS)}
+    return {**account, "title": "PublicAccount", "properties": properties, "required": list(PUBLIC_FIELDS)}

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import orjson
 from mongoengine import fields as me
 
 from service.model.dump import json_default
@@ -14,15 +15,17 @@ from service.model.validation import validator
 
 Purpose = Literal["read", "create", "patch"]
 Json = dict[str, Any]
-Expanded = Mapping[Field, Json]
-"""The JSON Schema of what may stand in place of the id in a reference field."""
-NOTHING: Expanded = {}
+NAME_ENDS: Mapping[Purpose, str] = {"read": "", "create": "Create", "patch": "Patch"}
 
 
-def of_object(document: Document, fields: Mapping[str, Field], purpose: Purpose, expanded: Expanded = NOTHING) -> Json:
-    """Return the JSON Schema of a document of these fields that is read, created or patched."""
-    properties = {name: of_field(field, purpose, expanded) for name, field in fields.items() if is_in(field, purpose)}
+def of_object(document: Document, fields: Mapping[str, Field], purpose: Purpose) -> Json:
+    """Return the JSON Schema of a document of these fields that is read, created or patched.
+
+    Each object in it has a `title`, by which the API document and generated clients call it.
+    """
+    properties = {name: of_field(field, purpose) for name, field in fields.items() if is_in(field, purpose)}
     made: Json = {
+        "title": document.__name__ + NAME_ENDS[purpose],
         "type": "object",
         "description": (document.__doc__ or document.__name__).split("\n")[0],
         "properties": properties,
@@ -32,7 +35,7 @@ def of_object(document: Document, fields: Mapping[str, Field], purpose: Purpose,
     if required and purpose != "patch":
         made["required"] = required
     if purpose == "patch":
-        made["properties"] |= of_operators(fields)
+        made["properties"] |= of_operators(document.__name__, fields)
     return made
 
 
@@ -41,58 +44,87 @@ def is_in(field: Field, purpose: Purpose) -> bool:
     return purpose == "read" or not (field.read_only or (purpose == "patch" and field.fixed))
 
 
-def of_operators(fields: Mapping[str, Field]) -> Json:
-    """Return the JSON Schema of each update operator that some of the `fields` take."""
+def of_operators(owner: str, fields: Mapping[str, Field]) -> Json:
+    """Return the JSON Schema of each update operator that some of the `fields` of the class `owner` take."""
     found: Json = {}
     for name, field in fields.items():
         for operator in sorted(field.meaning.update) if not field.read_only else ():
-            operators = found.setdefault(operator, {"type": "object", "properties": {}, "additionalProperties": False})
-            operators["properties"][name] = of_operand(field)
+            empty = {"title": camel(f"{owner} {operator}"), "type": "object", "properties": {}}
+            operators = found.setdefault(operator, {**empty, "additionalProperties": False})
+            operators["properties"][name] = of_operand(owner, field)
     return found
 
 
-def of_operand(field: Field) -> Json:
-    """Return the JSON Schema of what an update operator takes for `field`: a value, or for a list one or several."""
+def camel(text: str) -> str:
+    """Return the words of a text as one name, each with a capital."""
+    return "".join(word[0].upper() + word[1:] for word in re.findall("[A-Za-z0-9]+", text))
+
+
+def of_operand(owner: str, field: Field) -> Json:
+    """Return the JSON Schema of what an update operator takes for `field`: a value, or for a list its entries.
+
+    One entry alone is taken too, but a union of the two is what many generators cannot write down.
+    """
     if not field.is_list or field.entry is None:
         return validator(annotation(field, False)).json_schema()
-    entry = of_value(field.entry, "create")
-    each = {"type": "array", "items": entry}
-    several = {"type": "object", "properties": {"each": each}, "required": ["each"], "additionalProperties": False}
-    return {"anyOf": [entry, several]}
+    return {
+        "title": camel(f"{owner} {field.name} Entries"),
+        "type": "object",
+        "description": "Entries of the list. One entry may stand here by itself too, without `each`.",
+        "properties": {"each": {"type": "array", "items": of_value(field.entry, "create")}},
+        "required": ["each"],
+        "additionalProperties": False,
+    }
 
 
-def of_field(field: Field, purpose: Purpose, expanded: Expanded = NOTHING) -> Json:
+def of_field(field: Field, purpose: Purpose) -> Json:
     """Return the JSON Schema of a field."""
-    made = of_value(field, purpose, expanded)
+    made = of_value(field, purpose)
     if field.is_nullable or (purpose == "patch" and not field.is_required):
         made = {"anyOf": [made, {"type": "null"}]}
-    if texts := list(filter(None, (getattr(field.declared, "help_text", None), told_unique(field)))):
-        made["description"] = "; ".join(texts)
+    elif "title" in made:
+        made = {"allOf": [made]}  # what is said of this field is not said of all that have the same schema
+    if text := description(field, purpose):
+        made["description"] = text
     if purpose == "read" and field.read_only:
         made["readOnly"] = True
-    if purpose == "create" and field.declared.default is not None and not field.is_id:
-        made["default"] = json_default(field)
     return made
 
 
-def of_value(field: Field, purpose: Purpose, expanded: Expanded = NOTHING) -> Json:
+def description(field: Field, purpose: Purpose) -> str:
+    """Return what a person is told of a field.
+
+    Its default stands here, not in `default`: generators take what has one for a member that always has to be there.
+    """
+    text = "; ".join(filter(None, (getattr(field.declared, "help_text", None), told_unique(field))))
+    default = field.declared.default
+    is_made = callable(default) and default not in (list, dict)
+    if purpose != "create" or field.is_id or default is None or is_made:
+        return text
+    return "; ".join(filter(None, [text, f"`{orjson.dumps(json_default(field)).decode()}` where it is left out"]))
+
+
+def of_value(field: Field, purpose: Purpose) -> Json:
     """Return the JSON Schema of a value of `field`."""
     if field.document is not None:
-        return of_object(field.document, field.members, "read" if purpose == "read" else "create", expanded)
+        return of_object(field.document, field.members, "read" if purpose == "read" else "create")
     if field.is_list and field.entry is not None:
         most = getattr(field.declared, "max_length", None)
         limits = {} if most is None else {"maxItems": most}
         least = {"minItems": 1} if field.is_required else {}
-        return {"type": "array", "items": of_value(field.entry, purpose, expanded), **least, **limits}
+        return {"type": "array", "items": of_value(field.entry, purpose), **least, **limits}
     if field.is_map and field.entry is not None:
-        return {"type": "object", "additionalProperties": of_value(field.entry, purpose, expanded)}
-    made = validator(annotation(field)).json_schema() | told_limits(field.declared)
-    return {"anyOf": [made, expanded[field], {"type": "null"}]} if field in expanded else made
+        return {"type": "object", "additionalProperties": of_value(field.entry, purpose)}
+    return validator(annotation(field)).json_schema() | told_limits(field.declared)
+
+
+NUMBER_FORMATS = {me.LongField: "int64", me.IntField: "int32", me.FloatField: "double"}
 
 
 def told_limits(declared: Any) -> Json:
     """Return the limits of a field that its validator does not tell pydantic, as far as JSON Schema can say them."""
     told = {
+        "format": next((name for kind, name in NUMBER_FORMATS.items() if isinstance(declared, kind)), None),
         "maxLength": getattr(declared, "max_length", None) if isinstance(declared, me.StringField) else None,
         "minimum": declared.min_value if isinstance(declared, me.FloatField) else None,
         "maximum": declared.max_value if isinstance(declared, me.FloatField) else None,

@@ -50,6 +50,11 @@ class Place:
         return "list" in self.steps[:-1]
 
     @property
+    def is_single(self) -> bool:
+        """Tell whether there is at most one value here: no list and no map is on the way or at its end."""
+        return all(isinstance(step, Field) for step in self.steps)
+
+    @property
     def is_entry(self) -> bool:
         """Tell whether its values are the entries of a list."""
         return self.steps[-1] == "list"
@@ -61,10 +66,6 @@ class Place:
     def json_values(self, item: Mapping[str, Any]) -> Iterator[Pointed]:
         """Yield all values that a document in JSON form has here, each with its place."""
         return values(item, self.steps, lambda field: field.name)
-
-    def replaced(self, item: dict[str, Any], new: Callable[[Any], Any]) -> Any:
-        """Return a document in JSON form with what `new` makes of the values here; `item` itself stays as it is."""
-        return value_replaced(item, self.steps, new)
 
     def without(self, stored: Mapping[str, Any], gone: Collection[str]) -> Any:
         """Return a document in BSON form without the values here that are `gone`; `stored` stays as it is."""
@@ -118,20 +119,6 @@ def values(value: Any, steps: tuple[Step, ...], named: Callable[[Field], str], *
         entries = value.items()
     for key, entry in entries:
         yield from values(entry, tuple(rest), named, *place, key)
-
-
-def value_replaced(value: Any, steps: tuple[Step, ...], new: Callable[[Any], Any]) -> Any:
-    """Return a value in JSON form with what `new` makes of the values to which `steps` lead."""
-    if value is None:
-        return None
-    if not steps:
-        return new(value)
-    step, rest = steps[0], steps[1:]
-    if isinstance(step, Field):
-        return {**value, step.name: value_replaced(value[step.name], rest, new)}
-    if step == "list":
-        return [value_replaced(entry, rest, new) for entry in value]
-    return {key: value_replaced(entry, rest, new) for key, entry in value.items()}
 
 
 def value_without(value: Any, steps: tuple[Step, ...], gone: Collection[str]) -> Any:

@@ -113,6 +113,8 @@ def derive(document: type[Record]) -> RecordType:
     """
     meta, schema = document._meta, Schema(document)
     schema.compile()
+    if "expanded" in schema.fields:
+        raise InvalidDocument(f"{document.__name__}.expanded has to be called otherwise: `expand` answers there")
     if "-updated_at" not in meta["sorts"]:
         raise InvalidDocument(f"{document.__name__}: `sorts` has to hold the default, -updated_at")
     sorts = {text: sort_of(document, schema, text) for text in meta["sorts"]}

@@ -7,7 +7,7 @@ from typing import Any
 from service.core.json_text import as_object
 from service.model import dump, json_schema, load
 from service.model.field import Document, Field, hidden_names, public_fields
-from service.model.json_schema import NOTHING, Expanded, Purpose
+from service.model.json_schema import Purpose
 from service.model.validation import Validator, validate, validator
 
 
@@ -92,9 +92,6 @@ class Schema:
 
     # --- The description ---
 
-    def json_schema(self, purpose: Purpose, expanded: Expanded = NOTHING) -> dict[str, Any]:
-        """Return the JSON Schema (2020-12) of the document as it is read, created or patched.
-
-        In reading, what is `expanded` may stand in place of an id.
-        """
-        return json_schema.of_object(self.document, self.fields, purpose, expanded)
+    def json_schema(self, purpose: Purpose) -> dict[str, Any]:
+        """Return the JSON Schema (2020-12) of the document as it is read, created or patched."""
+        return json_schema.of_object(self.document, self.fields, purpose)

@@ -227,9 +227,10 @@ def check_key(key: str) -> str:
 POSITION = {
     "type": "array",
     "prefixItems": [
-        {"type": "number", "minimum": -180, "maximum": 180},
-        {"type": "number", "minimum": -90, "maximum": 90},
+        {"type": "number", "format": "double", "minimum": -180, "maximum": 180},
+        {"type": "number", "format": "double", "minimum": -90, "maximum": 90},
     ],
+    "items": {"type": "number", "format": "double"},
     "minItems": 2,
     "maxItems": 2,
 }
@@ -272,8 +273,10 @@ def geojson(kind: str, parse: Callable[[Any], Any], coordinates: dict[str, Any])
         return {"type": kind, "coordinates": parse(value["coordinates"])}
 
     schema = {
+        "title": kind,
         "type": "object",
-        "properties": {"type": {"const": kind}, "coordinates": coordinates},
+        "description": "A geometry of GeoJSON (RFC 7946).",
+        "properties": {"type": {"type": "string", "enum": [kind]}, "coordinates": coordinates},
         "required": ["type", "coordinates"],
         "additionalProperties": False,
     }

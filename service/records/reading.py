@@ -88,18 +88,32 @@ class Reader:
         items = [dump(row) for row in rows]
         if view.fields is not None:
             items = [{name: item[name] for name in view.fields} for item in items]
-        for name in view.expand:
-            items = self.expanded(items, self.type.references[name])
+        for item, expanded in zip(items, self.expanded(items, view), strict=True) if view.expand else ():
+            item["expanded"] = expanded
         return items
 
-    def expanded(self, items: list[dict[str, Any]], reference: Reference) -> list[dict[str, Any]]:
-        """Return records in JSON form with what a reference points to in place of its ids: one query."""
-        ids = {id for item in items for _, id in reference.place.json_values(item)}
+    def expanded(self, items: list[dict[str, Any]], view: View) -> list[dict[str, Any]]:
+        """Return for each record in JSON form what its references point to, by their path: one query for each path.
+
+        What is gone, or what the identity may not read, is None; a reference that is not set is left out.
+        """
+        found: list[dict[str, Any]] = [{} for _ in items]
+        for name in view.expand:
+            place = self.type.references[name].place
+            named = [[id for _, id in place.json_values(item)] for item in items]
+            targets = self.targets(self.type.references[name], {id for ids in named for id in ids})
+            for expanded, ids in zip(found, named, strict=True):
+                if not place.is_single:
+                    expanded[name] = {id: targets.get(id) for id in ids}
+                elif ids:
+                    expanded[name] = targets.get(ids[0])
+        return found
+
+    def targets(self, reference: Reference, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return what a reference points to with these ids, in JSON form by id, as far as the identity may read it."""
         if reference.target is Account:
-            found = people.by_id(ids)
-        else:
-            found = Reader(self.registry, self.registry.of(reference.target), self.identity).by_id(ids)
-        return [reference.place.replaced(item, found.get) for item in items]
+            return people.by_id(ids)
+        return Reader(self.registry, self.registry.of(reference.target), self.identity).by_id(ids)
 
     def by_id(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Return those of the records named that the identity may read, in JSON form by id: one query."""

@@ -41,19 +41,14 @@ from service.resources.resource import Resource
 from service.security import current_identity, security
 
 RECENT_LOGIN_SECONDS = 300
-EXPORT = {
-    "type": "object",
-    "properties": {"account": {"type": "object"}},
-    "required": ["account"],
-    "additionalProperties": {"type": "array", "items": {"type": "object"}},
-}
 PASSWORD = {"type": "string", "minLength": MIN_LENGTH, "maxLength": MAX_LENGTH, "format": "password"}
+EXAMPLE = {"username": "ada", "password": "correct horse battery"}
 
 
 class PasswordChange(Arguments):
     """The body of a change of password."""
 
-    current_password: str = Field(max_length=1000)
+    current_password: str = Field(max_length=1000, examples=[EXAMPLE["password"]])
     new_password: Annotated[Any, WithJsonSchema(PASSWORD)]
 
 
@@ -61,7 +56,7 @@ def sign_up_schema(_config: Any) -> dict[str, Any]:
     """Return the JSON Schema of a sign-up: an account with a password."""
     account = ACCOUNT.json_schema("create")
     properties = {**account["properties"], "password": PASSWORD}
-    return {**account, "properties": properties, "required": [*account["required"], "password"]}
+    return {**account, "title": "SignUp", "properties": properties, "required": [*account["required"], "password"]}
 
 
 def change_schema(_config: Any) -> dict[str, Any]:
@@ -74,6 +69,8 @@ class AccountList(Resource):
 
     @operation(
         "Sign up",
+        name="signUp",
+        example=EXAMPLE,
         public=True,
         body=sign_up_schema,
         answer={201: ACCOUNT},
@@ -123,12 +120,18 @@ def new_password(body: dict[str, Any], name: str, username: Any) -> str:
 class OwnAccount(Resource):
     """The account of the one who asks."""
 
-    @operation("Get the own account", answer={200: ACCOUNT})
+    @operation("Get the own account", name="getOwnAccount", answer={200: ACCOUNT})
     def get(self) -> dict[str, Any]:
         """Return the own account."""
         return ACCOUNT.dump(own_account())
 
-    @operation("Change the own account", body=change_schema, answer={200: ACCOUNT})
+    @operation(
+        "Change the own account",
+        name="changeOwnAccount",
+        example={"display_name": "Ada Lovelace"},
+        body=change_schema,
+        answer={200: ACCOUNT},
+    )
     def patch(self) -> dict[str, Any]:
         """Change display name and e-mail address."""
         wanted = patch.parse(ACCOUNT, json_body())
@@ -143,7 +146,11 @@ class OwnAccount(Resource):
         return ACCOUNT.dump(there(account))
 
     @operation(
-        "Delete the own account", answer={204: None}, problems=["reauthentication_required"], bounded=lambda: False
+        "Delete the own account",
+        name="deleteOwnAccount",
+        answer={204: None},
+        problems=["reauthentication_required"],
+        bounded=lambda: False,
     )
     def delete(self) -> tuple[None, int]:
         """Delete the account with all that it owns. It asks for a login of the last five minutes."""
@@ -163,6 +170,7 @@ class Password(Resource):
 
     @operation(
         "Change the own password",
+        name="changeOwnPassword",
         body=PasswordChange,
         answer={204: None},
         problems=["bad_credentials", "too_many_requests"],
@@ -189,7 +197,7 @@ class Password(Resource):
 class Export(Resource):
     """All that the service has of an account."""
 
-    @operation("Export the own account and all that it owns", answer={200: EXPORT})
+    @operation("Export the own account and all that it owns", name="exportOwnAccount", answer={200: "export"})
     def get(self) -> Response:
         """Stream one JSON document, record by record."""
         account = own_account()
@@ -210,7 +218,7 @@ def export(account: Raw, records: Iterable[tuple[RecordType, Iterator[Raw]]]) ->
 class PublicAccount(Resource):
     """What everyone signed in may know of an account."""
 
-    @operation("Get the public part of an account", answer={200: public_account})
+    @operation("Get the public part of an account", name="getAccount", answer={200: public_account})
     def get(self, id: str) -> dict[str, Any]:
         """Return id, username and display name."""
         account = Account._get_collection().find_one({"_id": id, **ALIVE})

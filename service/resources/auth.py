@@ -21,9 +21,12 @@ def login_arguments(config: dict[str, Any]) -> type[Arguments]:
     return create_model(
         "LoginArguments",
         __base__=Arguments,
-        username=(str, Field(alias=username, max_length=200)),
-        password=(str, Field(alias=password, max_length=200)),
-        device=(str | None, Field(default=None, max_length=80, description="a name for the session list")),
+        username=(str, Field(alias=username, max_length=200, examples=["ada"])),
+        password=(str, Field(alias=password, max_length=200, examples=["correct horse battery"])),
+        device=(
+            str | None,
+            Field(default=None, max_length=80, description="a name for the session list", examples=["Ada's phone"]),
+        ),
     )
 
 
@@ -54,6 +57,8 @@ class Login(Resource):
 
     @operation(
         "Log in",
+        name="logIn",
+        tag="auth",
         public=True,
         body=login_arguments,
         answer={200: TokenAnswer},
@@ -86,6 +91,8 @@ class Refresh(Resource):
 
     @operation(
         "Refresh the tokens",
+        name="refreshTokens",
+        tag="auth",
         public=True,
         body=RefreshArguments,
         answer={200: TokenAnswer},
@@ -99,7 +106,7 @@ class Refresh(Resource):
 class Logout(Resource):
     """Where sessions end."""
 
-    @operation("Log out", body=LogoutArguments, optional_body=True, answer={204: None})
+    @operation("Log out", name="logOut", tag="auth", body=LogoutArguments, optional_body=True, answer={204: None})
     def post(self) -> tuple[None, int]:
         """End this session, or all of the account."""
         sent = take(LogoutArguments) if has_body() else LogoutArguments()

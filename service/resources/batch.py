@@ -134,6 +134,8 @@ class Batch(Resource):
 
     @operation(
         "Send several requests at once",
+        name="sendBatch",
+        example={"requests": [{"method": "GET", "path": "/v1/accounts/me"}]},
         body=BatchArguments,
         answer={200: BatchAnswer},
         problems=["not_supported"],

@@ -45,7 +45,7 @@ class RecordResource(Resource):
 class RecordList(RecordResource):
     """All records of a type that the identity may see, and where new ones are made."""
 
-    @operation("List records", parameters=PARAMETERS, answer={200: "page"}, headers={200: ["Link"]})
+    @operation("List records", name="list{types}", parameters=PARAMETERS, answer={200: "page"}, headers={200: ["Link"]})
     def get(self) -> Answered:
         """Return one page of the records that the query asks for."""
         asked = self.parser.parse(parameters(), self.records.identity.account, security().cursor_key)
@@ -57,7 +57,9 @@ class RecordList(RecordResource):
             answer["total"] = self.records.total(asked)
         return answer, 200, {"Link": next_link(following)} if following else {}
 
-    @operation("Create a record", body="create", answer={201: "read"}, headers={201: ["Location", "ETag"]})
+    @operation(
+        "Create a record", name="create{type}", body="create", answer={201: "read"}, headers={201: ["Location", "ETag"]}
+    )
     def post(self) -> Answered:
         """Store a new record of this account."""
         return self.result(self.records.create(self.type.schema.load(json_body())), 201)
@@ -68,6 +70,7 @@ class RecordItem(RecordResource):
 
     @operation(
         "Get a record",
+        name="get{type}",
         parameters=ITEM_PARAMETERS,
         answer={200: "view", 304: None},
         headers={200: ["ETag"], 304: ["ETag"]},
@@ -84,13 +87,21 @@ class RecordItem(RecordResource):
         headers = {"ETag": etag_of_answer(record, item) if view.expand else etag(record)}
         return (None, 304, headers) if is_known(headers["ETag"]) else (item, 200, headers)
 
-    @operation("Change a record", body="patch", answer={200: "read"}, headers={200: ["ETag"]}, conditional=True)
+    @operation(
+        "Change a record",
+        name="change{type}",
+        body="patch",
+        answer={200: "read"},
+        headers={200: ["ETag"]},
+        conditional=True,
+    )
     def patch(self, id: str) -> Answered:
         """Apply a merge patch and update operators; all of it or nothing."""
         return self.result(self.records.patch(id, parse_patch(self.type.schema, json_body()), precondition()))
 
     @operation(
         "Replace a record, or create it under this id",
+        name="replace{type}",
         body="create",
         answer={200: "read", 201: "read"},
         headers={200: ["ETag"], 201: ["Location", "ETag"]},
@@ -105,7 +116,7 @@ class RecordItem(RecordResource):
         record = self.records.put(id, content, set(SHARING & body.keys()), precondition())
         return self.result(record, 201 if record["revision"] == 1 else 200)
 
-    @operation("Delete a record", answer={204: None}, conditional=True)
+    @operation("Delete a record", name="delete{type}", answer={204: None}, conditional=True)
     def delete(self, id: str) -> Answered:
         """Leave a tombstone, which keeps the id taken."""
         keep = timedelta(days=current_app.config["TOMBSTONE_DAYS"])

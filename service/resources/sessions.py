@@ -22,23 +22,24 @@ def session_list(_config: Any) -> dict[str, Any]:
     session = SESSION.json_schema("read")
     current = {"type": "boolean", "description": "the session that asks"}
     item = {**session, "properties": {**session["properties"], "current": current}}
-    return listed({**item, "required": [*session["required"], "current"]})
+    return listed("SessionList", {**item, "required": [*session["required"], "current"]})
 
 
 def event_list(_config: Any) -> dict[str, Any]:
     """Return the JSON Schema of the list of events."""
-    return listed(EVENT.json_schema("read"))
+    return listed("EventList", EVENT.json_schema("read"))
 
 
-def listed(item: dict[str, Any]) -> dict[str, Any]:
+def listed(title: str, item: dict[str, Any]) -> dict[str, Any]:
     """Return the JSON Schema of a list that comes whole."""
-    return {"type": "object", "properties": {"items": {"type": "array", "items": item}}, "required": ["items"]}
+    properties = {"items": {"type": "array", "items": item}}
+    return {"title": title, "type": "object", "properties": properties, "required": ["items"]}
 
 
 class SessionList(Resource):
     """Where an account is signed in."""
 
-    @operation("List the own sessions", answer={200: session_list})
+    @operation("List the own sessions", name="listSessions", answer={200: session_list})
     def get(self) -> dict[str, Any]:
         """Return the newest of the sessions that have not ended, the last used first."""
         own = {"account": str(current_identity), "expires_at": {"$gt": now()}}
@@ -49,7 +50,7 @@ class SessionList(Resource):
 class SessionItem(Resource):
     """One session."""
 
-    @operation("End one of the own sessions", answer={204: None})
+    @operation("End one of the own sessions", name="endSession", answer={204: None})
     def delete(self, id: str) -> tuple[None, int]:
         """Sign out another device, or this one."""
         account = str(current_identity)
@@ -63,7 +64,7 @@ class SessionItem(Resource):
 class EventList(Resource):
     """What happened to an account."""
 
-    @operation("List the own security events", answer={200: event_list})
+    @operation("List the own security events", name="listEvents", answer={200: event_list})
     def get(self) -> dict[str, Any]:
         """Return the newest events, the last first."""
         own = {"account": str(current_identity)}

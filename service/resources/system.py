@@ -13,16 +13,23 @@ from service.http.web import Answer
 from service.mongo import connection
 from service.security import security
 
-HEALTH = {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}
-
-JWKS = {
+HEALTH = {
+    "title": "Health",
     "type": "object",
-    "properties": {"keys": {"type": "array", "items": {"type": "object"}}},
+    "properties": {"status": {"type": "string", "examples": ["ok"]}},
+    "required": ["status"],
+}
+
+OBJECT = {"type": "object", "additionalProperties": True}
+JWKS = {
+    "title": "PublicKeys",
+    "type": "object",
+    "properties": {"keys": {"type": "array", "items": {"type": "object", "additionalProperties": True}}},
     "required": ["keys"],
 }
 
 
-@operation("Tell whether the process serves", public=True, answer={200: HEALTH})
+@operation("Tell whether the process serves", name="isLive", tag="system", public=True, answer={200: HEALTH})
 def live() -> Response:
     """Answer while the process serves."""
     return jsonify(status="ok")
@@ -30,6 +37,8 @@ def live() -> Response:
 
 @operation(
     "Tell whether requests should come here",
+    name="isReady",
+    tag="system",
     public=True,
     answer={200: HEALTH},
     problems=["database_unavailable", "shutting_down"],
@@ -43,14 +52,21 @@ def ready() -> Response:
     return jsonify(status="ok")
 
 
-@operation("Get the metrics", public=True, answer={200: {"type": "string"}}, media_type="text/plain")
+@operation(
+    "Get the metrics",
+    name="getMetrics",
+    tag="system",
+    public=True,
+    answer={200: {"type": "string"}},
+    media_type="text/plain",
+)
 def metrics() -> Response:
     """Return the metrics in Prometheus' text format."""
     connection.count_connections()
     return Answer(counted.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-@operation("Get this document", public=True, answer={200: {"type": "object"}})
+@operation("Get this document", name="getDocument", tag="system", public=True, answer={200: OBJECT})
 def openapi() -> Response:
     """Return the OpenAPI document; it is the same for as long as the app lives."""
     known = current_app.extensions
@@ -59,7 +75,14 @@ def openapi() -> Response:
     return jsonify(known["madang.openapi"])
 
 
-@operation("Read about the problem codes", public=True, answer={200: {"type": "string"}}, media_type="text/html")
+@operation(
+    "Read about the problem codes",
+    name="readProblems",
+    tag="system",
+    public=True,
+    answer={200: {"type": "string"}},
+    media_type="text/html",
+)
 def problems() -> Response:
     """Return a page that explains every code."""
     page = render_template_string(PROBLEMS, problems=all_problems(), marked=marked)
@@ -86,7 +109,9 @@ PROBLEMS = """<!doctype html>
 """
 
 
-@operation("Get the public keys", public=True, answer={200: JWKS}, problems=["not_found"])
+@operation(
+    "Get the public keys", name="getPublicKeys", tag="system", public=True, answer={200: JWKS}, problems=["not_found"]
+)
 def jwks() -> Response:
     """Return the keys with which other services verify access tokens (RFC 7517); a shared secret has none."""
     keys = security().tokens.public_keys()

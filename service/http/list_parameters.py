@@ -1,0 +1,61 @@
+"""The query parameters of lists and items of records, as the API document has them."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+from service.model.json_schema import Json
+from service.model.record_type import RecordType
+from service.query.parse import DEFAULT_LIMIT, LIMIT, SCOPES
+
+
+def some_of(names: Iterable[str]) -> Json:
+    """Return the JSON Schema of one or several of some names, with commas."""
+    some = "|".join(map(re.escape, names))
+    return {"pattern": f"^({some})(,({some}))*$"}
+
+
+PARAMETER_SCHEMAS: Mapping[str, Json] = {
+    "where": {"type": "string"},
+    "sort": {"type": "string"},
+    "limit": {"type": "integer", "minimum": 1, "maximum": LIMIT, "default": DEFAULT_LIMIT},
+    "cursor": {"type": "string"},
+    "fields": {"type": "string", "examples": ["id,updated_at"]},
+    "expand": {"type": "string"},
+    "count": {"type": "boolean", "default": False},
+    "search": {"type": "string", "pattern": r"\S", "maxLength": 500},
+    "scope": {
+        "type": "string",
+        "pattern": f"^(?!.*({'|'.join(f'{one}.*{one}' for one in SCOPES)}))" + some_of(SCOPES)["pattern"][1:],
+    },
+}
+NARROWED: Mapping[str, Callable[[RecordType], Json | None]] = {
+    "where": lambda record: {"examples": [f'{{"{name}": {{"$exists": true}}}}' for name in list(record.filters)[-1:]]},
+    "sort": lambda record: {
+        "title": f"{record.document.__name__}Sort",
+        "enum": list(record.sorts),
+        "x-enum-varnames": list(map(sort_name, record.sorts)),
+    },
+    "fields": lambda record: some_of(record.schema.fields),
+    "expand": lambda record: some_of(record.references) if record.references else None,
+    "search": lambda record: {} if record.search else None,
+}
+"""What the record type says of the values of a query parameter; None where it has nothing for it."""
+
+
+def sort_name(sort: str) -> str:
+    """Return what generated clients call an order such as `-priority,due`: `PRIORITY_DESCENDING_DUE_ASCENDING`."""
+    ends = [f"{key.removeprefix('-')}_{'de' if key.startswith('-') else 'a'}scending" for key in sort.split(",")]
+    return re.sub(r"\W", "_", "_".join(ends)).upper()
+
+
+PARAMETER_TEXTS: Mapping[str, str] = {
+    "where": "Which records, as JSON.",
+    "sort": "The order; null is lowest, ties end on the id.",
+    "limit": "Most records of a page.",
+    "cursor": "The `next` of an earlier answer to the same query.",
+    "fields": "Send the id and these fields only, with commas.",
+    "expand": "Add what these references point to, in `expanded`, with commas.",
+    "count": "Add the exact `total`.",
+    "search": "Full-text search, best match first; in the own records only.",
+    "scope": "`mine`, `shared`, `public`, or several with commas.",
+}

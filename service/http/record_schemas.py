@@ -1,0 +1,63 @@
+"""The schemas of what a record type answers beside the record itself: a view, a page, the export."""
+
+from service.documents.account import Account
+from service.identity.schemas import ACCOUNT, public_account
+from service.model.json_schema import Json
+from service.model.record_type import RecordType, Reference
+from service.model.registry import Registry
+
+
+def of_view(registry: Registry, record: RecordType) -> Json:
+    """Return the JSON Schema of a record as `fields` and `expand` let it come: in part, with what it refers to."""
+    whole, name = record.schema.json_schema("read"), record.document.__name__
+    made = {**whole, "title": f"{name}View", "required": ["id"]}
+    if not record.references:
+        return made
+    expanded = {
+        "title": f"{name}Expanded",
+        "type": "object",
+        "description": "What `expand` asks for, null where it is gone or may not be read; what is unset is not here.",
+        "properties": {path: of_target(registry, reference) for path, reference in record.references.items()},
+        "additionalProperties": False,
+    }
+    return {**made, "properties": {**whole["properties"], "expanded": expanded}}
+
+
+def of_target(registry: Registry, reference: Reference) -> Json:
+    """Return the JSON Schema of what a reference is expanded to."""
+    is_account = reference.target is Account
+    record = public_account() if is_account else registry.of(reference.target).schema.json_schema("read")
+    target = {"anyOf": [record, {"type": "null"}]}
+    if reference.place.is_single:
+        return target
+    return {"type": "object", "description": "by id", "additionalProperties": target}
+
+
+def of_everything(registry: Registry) -> Json:
+    """Return the JSON Schema of all that the service has of an account."""
+    records = {name: {"type": "array", "items": type.schema.json_schema("read")} for name, type in registry.items()}
+    properties = {"account": ACCOUNT.json_schema("read"), **records}
+    return {
+        "title": "Export",
+        "type": "object",
+        "description": "An account and all that it owns.",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def of_page(title: str, item: Json) -> Json:
+    """Return the JSON Schema of a page of `item`s."""
+    return {
+        "title": title,
+        "type": "object",
+        "description": "Some of a list.",
+        "properties": {
+            "items": {"type": "array", "items": item},
+            "next": {"type": ["string", "null"], "description": "cursor of the next page, null on the last"},
+            "total": {"type": "integer", "description": "how many there are in all, with `count=true`"},
+        },
+        "required": ["items", "next"],
+        "additionalProperties": False,
+    }
