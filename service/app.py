@@ -17,7 +17,7 @@ from service.core import errors
 from service.core.errors import Problem
 from service.core.log import log
 from service.documents import RECORDS, Record
-from service.http import observability
+from service.http import kept_bytes, observability
 from service.http.web import Answer, ApiRequest, JsonProvider, NoSessions, Service, current_request
 from service.model.registry import Registry
 from service.mongo import connection, problems, transactions
@@ -172,6 +172,7 @@ STEPS: list[Callable[[Flask], None]] = [
     bind_documents,
     use_json,
     security.init_app,
+    kept_bytes.init_app,
     resources.init_app,
     cli.init_app,
 ]

@@ -88,6 +88,11 @@ class Base:
     RATELIMIT_PASSWORD_CHANGES: str = "20 per hour"  # noqa: S105  a rate
     """Tries of one account to change its password."""
 
+    KEPT_ANSWERS_ACCOUNT_BYTES: int = 64 * 1024 * 1024
+    """Most bytes of answers that are kept for the retries of one account; a write with a key beyond them is 429."""
+    KEPT_ANSWERS_BYTES: int = 8 * 1024 * 1024 * 1024
+    """Most bytes of answers that are kept for retries in all; a write with a key beyond them is 503."""
+
     MAX_CONTENT_LENGTH: int = 1024 * 1024
     """Most bytes of a request body."""
     TRUSTED_PROXIES: int = 0

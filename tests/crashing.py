@@ -10,6 +10,7 @@ say, nothing happens, and the answer's header `X-Commands` names the commands.
 """
 
 import gc
+import math
 import os
 import signal
 import sys
@@ -26,6 +27,7 @@ from pymongo.synchronous.pool import Connection
 
 import settings
 from service import app as application
+from service.http import kept_bytes
 from service.identity import sessions
 from service.mongo import wire
 
@@ -100,7 +102,8 @@ def install() -> None:
 
     Connection.send_message, Connection.receive_message = send_message, receive_message
     wire.exchange, wire.receive = exchange_short, receive_reply
-    # Otherwise the number of commands would depend on how long ago the session was looked up.
+    # Otherwise the number of commands would depend on how long ago the session and the kept answers were looked at.
+    kept_bytes.PAUSE = math.inf
     sessions.CHECK_SECONDS = 0
 
 

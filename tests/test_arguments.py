@@ -48,7 +48,7 @@ def taking(source: Any) -> type[flask_restful.Resource]:
     """A resource that answers what it takes from a part of the body."""
 
     class Taking(flask_restful.Resource):
-        @operation("Take from the body", public=True)
+        @operation("Take from the body", public=True, body=Wanted)
         def post(self) -> dict[str, Any]:
             return take(Wanted, source).model_dump(mode="json")
 
@@ -58,7 +58,7 @@ def taking(source: Any) -> type[flask_restful.Resource]:
 class Uploading(flask_restful.Resource):
     """Answers the names and the contents of files."""
 
-    @operation("Take files", public=True)
+    @operation("Take files", public=True, body={"type": "object"})
     def post(self) -> dict[str, Any]:
         sent = take(Upload, "files")
         return {"name": sent.picture.filename, "text": sent.picture.read().decode(), "more": sent.caption is not None}

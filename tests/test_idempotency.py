@@ -5,9 +5,11 @@ from datetime import timedelta
 
 import pytest
 from flask import Flask
+from werkzeug.test import TestResponse
 
 from service.core.clock import now
 from service.documents import KeptAnswer, Note, Session
+from service.http import kept_bytes
 from service.records import store
 from tests.client import PASSWORD, Person, Phone
 
@@ -70,6 +72,48 @@ def test_the_same_key_on_another_request_is_a_mismatch(ada: Person, method, path
     ada.post("/v1/notes", {"title": "one"}, headers=KEY)
     answer = ada.send(method, path, body, headers={**KEY, **headers})
     assert answer.status_code == 405 if method == "PUT" else answer.json["code"] == "idempotency_mismatch"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (b'{"title": "x", "priority": 1}', b'{"priority":1,"title":"x"}'),
+        (
+            b'{"title": "x", "checklist": [{"text": "a", "done": true}]}',
+            b'{"checklist":[{"done":true,"text":"a"}],"title":"x"}',
+        ),
+        (
+            b'{"title": "x", "place": {"type": "Point", "coordinates": [5, 1e1]}}',
+            b'{"title":"x","place":{"coordinates":[5.0,10],"type":"Point"}}',
+        ),
+        (b'{"title": "\\u00e9"}', '{"title":"é"}'.encode()),
+    ],
+)
+def test_the_same_body_in_other_words_is_the_same_request(ada: Person, first: bytes, second: bytes) -> None:
+    answers = [
+        ada.post("/v1/notes", data=body, content_type="application/json", headers=KEY) for body in (first, second)
+    ]
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert answers[1].data == answers[0].data
+    assert Note._get_collection().count_documents({}) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (b'{"title": "x", "tags": ["a", "b"]}', b'{"title": "x", "tags": ["b", "a"]}'),
+        (b'{"title": "1"}', b'{"title": 1}'),
+        (b'{"title": "x", "priority": 9007199254740993}', b'{"title": "x", "priority": 9007199254740992}'),
+        (b'{"title": "x", "priority": 1}', b'{"title": "x", "priority": true}'),
+        (b'{"title": "x"}', b'{"title": "x", "due": null}'),
+        (b"{", b"{}"),
+        (b"", b"null"),
+    ],
+)
+def test_another_body_is_another_request(ada: Person, first: bytes, second: bytes) -> None:
+    ada.post("/v1/notes", data=first, content_type="application/json", headers=KEY)
+    answer = ada.post("/v1/notes", data=second, content_type="application/json", headers=KEY)
+    assert answer.json["code"] == "idempotency_mismatch"
 
 
 def test_keys_are_the_accounts_own(ada: Person, bob: Person) -> None:
@@ -187,3 +231,162 @@ def test_of_many_at_once_one_does_it_and_the_others_wait_or_get_its_answer(app: 
         answers = list(pool.map(send, range(64)))
     assert answers.count((201, False)) == 1
     assert Note._get_collection().count_documents({}) == 1
+
+
+# What a kept answer holds
+
+
+def shared(ada: Person, bob: Person) -> str:
+    """The path of a note of ada's that bob may write."""
+    return f"/v1/notes/{ada.make_note(title='a secret of hers', writers=[bob.id])['id']}"
+
+
+def change_of(path: str) -> dict[str, object]:
+    return {"method": "PATCH", "path": path, "body": {"$inc": {"priority": 1}}}
+
+
+def stored_text() -> str:
+    return str(list(KeptAnswer._get_collection().find()))
+
+
+def test_a_replay_is_admitted_as_a_read_is(ada: Person, bob: Person) -> None:
+    path = shared(ada, bob)
+    first = bob.patch(path, {"$inc": {"priority": 1}}, headers=KEY)
+    ada.patch(path, {"writers": []})
+    assert bob.patch(path, {"$inc": {"priority": 1}}, headers=KEY).json["code"] == "not_found"
+    ada.patch(path, {"readers": [bob.id]})
+    assert bob.patch(path, {"$inc": {"priority": 1}}, headers=KEY).data == first.data
+    assert ada.get(path).json["priority"] == 1
+
+
+@pytest.mark.parametrize("atomic", [False, pytest.param(True, marks=pytest.mark.real)])
+def test_a_replay_of_a_batch_is_admitted_as_a_read_is(ada: Person, bob: Person, atomic: bool) -> None:
+    path = shared(ada, bob)
+    make = {"method": "POST", "path": "/v1/notes", "body": {"title": "his own"}}
+    body = {"atomic": atomic, "requests": [make, change_of(path)]}
+    first = bob.post("/v1/batch", body, headers=KEY)
+    assert bob.post("/v1/batch", body, headers=KEY).data == first.data
+    ada.patch(path, {"writers": []})
+    again = bob.post("/v1/batch", body, headers=KEY).json["responses"]
+    assert [part["status"] for part in again] == [201, 404]
+    assert again[0] == first.json["responses"][0]
+    assert ada.get(path).json["priority"] == 1
+
+
+@pytest.mark.parametrize("atomic", [False, pytest.param(True, marks=pytest.mark.real)])
+def test_what_was_read_in_a_batch_is_not_kept_but_read_anew(ada: Person, bob: Person, atomic: bool) -> None:
+    path = shared(ada, bob)
+    reads = [
+        {"method": "GET", "path": part} for part in (path, "/v1/notes?scope=shared&fields=title", "/v1/accounts/me")
+    ]
+    make = {"method": "POST", "path": "/v1/notes", "body": {"title": "his own"}}
+    body = {"atomic": atomic, "requests": [make, *reads]}
+    first = bob.post("/v1/batch", body, headers=KEY)
+    assert "a secret of hers" in first.text
+    assert "a secret of hers" not in stored_text()
+    assert bob.post("/v1/batch", body, headers=KEY).data == first.data
+    ada.patch(path, {"writers": []})
+    again = bob.post("/v1/batch", body, headers=KEY)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert [part["status"] for part in again.json["responses"]] == [201, 404, 200, 200]
+    assert "a secret of hers" not in again.text
+    assert Note._get_collection().count_documents({"owner": bob.id}) == 1
+
+
+@pytest.mark.parametrize("how", ["alone", "in a batch", pytest.param("in an atomic batch", marks=pytest.mark.real)])
+def test_what_is_kept_of_an_account_goes_with_it(ada: Person, bob: Person, how: str) -> None:
+    path = shared(ada, bob)
+    make = {"method": "POST", "path": "/v1/notes", "body": {"title": "his own"}}
+    batch = {"atomic": how == "in an atomic batch", "requests": [make, change_of(path)]}
+
+    def send() -> TestResponse:
+        if how == "alone":
+            return bob.patch(path, {"$inc": {"priority": 1}}, headers=KEY)
+        return bob.post("/v1/batch", batch, headers=KEY)
+
+    assert "a secret of hers" in send().text
+    assert ada.id in stored_text()
+    assert ada.delete("/v1/accounts/me").status_code == 204
+    assert ada.id not in stored_text()
+    answer = send()
+    assert ada.id not in answer.text
+    assert answer.status_code == (200 if how == "in a batch" else 404)
+    assert Note._get_collection().count_documents({"owner": bob.id}) == (0 if how == "alone" else 1)
+
+
+def test_a_sign_up_in_a_batch_is_no_longer_kept_when_that_account_goes(app: Flask, ada: Person) -> None:
+    sign_up = {"method": "POST", "path": "/v1/accounts", "body": {"username": "carol", "password": PASSWORD}}
+    ada.post("/v1/batch", {"requests": [sign_up]}, headers=KEY)
+    carol = Person(app.test_client())
+    carol.username = "carol"
+    carol.log_in()
+    assert "carol" in stored_text()
+    carol.delete("/v1/accounts/me")
+    assert "carol" not in stored_text()
+
+
+def test_what_fails_for_want_of_a_token_is_not_kept(ada: Person) -> None:
+    end = {"method": "DELETE", "path": f"/v1/accounts/me/sessions/{ada.tokens['session_id']}"}
+    make = {"method": "POST", "path": "/v1/notes", "body": {"title": "x"}}
+    body = {"requests": [end, make]}
+    assert [part["status"] for part in ada.post("/v1/batch", body, headers=KEY).json["responses"]] == [204, 401]
+    ada.log_in()
+    assert [part["status"] for part in ada.post("/v1/batch", body, headers=KEY).json["responses"]] == [204, 201]
+    assert Note._get_collection().count_documents({}) == 1
+
+
+def test_nothing_is_kept_of_a_sign_up_that_failed(phone: Phone) -> None:
+    assert phone.post("/v1/accounts", {"username": "x"}, headers=KEY).status_code == 422
+    assert KeptAnswer.objects.count() == 0
+
+
+# How much is kept
+
+
+def test_a_long_batch_is_not_kept_twice(ada: Person) -> None:
+    make = {"method": "POST", "path": "/v1/notes", "body": {"title": "x", "body": "y" * 50_000}}
+    body = {"requests": [make] * 10}
+    first, second = (ada.post("/v1/batch", body, headers=KEY) for _ in range(2))
+    assert [part["body"] for part in first.json["responses"]] == [part["body"] for part in second.json["responses"]]
+    assert KeptAnswer.objects.count() == 10
+    assert Note._get_collection().count_documents({}) == 10
+
+
+def test_an_account_keeps_so_much_and_no_more(make_app, ada: Person, bob: Person, monkeypatch) -> None:
+    app = make_app(KEPT_ANSWERS_ACCOUNT_BYTES=64_000)
+    person, other = Person(app.test_client(), ada.headers), Person(app.test_client(), bob.headers)
+    answers = [
+        person.post("/v1/notes", {"title": "x", "body": "y" * 5_000}, headers={"Idempotency-Key": str(number)})
+        for number in range(20)
+    ]
+    statuses = [answer.status_code for answer in answers]
+    made = statuses.count(201)
+    assert 8 <= made <= 12
+    assert statuses == [201] * made + [429] * (20 - made)
+    assert answers[-1].headers["Retry-After"] == "60"
+    again = person.post("/v1/notes", {"title": "x", "body": "y" * 5_000}, headers={"Idempotency-Key": "0"})
+    assert again.data == answers[0].data
+    assert person.post("/v1/notes", {"title": "x"}).status_code == 201
+    assert other.post("/v1/notes", {"title": "x"}, headers=KEY).status_code == 201
+    assert Note._get_collection().count_documents({"owner": ada.id}) == made + 1
+    KeptAnswer.objects.delete()
+    monkeypatch.setattr(kept_bytes, "PAUSE", 0)
+    assert person.post("/v1/notes", {"title": "x"}, headers=KEY).status_code == 201
+
+
+@pytest.mark.real
+def test_all_accounts_keep_so_much_and_no_more(make_app, ada: Person, bob: Person, monkeypatch) -> None:
+    app = make_app(KEPT_ANSWERS_BYTES=64_000)
+    monkeypatch.setattr(kept_bytes, "PAUSE", 0)
+    people = [Person(app.test_client(), person.headers) for person in (ada, bob)]
+    statuses = [
+        people[number % 2]
+        .post("/v1/notes", {"title": "x", "body": "y" * 5_000}, headers={"Idempotency-Key": str(number)})
+        .status_code
+        for number in range(20)
+    ]
+    made = statuses.count(201)
+    assert 8 <= made <= 12
+    assert statuses == [201] * made + [503] * (20 - made)
+    KeptAnswer.objects.delete()
+    assert people[0].post("/v1/notes", {"title": "x"}, headers=KEY).status_code == 201

@@ -126,6 +126,7 @@ class NotAuthenticated(Problem):
     """No token, or one that is not good."""
 
     status, code, title = 401, "not_authenticated", "Not authenticated"
+    keepable = False
     meaning = "There is no access token, or it is not valid, or its session has ended. Log in again."
 
     def __init__(self, detail: str | None = None, offered: bool = True) -> None:
@@ -145,6 +146,7 @@ class BadCredentials(NotAuthenticated):
     """Name or password is wrong; which of them is not told."""
 
     code, title = "bad_credentials", "Bad credentials"
+    keepable = True
     meaning = "The username or the password is wrong."
 
 

@@ -1,5 +1,6 @@
 """JSON text from clients: decoded once, of bounded depth, without NUL."""
 
+import re
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -28,6 +29,28 @@ def decode(text: bytes) -> Any:
     if suspicious and (found := list(islice(nul_places(value), MOST_CAUSES))):
         raise ValidationFailed(found)
     return value
+
+
+def canonical(text: bytes) -> bytes:
+    """Return one text for all that say the same: members in order, a number in one spelling, no space between.
+
+    That is RFC 8785, but whole numbers of more than 53 bits stay as they are. Raises as `decode` does.
+    """
+    value = decode(text)
+    return orjson.dumps(whole_numbers(value) if FRACTION.search(text) else value, option=orjson.OPT_SORT_KEYS)
+
+
+FRACTION = re.compile(rb"[0-9][.eE]")
+"""What a text has in which a whole number may be spelled as a fraction."""
+
+
+def whole_numbers(value: Any) -> Any:
+    """Return a decoded value in which `5.0` and `5` are the same."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    if isinstance(value, dict):
+        return {name: whole_numbers(member) for name, member in value.items()}
+    return [whole_numbers(member) for member in value] if isinstance(value, list) else value
 
 
 def nul_places(value: Any) -> Iterator[Cause]:

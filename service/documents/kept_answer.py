@@ -12,10 +12,19 @@ class KeptAnswer(Document):
     status = IntField()
     headers = ListField()
     body = BinaryField()
+    # Bytes that it takes, about.
+    size = IntField()
+    # Accounts beside its own whose content stands in the body. When one of them goes the body does: no retry gets it
+    # then, and none does its work again.
+    others = ListField(StringField())
     expires_at = DateTimeField(required=True)
 
     meta = {
         "collection": "kept_answers",
         "auto_create_index": False,
-        "indexes": ["account", {"fields": ["expires_at"], "expireAfterSeconds": 0}],
+        "indexes": [
+            ("account", "size"),
+            {"fields": ["others"], "sparse": True},
+            {"fields": ["expires_at"], "expireAfterSeconds": 0},
+        ],
     }

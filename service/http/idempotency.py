@@ -11,29 +11,38 @@ from datetime import timedelta
 from functools import wraps
 from typing import Any, cast
 
+import orjson
 from flask import current_app, request
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
-from service.context import g
+from service.context import current_service, g
 from service.core.clock import now
-from service.core.errors import BadRequest, IdempotencyMismatch, RequestInProgress
+from service.core.errors import BadRequest, IdempotencyMismatch, NotFound, Problem, RequestInProgress
+from service.core.json_text import canonical
 from service.documents import KeptAnswer
+from service.http.kept_bytes import kept_bytes
+from service.http.openapi import Operation, operation_of, record_type
 from service.http.web import Answer, current_request
-from service.mongo import connection, transactions
+from service.mongo import connection, driver, transactions
 from service.mongo.raw import Raw
+from service.policy import scope
 from service.security import security
 
 WRITE_METHODS = frozenset({"POST", "PATCH", "PUT", "DELETE"})
 KEY_PATTERN = re.compile(r"[\x20-\x7e]{1,255}")
 KEPT_FOR = timedelta(hours=24)
+OVERHEAD = 1024
+"""Bytes that a kept answer takes beside its body, its places in the indexes among them."""
 KEPT_HEADERS = ("Content-Type", "ETag", "Link", "Location", "WWW-Authenticate", "Allow")
 DERIVED_KEY = "madang.idempotency-key"
 """Where a batch puts the key of one of its requests, made from its own key and the place of the request."""
 
 ATOMIC = "madang.atomic"
 """Where a batch says that its requests are one transaction, which undoes all that they did."""
+
+NO_OPERATION = Operation("")
 
 ViewFunction = Callable[..., Answer]
 
@@ -46,11 +55,8 @@ class Undone(Exception):
         self.response = response
 
 
-def idempotent(view: ViewFunction, is_bounded: Callable[[], bool]) -> ViewFunction:
-    """Wrap a view so that a request with an `Idempotency-Key` has its effect once, however often it comes.
-
-    `is_bounded` tells whether the work of the request at hand is small enough for one transaction.
-    """
+def idempotent(view: ViewFunction) -> ViewFunction:
+    """Wrap a view so that a request with an `Idempotency-Key` has its effect once, however often it comes."""
 
     @wraps(view)
     def answer(*args: Any, **kwargs: Any) -> Answer:
@@ -60,8 +66,8 @@ def idempotent(view: ViewFunction, is_bounded: Callable[[], bool]) -> ViewFuncti
             return view(*args, **kwargs)
         if DERIVED_KEY not in sent and not KEY_PATTERN.fullmatch(key):
             raise BadRequest("Idempotency-Key takes 1 to 255 printable ASCII characters")
-        transactional = is_bounded() and not connection.is_memory(current_app.config["MONGODB_URI"])
-        return Attempt(key, transactional, lambda: safely(view, *args, **kwargs)).answer()
+        asked = operation_of(current_service(), cast(str, request.endpoint), request.method) or NO_OPERATION
+        return Attempt(key, asked, lambda: safely(view, *args, **kwargs)).answer()
 
     return answer
 
@@ -79,17 +85,21 @@ def safely(view: ViewFunction, *args: Any, **kwargs: Any) -> Answer:
 class Attempt:
     """One request with an idempotency key."""
 
-    def __init__(self, key: str, transactional: bool, work: Callable[[], Answer]) -> None:
-        self.transactional = transactional
+    def __init__(self, key: str, asked: Operation, work: Callable[[], Answer]) -> None:
+        self.asked = asked
         self.work = work
+        self.transactional = asked.bounded() and not connection.is_memory(current_app.config["MONGODB_URI"])
         self.account = str(g.identity) if "identity" in g else ""
-        conditions = (request.headers.get("If-Match", ""), request.headers.get("If-None-Match", ""))
-        self.request = digest(request.method, request.full_path, *conditions, current_request().body)
+        self.request = fingerprint()
         # Somebody who is not signed in has no keys of their own: only the very same request gets their answer.
         self.id = digest(self.account or self.request.hex(), key).hex()
 
     def answer(self) -> Answer:
         """Return the kept answer if there is one, else do the work and keep its answer with it."""
+        if (refusal := kept_bytes().refusal(self.account)) is not None:
+            if (kept := self.replay()) is None:
+                raise refusal
+            return kept
         try:
             if not self.transactional:
                 return self.replay() or self.keep(self.work())
@@ -129,29 +139,73 @@ class Attempt:
         return {"_id": self.id, "account": self.account, "request": self.request, "expires_at": now() + KEPT_FOR}
 
     def keep(self, response: Answer) -> Answer:
-        """Keep an answer whose request changed nothing, or cannot be undone; the first one kept stays."""
-        if response.keepable:
+        """Keep an answer whose request changed nothing, or cannot be undone; the first one kept stays.
+
+        Of those who are not signed in none is kept but that of a sign-up: anybody could fill the database.
+        """
+        if response.keepable and (self.account or response.status_code == 201):
             document = {**self.claim(), **self.kept_form(response)}
             KeptAnswer._get_collection().update_one({"_id": self.id}, {"$setOnInsert": document}, upsert=True)
         return response
 
     def kept_form(self, response: Answer) -> Raw:
         """Return what is kept of an answer; that of a sign-up is kept for the account that it made."""
+        body = response.get_data() if response.kept_body is None else response.kept_body
+        accounts = accounts_in(orjson.loads(body)) if response.is_json else set()
+        account = self.account or next(iter(accounts), "")
+        size = len(body) + OVERHEAD
+        kept_bytes().add(account, size)
         headers = [[name, response.headers[name]] for name in KEPT_HEADERS if name in response.headers]
-        made = response.get_json() if response.status_code == 201 and not self.account else {}
-        account = self.account or made.get("id", "")
-        return {"account": account, "status": response.status_code, "headers": headers, "body": response.get_data()}
+        others = {"others": sorted(accounts - {account})} if accounts - {account} else {}
+        return {
+            "account": account,
+            "status": response.status_code,
+            "headers": headers,
+            "body": body,
+            "size": size,
+            **others,
+        }
 
     def replay(self) -> Answer | None:
-        """Return the kept answer, None if there is none. Raises `IdempotencyMismatch` when it is another request's."""
+        """Return the kept answer, None if there is none.
+
+        It is admitted as a read is: what has another's content is sent as long as that may be read. Raises
+        `IdempotencyMismatch` when it is another request's, `NotFound` when what it held is gone or out of sight.
+        """
         kept = known_to_majority().find_one({"_id": self.id, "expires_at": {"$gt": now()}})
         if kept is None:
             return None
         if kept["request"] != self.request:
             raise IdempotencyMismatch("this key came with another request before")
-        response = Answer(kept["body"], kept["status"], kept["headers"])
+        if "body" not in kept:
+            if not self.transactional:
+                return None  # each request of a batch has a kept answer of its own
+            raise NotFound("it was done; what its answer held is gone")
+        if kept.get("others"):
+            refuse_unreadable()
+        response: Answer = self.asked.replayed(Answer(kept["body"], kept["status"], kept["headers"]))
         response.headers["Idempotent-Replayed"] = "true"
         return response
+
+
+def refuse_unreadable() -> None:
+    """Raise `NotFound` where the request at hand is about a record that its identity may not read."""
+    type = record_type(current_service(), cast(str, request.endpoint))
+    if type is not None:
+        condition = {"_id": cast("dict[str, Any]", request.view_args)["id"], **scope(g.identity, "read", type)}
+        if driver.find_one(type.collection, condition, {"_id": 1}) is None:
+            raise NotFound("it was done; there is no such record by now, or none that you may read")
+
+
+def accounts_in(told: Any) -> set[str]:
+    """Return the accounts whose content the answer to a write is: the owner of a record, or an account itself."""
+    if not isinstance(told, dict):
+        return set()
+    if "owner" in told:
+        return {told["owner"]}
+    if "username" in told:
+        return {told["id"]}
+    return {account for part in told.get("responses", ()) for account in accounts_in(part["body"])}
 
 
 def known_to_majority() -> Collection[Raw]:
@@ -163,6 +217,17 @@ def known_to_majority() -> Collection[Raw]:
     if connection.is_memory(current_app.config["MONGODB_URI"]):
         return kept
     return kept.with_options(read_concern=ReadConcern("majority"))
+
+
+def fingerprint() -> bytes:
+    """Return what tells the request at hand from others: two that mean the same have the same."""
+    sent = current_request()
+    try:
+        body = canonical(sent.body)
+    except Problem:
+        body = sent.body  # it will be refused, each time that it comes
+    conditions = (request.headers.get("If-Match", ""), request.headers.get("If-None-Match", ""))
+    return digest(sent.method, sent.path.rstrip("/"), orjson.dumps(sent.parameters), *conditions, body)
 
 
 def digest(*parts: str | bytes) -> bytes:

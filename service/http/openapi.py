@@ -16,6 +16,7 @@ from service.core.errors import Problem, all_problems
 from service.http.components import Components
 from service.http.list_parameters import NARROWED, PARAMETER_SCHEMAS, PARAMETER_TEXTS
 from service.http.record_schemas import of_everything, of_page, of_view
+from service.http.web import Answer
 from service.model import json_schema
 from service.model.example import example_of
 from service.model.json_schema import Json
@@ -37,7 +38,8 @@ class Operation:
     `Schema`, a pydantic model, a JSON Schema, or a function from the settings to one of these; None is no body.
     `parameters` are the query parameters, or the model that `take` reads them into; any other is refused. `headers` are
     those of an answer. `conditional` takes `If-Match`. `public` needs no token. `problems` are codes beyond those that
-    follow from the rest. `bounded` tells whether the work of the request at hand is small enough for one transaction.
+    follow from the rest. `bounded` tells whether the work of the request at hand is small enough for one transaction;
+    `replayed` makes of the answer that was kept for a request with an idempotency key the one that a retry gets.
     """
 
     summary: str
@@ -54,6 +56,7 @@ class Operation:
     problems: Iterable[str] = ()
     media_type: str = "application/json"
     bounded: Callable[[], bool] = lambda: True
+    replayed: Callable[[Answer], Answer] = lambda kept: kept
 
     @property
     def known(self) -> frozenset[str]:
@@ -360,7 +363,7 @@ class Describer:
         if self.operation.body is not None:
             found |= {"malformed_json", "unsupported_media_type", "validation_failed", "too_large", "request_timeout"}
         if self.is_retried():
-            found |= {"idempotency_mismatch", "request_in_progress"}
+            found |= {"idempotency_mismatch", "request_in_progress", "too_many_requests", "not_found"}
         if "where" in self.operation.known:
             found |= {"bad_query", "not_supported"}
         if self.method == "DELETE" and any(reference.delete_rule == DENY for _, reference in self.referrers()):

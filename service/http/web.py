@@ -165,11 +165,13 @@ class Answer(Response):
     """An answer whose body is in memory goes to the server as one list, without an iterator around it.
 
     `standing` are headers that the service itself wrote down, so that nobody has to check them again. `keepable` tells
-    whether a retry with the same idempotency key gets this answer again: see `Problem`.
+    whether a retry with the same idempotency key gets this answer again: see `Problem`. `kept_body` is what is kept of
+    its body, where that is not all.
     """
 
     standing: tuple[tuple[str, str], ...] = ()
     keepable = True
+    kept_body: bytes | None = None
 
     has_close_functions = False
 
@@ -215,6 +217,13 @@ JSON = "Content-Type", "application/json"
 def json_answer(value: Any, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Answer:
     """Return `value` as a JSON answer."""
     return Answer.of(orjson.dumps(value), status, [*headers, JSON])
+
+
+def empty_answer(status: int, headers: Iterable[tuple[str, str]] = ()) -> Answer:
+    """Return an answer without a body."""
+    made = Answer(status=status, headers=[*headers])
+    del made.headers["Content-Type"]
+    return made
 
 
 class JsonProvider(JSONProvider):

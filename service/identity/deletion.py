@@ -39,6 +39,8 @@ def purge(registry: Registry, account: str) -> None:
     """Remove the sessions, kept answers, events, records and grants of an account."""
     Session._get_collection().delete_many({"account": account})
     KeptAnswer._get_collection().delete_many({"account": account})
+    # Those of others stay, without what is this account's: a retry must not do again what was done.
+    KeptAnswer._get_collection().update_many({"others": account}, {"$unset": {"body": "", "others": ""}})
     Event._get_collection().delete_many({"account": account})
     release_account(registry, account, timedelta())
     for type in registry.values():

@@ -5,7 +5,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable
 from functools import wraps
 from hashlib import sha256
-from typing import Any, cast
+from typing import Any
 
 import flask_restful
 from flask import Blueprint, Flask, Response, current_app, request
@@ -15,7 +15,7 @@ from service.context import current_globals, current_service
 from service.core.errors import BadParameter, BadRequest, Cause
 from service.http.idempotency import idempotent
 from service.http.openapi import operation, operation_of
-from service.http.web import Answer, current_request, json_answer
+from service.http.web import current_request, empty_answer, json_answer
 from service.model.registry import Registry
 from service.query.parse import Parser
 from service.resources import system
@@ -48,9 +48,7 @@ class Api(flask_restful.Api):
         status, headers = args[0] if args else 200, (kwargs.get("headers") or {}).items()
         if data is not None:
             return json_answer(data, status, headers)
-        response = Answer(status=status, headers=[*headers])
-        del response.headers["Content-Type"]
-        return response
+        return empty_answer(status, headers)
 
 
 class RetriedApi(Api):
@@ -58,13 +56,7 @@ class RetriedApi(Api):
 
     def output(self, resource: Callable[..., Any]) -> Callable[..., Response]:
         """Wrap a resource so that a write with an idempotency key is done once."""
-        return idempotent(super().output(resource), is_bounded)
-
-
-def is_bounded() -> bool:
-    """Tell whether the work of the request at hand is small enough for one transaction."""
-    asked = operation_of(current_app, cast(str, request.endpoint), request.method)
-    return asked is None or asked.bounded()
+        return idempotent(super().output(resource))
 
 
 def init_app(app: Flask) -> None:

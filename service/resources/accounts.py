@@ -27,7 +27,7 @@ from service.documents import Account, Event
 from service.documents.account import ALIVE, public
 from service.http.arguments import Arguments, json_body, json_object, take
 from service.http.openapi import operation
-from service.http.web import Answer
+from service.http.web import Answer, empty_answer
 from service.identity.deletion import delete_account, exported
 from service.identity.passwords import MAX_LENGTH, MIN_LENGTH, acceptable
 from service.identity.schemas import ACCOUNT, public_account
@@ -152,7 +152,7 @@ class OwnAccount(Resource):
         problems=["reauthentication_required"],
         bounded=lambda: False,
     )
-    def delete(self) -> tuple[None, int]:
+    def delete(self) -> Answer:
         """Delete the account with all that it owns. It asks for a login of the last five minutes."""
         if time.time() - current_identity.auth_time > RECENT_LOGIN_SECONDS:
             raise ReauthenticationRequired(
@@ -162,7 +162,9 @@ class OwnAccount(Resource):
         security().sessions.end(account)
         delete_account(current_registry(), account)
         log.warning("account_deleted", account=account, request_id=g.request_id)
-        return None, 204
+        answer = empty_answer(204)
+        answer.keepable = False  # nobody is there who could ask again
+        return answer
 
 
 class Password(Resource):

@@ -24,6 +24,8 @@ MOST_BYTES = 8 * 1024 * 1024
 
 50 long lists would fit neither into the memory of a worker nor, kept for a retry, into a document of MongoDB.
 """
+MOST_KEPT_TWICE = 256 * 1024
+"""Most bytes of the answers of a plain batch that are kept as a whole, beside those of its writes."""
 ALONE = ("/v1/batch", "/v1/accounts/me/export")
 """Paths that stand for themselves: no batch in a batch, and an export is streamed."""
 ENDS_ACCOUNT = ("DELETE", "/v1/accounts/me")
@@ -140,6 +142,7 @@ class Batch(Resource):
         answer={200: BatchAnswer},
         problems=["not_supported"],
         bounded=is_atomic,
+        replayed=lambda kept: replayed_batch(kept),
     )
     def post(self) -> Answer:
         """Answer each request in order; with `atomic`, the first failure undoes all."""
@@ -148,7 +151,11 @@ class Batch(Resource):
             # As a request of its own would be read: pydantic keeps whole numbers of any size, which nothing else does.
             part.body = said.get("body")
         if not sent.atomic:
-            return together(one_by_one(sent.requests))
+            outcomes = one_by_one(sent.requests)
+            made = together(sent.requests, outcomes)
+            # The answers to its writes are kept already: of a long one a second time would be too much.
+            made.keepable = made.keepable and size_of(outcomes) <= MOST_KEPT_TWICE
+            return made
         try:
             return transactions.run(lambda: all_or_none(sent.requests))
         except Undone as undone:
@@ -181,11 +188,13 @@ def has_key() -> bool:
     return "Idempotency-Key" in request.headers
 
 
-def together(outcomes: list[Outcome]) -> Answer:
+def together(requests: list[BatchRequest], outcomes: list[Outcome]) -> Answer:
     """Return the answer to the batch; it is one about the moment when one of its parts is."""
     responses = [outcome.response for outcome in outcomes]
     made = json_answer({"responses": responses})
     made.keepable = all(outcome.keepable for outcome in outcomes)
+    if has_key():
+        made.kept_body = orjson.dumps({"responses": [*map(kept_part, requests, responses)]})
     waits = [int(part["headers"]["Retry-After"]) for part in responses if "Retry-After" in part["headers"]]
     if waits:
         made.headers["Retry-After"] = str(max(waits))
@@ -199,9 +208,47 @@ def all_or_none(requests: list[BatchRequest]) -> Answer:
         outcome = answer(part, index, size_of(done))
         if outcome.response["status"] >= 400:
             missed = undone(index)
-            raise Undone(together([*[missed] * index, outcome, *[missed] * (len(requests) - index - 1)]))
+            raise Undone(together(requests, [*[missed] * index, outcome, *[missed] * (len(requests) - index - 1)]))
         done.append(outcome)
-    return together(done)
+    return together(requests, done)
+
+
+def kept_part(part: BatchRequest, told: dict[str, Any]) -> dict[str, Any]:
+    """Return what is kept of the answer to one request of a batch: what was read is no part of what was done."""
+    return {**told, "body": None} if is_reading(part, told) else told
+
+
+def is_reading(part: BatchRequest, told: dict[str, Any]) -> bool:
+    """Tell whether the answer to one request of a batch shows what a retry reads anew."""
+    return part.method == "GET" and bool(told["status"] < 400)
+
+
+def replayed_batch(kept: Answer) -> Answer:
+    """Return the kept answer to the batch at hand as a retry gets it.
+
+    What was read is read anew, and what was told of another's record is told if that may be read.
+    """
+    outcomes: list[Outcome] = []
+    for part, told in zip(take(BatchArguments).requests, orjson.loads(kept.get_data())["responses"], strict=True):
+        outcome = Outcome(told, len(orjson.dumps(told["body"])))
+        if is_reading(part, told):
+            outcome = read_again(part, told, part.headers, outcomes)
+        elif is_anothers(told["body"]):
+            seen = read_again(part, told, {}, outcomes)
+            outcome = outcome if seen.response["status"] < 400 else seen
+        outcomes.append(outcome)
+    return together([], outcomes)
+
+
+def read_again(part: BatchRequest, told: dict[str, Any], conditions: dict[str, str], before: list[Outcome]) -> Outcome:
+    """Return what is at the path of one request of a batch by now, under the id that it was told with."""
+    headers = {**conditions, "X-Request-ID": told["headers"]["X-Request-ID"]}
+    return answer(BatchRequest(method="GET", path=part.path, headers=headers), len(before), size_of(before))
+
+
+def is_anothers(told: Any) -> bool:
+    """Tell whether the answer to a write is the record of another account."""
+    return isinstance(told, dict) and told.get("owner", g.identity.account) != g.identity.account
 
 
 def undone(index: int) -> Outcome:
