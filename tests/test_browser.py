@@ -115,7 +115,7 @@ class Visit:
         self.origin = service.replace("127.0.0.1", HOST)
         self.requested: list[str] = []
         self.complaints: list[str] = []
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(10_000)
         page.on("request", lambda request: self.requested.append(request.url))
         page.on("requestfailed", lambda request: self.complaints.append(f"{request.url}: {request.failure}"))
         page.on("console", lambda message: self.complaints.append(message.text) if message.type == "error" else None)
@@ -132,12 +132,15 @@ class Visit:
         assert self.complaints == []
         self.page.locator(".opblock").first.wait_for()
 
-    def authorize(self, token: str) -> None:
-        """Use the "Authorize" dialog as a person does."""
-        self.page.get_by_role("button", name="Authorize").click()
+    def authorize(self, scheme: str, typed: dict[str, str]) -> None:
+        """Use the "Authorize" dialog as a person does: by a token, or by name and password."""
+        self.page.get_by_role("button", name="Authorize").first.click()
         dialog = self.page.locator(".modal-ux")
-        dialog.locator("input").fill(token)
-        dialog.get_by_role("button", name="Apply credentials").click()
+        form = dialog.locator(".auth-container").filter(has=self.page.locator("h4", has_text=scheme))
+        for id, text in typed.items():
+            form.locator(f"#{id}").fill(text)
+        form.locator("button.authorize").click()
+        form.locator("button", has_text="Logout").wait_for()
         dialog.get_by_role("button", name="Close").last.click()
 
     def try_out(self, operation: str, body: Any = None, **parameters: str) -> tuple[int, Any]:
@@ -183,34 +186,53 @@ def test_the_docs_show_every_operation(visit: Visit, service: str) -> None:
 @pytest.mark.browser
 def test_a_note_is_made_and_listed_with_try_it_out(visit: Visit, token: str) -> None:
     visit.open_docs()
-    visit.authorize(token)
-    status, made = visit.try_out("post-v1-notes", {"title": "From the page", "tags": ["docs"]})
+    visit.authorize("bearer", {"auth-bearer-value": token})
+    status, made = visit.try_out("createNote", {"title": "From the page", "tags": ["docs"]})
     assert (status, made["title"], made["revision"]) == (201, "From the page", 1)
-    status, page = visit.try_out("get-v1-notes")
+    status, page = visit.try_out("listNotes")
     assert (status, page["items"]) == (200, [made])
+    assert visit.complaints == []
+
+
+@pytest.mark.browser
+def test_name_and_password_authorize(visit: Visit, token: str) -> None:
+    """The token of `token` is not used: its fixture signs Ada up."""
+    visit.open_docs()
+    visit.authorize("login", {"oauth_username": "ada", "oauth_password": PASSWORD})
+    status, account = visit.try_out("getOwnAccount")
+    assert (status, account["username"]) == (200, "ada")
+    assert visit.complaints == []
+
+
+@pytest.mark.browser
+def test_what_is_prefilled_is_taken(visit: Visit, token: str) -> None:
+    visit.open_docs()
+    visit.authorize("bearer", {"auth-bearer-value": token})
+    for operation in ("createNotebook", "createNote", "changeOwnAccount", "sendBatch"):
+        assert visit.try_out(operation)[0] in (200, 201)
     assert visit.complaints == []
 
 
 @pytest.mark.browser
 def test_a_query_is_tried_out(visit: Visit, token: str) -> None:
     visit.open_docs()
-    visit.authorize(token)
-    status, page = visit.try_out("get-v1-notes", where='{"title": "no such title"}')
+    visit.authorize("bearer", {"auth-bearer-value": token})
+    status, page = visit.try_out("listNotes", where='{"title": "no such title"}')
     assert (status, page["items"]) == (200, [])
 
 
 @pytest.mark.browser
 def test_a_search_is_tried_out(visit: Visit, token: str) -> None:
     visit.open_docs()
-    visit.authorize(token)
-    status, page = visit.try_out("get-v1-notes", search="nosuchword")
+    visit.authorize("bearer", {"auth-bearer-value": token})
+    status, page = visit.try_out("listNotes", search="nosuchword")
     assert (status, page) == (200, {"items": [], "next": None})
 
 
 @pytest.mark.browser
 def test_try_it_out_without_a_token_is_refused(visit: Visit) -> None:
     visit.open_docs()
-    status, problem = visit.try_out("get-v1-notes")
+    status, problem = visit.try_out("listNotes")
     assert (status, problem["code"]) == (401, "not_authenticated")
 
 

@@ -1,36 +1,25 @@
 """The route table: every resource of the service on one page."""
 
-import re
-from base64 import b64encode
 from collections.abc import Callable, Iterable
-from functools import wraps
-from hashlib import sha256
 from typing import Any
 
 import flask_restful
 from flask import Blueprint, Flask, Response, current_app, request
-from flask_swagger_ui import get_swaggerui_blueprint
 
 from service.context import current_globals, current_service
 from service.core.errors import BadParameter, BadRequest, Cause
 from service.http.idempotency import idempotent
-from service.http.openapi import operation, operation_of
+from service.http.openapi import operation_of
 from service.http.web import current_request, empty_answer, json_answer
 from service.model.registry import Registry
 from service.query.parse import Parser
-from service.resources import system
+from service.resources import docs, system
 from service.resources.accounts import AccountList, Export, OwnAccount, Password, PublicAccount
 from service.resources.auth import Login, Logout, Refresh, login_arguments
 from service.resources.batch import Batch
 from service.resources.records import RecordItem, RecordList
 from service.resources.sessions import EventList, SessionItem, SessionList
 from service.security import identify
-
-SWAGGER_UI_POLICY = (
-    "default-src 'none'; script-src 'self' 'sha256-{digest}'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-
 
 FRAMING = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"})
 """What says that a request has a body (RFC 9112, section 6.3)."""
@@ -95,44 +84,7 @@ def init_app(app: Flask) -> None:
 
     for path, view in system.ROUTES:
         app.add_url_rule(path, view_func=view)
-    app.register_blueprint(swagger_ui())
-    # Of a rule with a slash at its end the router takes the path without one, but does not say 405 for it.
-    app.add_url_rule("/docs", "swagger_ui.show")
-    page = operation(
-        "Read and try this API",
-        name="readDocs",
-        tag="system",
-        public=True,
-        answer={200: {"type": "string"}},
-        media_type="text/html",
-    )
-    app.view_functions["swagger_ui.show"] = page(with_own_files(app.view_functions["swagger_ui.show"]))
-
-
-def swagger_ui() -> Blueprint:
-    """Return the pages of Swagger UI: without its top bar, and with nothing of the request in them."""
-    config = {"app_name": "Madang", "layout": "BaseLayout", "oauth2RedirectUrl": ""}
-    blueprint: Blueprint = get_swaggerui_blueprint("/docs", "/openapi.json", config)
-    return blueprint
-
-
-def with_own_files(show: Callable[..., Any]) -> Callable[..., Response]:
-    """Wrap the view of Swagger UI so that its page may load its files, and run its script, from here alone."""
-
-    @wraps(show)
-    def shown(*args: Any, **kwargs: Any) -> Response:
-        return allow_own_files(current_app.make_response(show(*args, **kwargs)))
-
-    return shown
-
-
-def allow_own_files(response: Response) -> Response:
-    """Let the page of Swagger UI load its files from here, and run the one script that stands in it, by its hash."""
-    if response.mimetype == "text/html" and not response.direct_passthrough and request.method in ("GET", "HEAD"):
-        (script,) = re.findall(rb"<script>(.*?)</script>", response.get_data(), re.DOTALL)
-        digest = b64encode(sha256(script).digest()).decode()
-        response.headers["Content-Security-Policy"] = SWAGGER_UI_POLICY.format(digest=digest)
-    return response
+    docs.init_app(app)
 
 
 def admit() -> None:
