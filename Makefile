@@ -13,7 +13,7 @@ serve:  ## start the service, with a MongoDB of its own if none is named
 	exec $(BIN)/python run.py $(ARGS)
 
 test: install  ## lint, types, architecture, then the tests on mongomock and on a real MongoDB
-	@$(MAKE) $(AT_ONCE) -j2 lint browser
+	@$(MAKE) $(AT_ONCE) -j2 lint browser build/clients/installed
 	$(BIN)/coverage erase
 	@echo "Three runs of pytest at once; each is shown when it has ended."
 	@$(MAKE) $(AT_ONCE) -j$(RUNS) mongomock mongodb-a-to-d mongodb-e-to-z
@@ -48,6 +48,18 @@ install:  ## bring .venv up to the lock: all that serving, tests and tools need
 browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || sh tools/apt-install chromium
 
+clients: install build/clients/installed  ## make clients in TypeScript and Python from the API document, compile and run them
+	$(BIN)/pytest --mongodb tests/test_generated_clients.py
+
+build/clients/installed: tests/clients/package.json tests/clients/requirements.txt
+	@command -v npm >/dev/null || sh tools/apt-install nodejs npm
+	mkdir -p build/clients
+	cp tests/clients/package.json build/clients
+	cd build/clients && npm install --silent --no-audit --no-fund
+	$(PYTHON) -m venv build/clients/python
+	build/clients/python/bin/pip install -q --disable-pip-version-check -r tests/clients/requirements.txt
+	@touch $@
+
 COMPILE = $(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host \
 	--no-emit-find-links --no-header --allow-unsafe
 
@@ -78,7 +90,7 @@ format:  ## format the code
 	$(BIN)/ruff format .
 
 clean:  ## remove the virtual environment and caches; data in var/ stays
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf .venv build/clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 
-.PHONY: help serve test lint mongomock mongodb-a-to-d mongodb-e-to-z install browser bench chaos fuzz lock format clean
+.PHONY: help serve test lint mongomock mongodb-a-to-d mongodb-e-to-z install browser clients bench chaos fuzz lock format clean
 .DEFAULT_GOAL := help

@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out, and count, what only a real server has; there, what has nothing to do with a database."""
-    elsewhere = {"once"} if config.getoption("--mongodb") else {"real", "browser"}
+    elsewhere = {"once"} if config.getoption("--mongodb") else {"real", "browser", "clients"}
     left_out = [item for item in items if elsewhere & {marker.name for marker in item.iter_markers()}]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
