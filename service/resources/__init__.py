@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import flask_restful
-from flask import Blueprint, Flask, Response, current_app, request
+from flask import Blueprint, Flask, Response
 
 from service.context import current_globals, current_service
 from service.core.errors import BadParameter, BadRequest, Cause
