@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import orjson
 from flask import Flask, Response
 from flask_cors import cross_origin
 from flask_mongoengine import MongoEngine
@@ -18,7 +17,16 @@ from service.core.errors import Problem
 from service.core.log import log
 from service.documents import RECORDS, Record
 from service.http import kept_bytes, observability
-from service.http.web import Answer, ApiRequest, JsonProvider, NoSessions, Service, current_request
+from service.http.web import (
+    PROBLEM_JSON,
+    Answer,
+    ApiRequest,
+    JsonProvider,
+    NoSessions,
+    Service,
+    current_request,
+    json_answer,
+)
 from service.model.registry import Registry
 from service.mongo import connection, problems, transactions
 from service.upkeep import migrations
@@ -138,8 +146,7 @@ def problem_response(error: Exception) -> Response:
         log.error("internal_error", request_id=g.request_id, exc_info=error)
     elif problem.status == 503:
         log.warning("unavailable", request_id=g.request_id, reason=f"{type(error).__name__}: {error}")
-    headers = [*problem.headers.items(), ("Content-Type", "application/problem+json")]
-    answer = Answer.of(orjson.dumps(problem.as_dict(g.request_id)), problem.status, headers)
+    answer = json_answer(problem.as_dict(g.request_id), problem.status, problem.headers.items(), PROBLEM_JSON)
     answer.keepable = problem.keepable
     return answer
 

@@ -118,6 +118,8 @@ class Base:
 
     LOG_LEVEL: str = "INFO"
     """Least level of the lines that are logged."""
+    JSON_PRETTY: bool = False
+    """Whether answers are written for people, with indents and a line break at the end; otherwise without a space."""
     LOG_JSON: bool = True
     """One JSON object per line; otherwise a form for people."""
     LOG_FILE: str | None = None

@@ -4,8 +4,9 @@ from settings.base import Base
 
 
 class Local(Base):
-    """Readable logs, any origin; data and secret are kept in `var/`."""
+    """Readable logs and answers, any origin; data and secret are kept in `var/`."""
 
     ENVIRONMENT = "local"
     CORS_ORIGINS = "*"
     LOG_JSON = False
+    JSON_PRETTY = True

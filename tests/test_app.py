@@ -15,6 +15,18 @@ ORIGIN = "https://app.example.com"
 FORGED = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}
 
 
+# JSON
+
+
+@pytest.mark.parametrize("pretty", [False, True])
+def test_answers_are_written_for_people_where_the_settings_say_so(make_app: Any, ada: Person, pretty: bool) -> None:
+    person = Person(make_app(JSON_PRETTY=pretty).test_client(), ada.headers)
+    note = person.make_note(title="x")
+    for path in (f"/v1/notes/{note['id']}", "/v1/notes", "/v1/notes/nowhere", "/health/live"):
+        text = person.get(path).text
+        assert (text.startswith("{\n  "), text.endswith("}\n")) == (pretty, pretty)
+
+
 # Several apps
 
 

@@ -14,7 +14,7 @@ from flask.signals import request_finished, request_started
 from werkzeug.datastructures import Headers
 from werkzeug.routing import MapAdapter
 
-from service.context import OUTSIDE
+from service.context import OUTSIDE, current_service
 from service.core.errors import BadRequest
 from service.http.refusal import refuse
 
@@ -212,11 +212,15 @@ class Answer(Response):
 
 
 JSON = "Content-Type", "application/json"
+PROBLEM_JSON = "Content-Type", "application/problem+json"
 
 
-def json_answer(value: Any, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Answer:
+def json_answer(
+    value: Any, status: int = 200, headers: Iterable[tuple[str, str]] = (), media_type: tuple[str, str] = JSON
+) -> Answer:
     """Return `value` as a JSON answer."""
-    return Answer.of(orjson.dumps(value), status, [*headers, JSON])
+    provider: Any = current_service().json
+    return Answer.of(provider.encode(value), status, [*headers, media_type])
 
 
 def empty_answer(status: int, headers: Iterable[tuple[str, str]] = ()) -> Answer:
@@ -229,9 +233,18 @@ def empty_answer(status: int, headers: Iterable[tuple[str, str]] = ()) -> Answer
 class JsonProvider(JSONProvider):
     """Flask's JSON by orjson. A resource's dict goes straight to bytes."""
 
+    def __init__(self, app: Flask) -> None:
+        """Write for people where the settings of `app` say so."""
+        super().__init__(app)
+        self.option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE if app.config["JSON_PRETTY"] else 0
+
+    def encode(self, value: Any) -> bytes:
+        """Return JSON in UTF-8."""
+        return orjson.dumps(value, option=self.option)
+
     def dumps(self, obj: Any, **_kwargs: Any) -> str:
         """Return JSON text."""
-        return orjson.dumps(obj).decode()
+        return self.encode(obj).decode()
 
     def loads(self, s: str | bytes, **_kwargs: Any) -> Any:
         """Return the value of JSON text."""
