@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from service.core.errors import MalformedJson, ValidationFailed
 from service.documents import Note, Notebook, Record
 from service.model import patch
+from service.model.updates import merged
 from service.mongo.raw import Raw
 from service.records import store
 from tests.properties import examples
@@ -167,12 +168,12 @@ def refused(body: Any, document: type[Record] = Plan, content: dict[str, Any] = 
     ],
 )
 def test_merging_is_that_of_rfc_7396_appendix_a(target: Any, change: Any, result: Any) -> None:
-    assert patch.merged(target, change) == result
+    assert merged(target, change) == result
 
 
 def test_merging_leaves_its_target_alone() -> None:
     target = {"a": {"b": 1}}
-    patch.merged(target, {"a": {"b": 2}})
+    merged(target, {"a": {"b": 2}})
     assert target == {"a": {"b": 1}}
 
 

@@ -11,6 +11,7 @@ from service.model.dump import json_default
 from service.model.field import Document, Field
 from service.model.load import annotation
 from service.model.unique import told_unique
+from service.model.updates import PUSH_OPTIONS
 from service.model.validation import validator
 
 Purpose = Literal["read", "create", "patch"]
@@ -36,6 +37,7 @@ def of_object(document: Document, fields: Mapping[str, Field], purpose: Purpose)
         made["required"] = required
     if purpose == "patch":
         made["properties"] |= of_operators(document.__name__, fields)
+        made |= of_paths(fields)
     return made
 
 
@@ -46,13 +48,20 @@ def is_in(field: Field, purpose: Purpose) -> bool:
 
 def of_operators(owner: str, fields: Mapping[str, Field]) -> Json:
     """Return the JSON Schema of each update operator that some of the `fields` of the class `owner` take."""
-    found: Json = {}
+    found: Json = {"$unset": {"type": "array", "items": {"type": "string"}}}
     for name, field in fields.items():
         for operator in sorted(field.meaning.update) if not field.read_only else ():
             empty = {"title": camel(f"{owner} {operator}"), "type": "object", "properties": {}}
-            operators = found.setdefault(operator, {**empty, "additionalProperties": False})
-            operators["properties"][name] = of_operand(owner, field)
+            operators = found.setdefault(operator, {**empty, **of_paths(fields)})
+            operators["properties"][name] = of_operand(owner, field, operator)
     return found
+
+
+def of_paths(fields: Mapping[str, Field]) -> Json:
+    """Return the JSON Schema of the members of an object that are paths into `fields`, and of all that are unknown."""
+    holding = [name for name, field in fields.items() if field.is_patched and (field.entry or field.document)]
+    paths: Json = {"patternProperties": {rf"^({'|'.join(holding)})[.\[]": {}}} if holding else {}
+    return {**paths, "additionalProperties": False}
 
 
 def camel(text: str) -> str:
@@ -60,18 +69,21 @@ def camel(text: str) -> str:
     return "".join(word[0].upper() + word[1:] for word in re.findall("[A-Za-z0-9]+", text))
 
 
-def of_operand(owner: str, field: Field) -> Json:
+def of_operand(owner: str, field: Field, operator: str) -> Json:
     """Return the JSON Schema of what an update operator takes for `field`: a value, or for a list its entries.
 
     One entry alone is taken too, but a union of the two is what many generators cannot write down.
     """
     if not field.is_list or field.entry is None:
         return validator(annotation(field, False)).json_schema()
+    options: Json = {}
+    if operator == "$push":
+        options = {option: {"type": "integer", "format": "int32"} for option in PUSH_OPTIONS}
     return {
-        "title": camel(f"{owner} {field.name} Entries"),
+        "title": camel(f"{owner} {field.name} {'Pushed' if options else 'Entries'}"),
         "type": "object",
         "description": "Entries of the list. One entry may stand here by itself too, without `each`.",
-        "properties": {"each": {"type": "array", "items": of_value(field.entry, "create")}},
+        "properties": {"each": {"type": "array", "items": of_value(field.entry, "create")}, **options},
         "required": ["each"],
         "additionalProperties": False,
     }

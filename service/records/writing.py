@@ -88,7 +88,10 @@ class Writer(Reader):
         for _ in attempts():
             current = self.current(id, action, precondition)
             content = wanted.apply(current)
-            self.check_references({name: value for name, value in content.items() if name in named}, current)
+            try:
+                self.check_references({name: value for name, value in content.items() if name in named}, current)
+            except ValidationFailed as error:
+                raise ValidationFailed(map(wanted.placed, error.causes)) from None
             record = self.rewrite(action, current, content)
             if record is not None:
                 return record

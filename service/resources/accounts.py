@@ -32,7 +32,7 @@ from service.identity.deletion import delete_account, exported
 from service.identity.passwords import MAX_LENGTH, MIN_LENGTH, acceptable
 from service.identity.schemas import ACCOUNT, public_account
 from service.identity.sessions import device_of
-from service.model import patch
+from service.model import operands, patch
 from service.model.record_type import RecordType
 from service.model.validation import required, validate, validator_of_rules
 from service.mongo import transactions
@@ -81,8 +81,8 @@ class AccountList(Resource):
         """Make an account."""
         body = json_object()
         found: list[Any] = []
-        content = patch.collected(found, lambda: ACCOUNT.load(without_password(body)))
-        password = patch.collected(found, lambda: new_password(body, "password", body.get("username")))
+        content = operands.collected(found, lambda: ACCOUNT.load(without_password(body)))
+        password = operands.collected(found, lambda: new_password(body, "password", body.get("username")))
         if found:
             raise ValidationFailed(found)
         security().throttle.sign_up(g.address)
