@@ -138,7 +138,7 @@ def test_members_come_in_the_order_of_their_declaration(document: Json) -> None:
 
 def test_the_export_is_what_the_schema_says(ada: Person, document: Json) -> None:
     ada.make_note(place=POINT, notebook=ada.make_notebook()["id"])
-    schema(document, "Export").validate(ada.get("/v1/accounts/me/export").json)
+    schema(document, "AccountExport").validate(ada.get("/v1/accounts/me/export").json)
 
 
 def test_what_is_prefilled_works(phone: Phone, document: Json) -> None:

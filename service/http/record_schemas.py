@@ -38,7 +38,7 @@ def of_everything(registry: Registry) -> Json:
     records = {name: {"type": "array", "items": type.schema.json_schema("read")} for name, type in registry.items()}
     properties = {"account": ACCOUNT.json_schema("read"), **records}
     return {
-        "title": "Export",
+        "title": "AccountExport",
         "type": "object",
         "description": "An account and all that it owns.",
         "properties": properties,

@@ -12,11 +12,11 @@ from madang_client.api.notebooks import create_notebook
 from madang_client.api.notes import change_note, create_note, list_notes
 from madang_client.models import (
     Account,
+    AccountExport,
     BatchAnswer,
     BatchArguments,
     BatchRequest,
     BatchRequestMethod,
-    Export,
     LoginArguments,
     LogoutArguments,
     Note,
@@ -98,7 +98,7 @@ assert isinstance(fresh, TokenAnswer)
 ada = AuthenticatedClient(base_url=BASE, token=fresh.access_token)
 assert get_own_account.sync(client=ada) == account
 exported = export_own_account.sync(client=ada)
-assert isinstance(exported, Export)
+assert isinstance(exported, AccountExport)
 assert exported.notes[0].title == "Rye"
 assert log_out.sync_detailed(client=ada, body=LogoutArguments()).status_code == HTTPStatus.NO_CONTENT
 refused = list_notes.sync(client=ada)
