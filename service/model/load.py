@@ -6,13 +6,13 @@ from typing import Annotated, Any, NotRequired, Required
 from mongoengine import EmbeddedDocument
 from mongoengine import fields as me
 from mongoengine.base import BaseDocument
-from pydantic import AfterValidator, ConfigDict, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainValidator
 from typing_extensions import TypedDict
 
 from service.core.errors import Cause, ValidationFailed, pointer
 from service.model.field import Document, Field, embedded_documents
 from service.model.fields import own_rules
-from service.model.values import check_key, wrong
+from service.model.values import check_key, composed, wrong
 
 typed_dict: Any = TypedDict
 """The same, but not for mypy: name and members come from a document."""
@@ -28,6 +28,9 @@ def annotation(field: Field, limited: bool = True) -> Any:
         rules.append(AfterValidator(declared.to_mongo))
     if isinstance(declared, me.ListField | me.DictField) and field.is_required and limited:
         rules.append(AfterValidator(not_empty))
+    if isinstance(declared, me.StringField) and not field.is_id and value is str:
+        # The last one is asked first, so lengths count after it.
+        rules.append(BeforeValidator(composed))
     return Annotated[value, *rules] if rules else value
 
 

@@ -4,6 +4,7 @@ import base64
 import binascii
 import math
 import re
+import unicodedata
 import uuid
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -215,6 +216,13 @@ def check_free(value: Any, depth: int) -> None:
     children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for child in children:
         check_free(child, depth + 1)
+
+
+def composed(value: Any) -> Any:
+    """Return text in Unicode's form NFC, so that one name is one however a keyboard sends it; all else as it is."""
+    if not isinstance(value, str) or value.isascii() or unicodedata.is_normalized("NFC", value):
+        return value
+    return unicodedata.normalize("NFC", value)
 
 
 def check_key(key: str) -> str:

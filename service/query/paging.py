@@ -60,7 +60,7 @@ def cursor_of(schema: Schema, sort: Sort, last: Any, seal: bytes) -> str:
 def parse_cursor(schema: Schema, sort: Sort, text: str, seal: bytes) -> Filter:
     """Return the filter of all that follows the record that a cursor was made of."""
     stored = [
-        None if value is None else schema.typed(field).validate_python(value)
+        value if field.meaning.shape(field.declared) is None else value and schema.typed(field).validate_python(value)
         for field, value in zip(sort.fields, unsealed(text, seal), strict=True)
     ]
     return following(sort, stored)
