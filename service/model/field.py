@@ -109,6 +109,10 @@ class Field:
         """
         return int(getattr(self.declared, "delete_rule", getattr(self.declared, "reverse_delete_rule", DO_NOTHING)))
 
+    def value_in(self, stored: Mapping[str, Any]) -> Any:
+        """Return its value in a stored document; what is not stored is the default."""
+        return stored[self.stored] if self.stored in stored else self.default()
+
     def default(self) -> Any:
         """Return its default in BSON form, None if it has none."""
         declared = self.declared

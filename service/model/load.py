@@ -117,10 +117,16 @@ def broken_rules(instance: Any, *place: str | int) -> Iterator[Cause]:
     except me.ValidationError as error:
         yield from rule_causes(error, place)
     for name, value in instance._data.items():
-        members = enumerate(value) if isinstance(value, list) else ((None, value),)
-        for index, member in members:
-            if isinstance(member, EmbeddedDocument):
-                yield from broken_rules(member, *place, name, *(() if index is None else (index,)))
+        yield from broken_rules_in(value, *place, name)
+
+
+def broken_rules_in(value: Any, *place: str | int) -> Iterator[Cause]:
+    """Yield the causes that the `clean` of the embedded documents in a value name, in lists and maps of any depth."""
+    if isinstance(value, EmbeddedDocument):
+        yield from broken_rules(value, *place)
+    elif isinstance(value, list | dict):
+        for step, member in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from broken_rules_in(member, *place, step)
 
 
 def rule_causes(error: me.ValidationError, place: Iterable[str | int]) -> list[Cause]:

@@ -338,7 +338,7 @@ def add_value(patch: Patch, name: str, value: Any) -> None:
 
 def is_merged(part: Part, value: Any) -> bool:
     """Tell whether a value of a merge patch is an object that is merged with what is there, and checked after that."""
-    return isinstance(value, dict) and part.field.is_object
+    return isinstance(value, dict) and part.field.is_object and part.field.is_patched
 
 
 def add_operator(patch: Patch, operator: str, name: str, operand: Any) -> None:

@@ -51,6 +51,11 @@ class Schema:
         """Whether the document, or one embedded in it, has a `clean` of its own."""
         return load.has_rules(self.document, self.fields)
 
+    @cached_property
+    def owner_only(self) -> frozenset[str]:
+        """The stored names of the fields that only the owner writes."""
+        return frozenset(field.stored for field in self.fields.values() if field.owner_only)
+
     def load(self, body: Any) -> dict[str, Any]:
         """Return a whole new document in BSON form from a decoded JSON `body`.
 

@@ -61,7 +61,10 @@ def frozen(value: Any) -> Any:
     """Return a value in JSON form so that it can be in a set: to look through lists costs a minute for a long one."""
     if isinstance(value, dict):
         return frozenset((name, frozen(member)) for name, member in value.items())
-    return tuple(map(frozen, value)) if isinstance(value, list) else value
+    if isinstance(value, list):
+        return tuple(map(frozen, value))
+    # To Python, but not to MongoDB, 1 is true.
+    return (bool, value) if isinstance(value, bool) else value
 
 
 def applied(operator: str, operand: Any, current: Any) -> Any:

@@ -21,7 +21,6 @@ from service.mongo.raw import Raw
 from service.policy import access_list
 
 Update = Mapping[str, Mapping[str, Any]]
-SHARING = frozenset({"readers", "writers"})
 SERVER_FIELDS = frozenset({"_id", "owner", "created_at", "updated_at", "revision"}) | STAMPS
 
 
@@ -110,13 +109,15 @@ def rewrite(type: RecordType, condition: Mapping[str, Any], content: Mapping[str
 
 
 def put(type: RecordType, condition: Mapping[str, Any], content: Mapping[str, Any], owner: str) -> Raw:
-    """Replace the content of the record that fulfils `condition` but not its sharing; make it if there is none.
+    """Replace the content of the record that fulfils `condition` but not what only its owner writes; else make it.
 
     Raises `pymongo.errors.DuplicateKeyError` when the id belongs to a record that does not fulfil `condition`.
     """
-    update = replacement(type, {name: value for name, value in content.items() if name not in SHARING}, SHARING)
+    own = type.schema.owner_only
+    update = replacement(type, {name: value for name, value in content.items() if name not in own}, own)
     update["$set"].pop("access", None)
-    first = {"owner": owner, "created_at": now(), "readers": [], "writers": [], "access": access_list(owner, {})}
+    first = {name: content[name] for name in own & content.keys()}
+    first |= {"owner": owner, "created_at": now(), "access": access_list(owner, content)}
     record = change(type, condition, {**update, "$setOnInsert": type.document.new(first)}, upsert=True)
     assert record is not None  # noqa: S101  an upsert always has a document to return
     return record

@@ -97,32 +97,37 @@ class Writer(Reader):
                 return record
         raise AssertionError
 
-    def put(self, id: str, content: Raw, sharing: set[str], precondition: Precondition = NONE) -> Raw:
+    def put(self, id: str, content: Raw, own: set[str], precondition: Precondition = NONE) -> Raw:
         """Return the record after its replacement by a whole one; it is at revision 1 where it was made.
 
-        Sharing stays as it is but for the fields of it that the client named. Raises `Forbidden`, `AlreadyExists`,
+        `own` are the stored names of those fields that only the owner writes and the client named; the others of them
+        stay as they are. Raises `Forbidden`, `AlreadyExists`,
         `RevisionMismatch` or `ValidationFailed`.
         """
-        return self.referring(content, lambda: self.replaced(id, content, sharing, precondition))
+        return self.referring(content, lambda: self.replaced(id, content, own, precondition))
 
-    def replaced(self, id: str, content: Raw, sharing: set[str], precondition: Precondition) -> Raw:
+    def replaced(self, id: str, content: Raw, own: set[str], precondition: Precondition) -> Raw:
         """Return the record after its replacement."""
-        self.check_references(content)
+        try:
+            self.check_references(content)
+        except ValidationFailed:
+            # What the record refers to already is not asked again.
+            self.check_references(content, self.find(id))
         if transactions.is_active() and self.is_buried(id):
             # The transaction may have done it itself: then a duplicate would be somebody else's for ever.
             raise AlreadyExists("the id was that of a record that is deleted")
         if precondition.none_match == "*":
             precondition.check_absent()
             return self.create_only(id, content)
-        plain = precondition == NONE and not sharing and not self.type.fixed
+        plain = precondition == NONE and not own and not self.type.fixed
         for _ in attempts():
             try:
                 if plain:
                     condition = {"_id": id, **self.scope("write")}
                     return store.put(self.type, condition, content, self.identity.account)
-                record = self.replace(id, content, sharing, precondition)
+                record = self.replace(id, content, own, precondition)
             except DuplicateKeyError as error:
-                self.refuse_taken(id, "own" if sharing else "write")
+                self.refuse_taken(id, "own" if own else "write")
                 if transactions.is_active():
                     # Somebody else has made the record since this transaction began; the next one sees it.
                     transactions.try_again(error)
@@ -140,20 +145,21 @@ class Writer(Reader):
                 raise AlreadyExists("the id is taken") from None
             raise RevisionMismatch("there is a record with this id") from None
 
-    def replace(self, id: str, content: Raw, sharing: set[str], precondition: Precondition) -> Raw | None:
+    def replace(self, id: str, content: Raw, own: set[str], precondition: Precondition) -> Raw | None:
         """Replace the record that a precondition or new sharing is about; None where it was changed meanwhile.
 
         Raises `pymongo.errors.DuplicateKeyError` where there is none to read and the id is taken.
         """
-        action: Action = "own" if sharing else "write"
+        action: Action = "own" if own else "write"
         try:
             current = self.current(id, action, precondition)
         except NotFound:
             precondition.check_absent()
             return store.create(self.type, self.identity.account, content)
         self.refuse_change_of_fixed(content, current)
-        kept = {name: current.get(name, []) for name in store.SHARING - sharing}
-        return self.rewrite(action, current, {**content, **kept})
+        kept = self.type.schema.owner_only - own
+        brought = {name: value for name, value in content.items() if name not in kept}
+        return self.rewrite(action, current, {**brought, **{name: current[name] for name in kept & current.keys()}})
 
     def rewrite(self, action: Action, current: Raw, content: Raw) -> Raw | None:
         """Give a record that is still as it was read the whole new `content`; None where it is not."""
@@ -218,7 +224,7 @@ class Writer(Reader):
 
     def refuse_change_of_fixed(self, content: Raw, current: Raw) -> None:
         """Raise `ValidationFailed` where a replacement changes what is said once, at creation."""
-        changed = [field for field in self.type.fixed if content.get(field.stored) != current.get(field.stored)]
+        changed = [field for field in self.type.fixed if field.value_in(content) != field.value_in(current)]
         if changed:
             raise ValidationFailed(
                 Cause("read_only", "what it was at creation", pointer=pointer(field.name)) for field in changed

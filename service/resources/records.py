@@ -18,7 +18,6 @@ from service.model.record_type import RecordType
 from service.model.registry import Registry
 from service.mongo.raw import Raw
 from service.query.parse import ITEM_PARAMETERS, PARAMETERS, Parser, parse_view
-from service.records.store import SHARING
 from service.records.writing import Writer
 from service.resources.resource import Resource
 from service.security import security
@@ -113,7 +112,8 @@ class RecordItem(RecordResource):
         if body.get("id", id) != id:
             raise ValidationFailed([Cause("read_only", "the id in the path", pointer="/id")])
         content = self.type.schema.load({**body, "id": id})
-        record = self.records.put(id, content, set(SHARING & body.keys()), precondition())
+        own = {field.stored for name, field in self.type.schema.fields.items() if field.owner_only and name in body}
+        record = self.records.put(id, content, own, precondition())
         return self.result(record, 201 if record["revision"] == 1 else 200)
 
     @operation("Delete a record", name="delete{type}", answer={204: None}, conditional=True)
