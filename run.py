@@ -13,12 +13,13 @@ import click
 
 import settings
 from service.serve import counters, heap
-from service.serve.addresses import DOOR, PROGRAMS, WORKER
+from service.serve.addresses import DOOR, PROGRAMS, WORKER, Address
+from service.serve.failures import CANNOT_START, CannotStart
+from service.serve.launcher import Start, database, launch
+from service.serve.signals import Signals
 
 if TYPE_CHECKING:
     from flask import Flask
-
-    from service.serve.signals import Signals
 
 DESCRIPTION = "Start Madang. Settings come from SERVICE_* environment variables: see docs/settings.md."
 
@@ -116,17 +117,15 @@ def local_secret(loaded: Mapping[str, Any]) -> str:
 def print_door(options: argparse.Namespace) -> int:
     """Print the configuration of the door: before the addresses that the settings name."""
     from service.serve import door
-    from service.serve.addresses import Address
 
     config = door.for_layout(settings.load(os.environ), {}, Address(options.host, options.port))
     print(json.dumps(config, indent=2))
     return 0
 
 
-def serve_anew(words: Sequence[str], signals: "Signals") -> int:
+def serve_anew(words: Sequence[str], signals: Signals) -> int:
     """Serve with `words` as arguments, and again whenever a file changes; the local MongoDB runs on meanwhile."""
     from service.serve import reloading
-    from service.serve.launcher import database
 
     loaded = settings.load(os.environ)
     root, var = Path(__file__).parent, Path(loaded["VAR"])
@@ -135,13 +134,11 @@ def serve_anew(words: Sequence[str], signals: "Signals") -> int:
         return reloading.keep_new([sys.executable, __file__, *words], root, var, environ, signals, say)
 
 
-def serve(options: argparse.Namespace, signals: "Signals") -> int:
+def serve(options: argparse.Namespace, signals: Signals) -> int:
     """Serve until a signal comes; return the exit code."""
     loaded = load()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with counters.shared(Path(loaded["VAR"])):
-        from service.serve.launcher import Start, launch
-
         workers = 1 if options.memory else options.workers or cores
         start = Start(options.names, options.host, options.port, workers, options.threads)
         return launch(start, loaded, options.memory, signals, say)
@@ -154,10 +151,6 @@ def say(text: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Start the service; return the exit code."""
-    from service.serve.process import CANNOT_START, CannotStart
-    from service.serve.replica_set import MongodError
-    from service.serve.signals import Signals
-
     words = sys.argv[1:] if argv is None else argv
     options = arguments(words)
     heap.limit()
@@ -171,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CannotStart as error:
         print(f"Madang does not start: {error}", file=sys.stderr)
         return error.code
-    except (settings.SettingsError, MongodError) as error:
+    except settings.SettingsError as error:
         print(f"Madang does not start: {error}", file=sys.stderr)
     except OSError as error:
         print(f"Madang does not start: {error.filename or options.host}: {error.strerror or error}", file=sys.stderr)

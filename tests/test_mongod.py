@@ -19,8 +19,9 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 
 from service.serve import mongod
+from service.serve.failures import MongodError
 from service.serve.mongod import DataInUse, LocalServer, MongodNotFound, running_uri
-from service.serve.replica_set import MongodError, initiate
+from service.serve.replica_set import initiate
 
 pytestmark = pytest.mark.real
 
@@ -29,7 +30,7 @@ CHILD = """
 import signal, sys, time
 from pathlib import Path
 from service.serve.mongod import LocalServer
-from service.serve.replica_set import MongodError
+from service.serve.failures import MongodError
 # A shell lets what it starts in the background ignore it, and all that is started by that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 try:

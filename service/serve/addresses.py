@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from service.serve.process import CannotStart
+from service.serve.failures import CannotStart
 
 LOOPBACK = "127.0.0.1"
 DOOR, API, STREAMS, WORKER = PROGRAMS = ("door", "api", "streams", "worker")

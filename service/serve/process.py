@@ -9,12 +9,11 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn, Protocol
 
+from service.serve.failures import CannotStart
 from service.serve.signals import become_child, end_with, held_back
 
 DRAIN_SECONDS = 10
 """How long a process may take to end what it has begun."""
-CANNOT_START, GAVE_UP = 2, 69
-"""Exit codes that say: it is of no use to start it again."""
 PR_SET_NAME = 15
 
 # A launcher instead of `preexec_fn`: Python code between fork and exec can deadlock when other threads hold locks.
@@ -29,12 +28,6 @@ if sys.platform == "linux":
         sys.exit("the process that started this one is gone")
 os.execv(command[0], command)
 """
-
-
-class CannotStart(Exception):
-    """It cannot start, and could not at a second attempt; the message is for the person at the terminal."""
-
-    code = CANNOT_START
 
 
 class Process(Protocol):
@@ -112,7 +105,7 @@ class Forked:
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else 1
         except CannotStart as error:
-            code = CANNOT_START
+            code = error.code
             sys.stderr.write(f"Madang does not start: {error}\n")
         except BaseException:
             traceback.print_exc()

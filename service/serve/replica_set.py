@@ -10,18 +10,12 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
+from service.serve.failures import Exited, MongodError
+
 POLL = 0.025
 NOT_YET_INITIALIZED = 94
 ALREADY_INITIALIZED = 23
 UNAUTHORIZED = (13, 18)
-
-
-class MongodError(RuntimeError):
-    """A local MongoDB could not be started or set up; the message is for the person at the terminal."""
-
-
-class Exited(MongodError):
-    """The mongod that is being started has ended."""
 
 
 def initiate(uri: str, host: str | None = None, timeout: float = 60.0) -> None:

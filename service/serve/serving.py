@@ -16,7 +16,8 @@ from service.core.headers import HEADERS_BYTES
 from service.core.log import log
 from service.serve.addresses import Address
 from service.serve.deaths import MOST_DEATHS, WINDOW, Deaths
-from service.serve.process import DRAIN_SECONDS, GAVE_UP
+from service.serve.failures import GAVE_UP
+from service.serve.process import DRAIN_SECONDS
 from service.serve.signals import held_back
 
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from service.core import metrics
 from service.core.log import log
 from service.serve.deaths import MOST_DEATHS, WINDOW, Deaths
-from service.serve.process import CANNOT_START, DRAIN_SECONDS, GAVE_UP, Process
+from service.serve.failures import CANNOT_START, GAVE_UP
+from service.serve.process import DRAIN_SECONDS, Process
 from service.serve.signals import Signals
 
 LOOK = 0.05
