@@ -1,0 +1,241 @@
+"""The streams, called as an ASGI server does."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from service.core import errors
+from service.core.headers import FRESH
+from service.mongo import connection
+from service.streams.app import Streams
+from service.streams.exchange import Request, Response
+from service.streams.readiness import Readiness
+from service.streams.router import Route, Router
+
+SETTINGS = {"MONGODB_URI": connection.MEMORY, "MONGODB_CONNECT_TIMEOUT": 0.5}
+
+
+class Sent:
+    """What the app has sent."""
+
+    def __init__(self, messages: list[dict[str, Any]]) -> None:
+        self.status = messages[0]["status"]
+        self.headers = {name.decode(): text.decode() for name, text in messages[0]["headers"]}
+        self.body = b"".join(message.get("body", b"") for message in messages[1:])
+        self.ended = not messages[-1].get("more_body")
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def scope(method: str, path: str, **headers: str) -> dict[str, Any]:
+    pairs = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
+    return {"type": "http", "method": method, "path": path, "headers": pairs}
+
+
+def ask(app: Streams, method: str, path: str, **headers: str) -> Sent:
+    messages: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Any) -> None:
+        messages.append(message)
+
+    asyncio.run(app(scope(method, path, **headers), receive, send))
+    return Sent(messages)
+
+
+@pytest.fixture
+def app() -> Streams:
+    return opened({})
+
+
+def opened(others: dict[str, Any], is_draining: Callable[[], bool] = lambda: False, **settings: Any) -> Streams:
+    app = Streams({**SETTINGS, **settings}, is_draining, others)
+    app.open()
+    return app
+
+
+def test_it_tells_that_it_lives(app: Streams) -> None:
+    sent = ask(app, "GET", "/health/live")
+    assert (sent.status, sent.json, sent.ended) == (200, {"status": "ok"}, True)
+    assert {name: sent.headers[name.lower()] for name, _ in FRESH} == dict(FRESH)
+    assert sent.headers["content-length"] == str(len(sent.body))
+
+
+def test_head_has_the_headers_of_get_and_no_body(app: Streams) -> None:
+    sent = ask(app, "HEAD", "/health/live")
+    assert (sent.status, sent.body, sent.headers["content-length"]) == (200, b"", "15")
+
+
+@pytest.mark.parametrize(("named", "kept"), [("mine.1", True), ("no{}", False), ("", False)])
+def test_a_request_keeps_its_own_name(app: Streams, named: str, kept: bool) -> None:
+    sent = ask(app, "GET", "/nothing", x_request_id=named)
+    assert (sent.status, sent.json["code"]) == (404, "not_found")
+    assert (sent.headers["x-request-id"] == named) is kept
+    assert sent.json["request_id"] == sent.headers["x-request-id"]
+
+
+def test_another_method_is_told_which_there_are(app: Streams) -> None:
+    sent = ask(app, "POST", "/health/live")
+    assert (sent.status, sent.json["code"], sent.headers["allow"]) == (405, "method_not_allowed", "GET")
+
+
+def test_an_error_of_ours_shows_nothing(app: Streams, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    async def broken(_request: Request) -> Response:
+        raise ZeroDivisionError("secret")
+
+    app.router = Router([Route("GET", "/broken", broken)])
+    sent = ask(app, "GET", "/broken")
+    assert (sent.status, sent.json["code"]) == (500, "internal_error")
+    assert b"secret" not in sent.body
+    assert "ZeroDivisionError" in capsys.readouterr().out
+
+
+def test_while_it_drains_it_is_not_ready_and_asks_to_go(app: Streams) -> None:
+    draining = opened({}, lambda: True)
+    sent = ask(draining, "GET", "/health/ready")
+    assert (sent.status, sent.json["code"], sent.headers["connection"]) == (503, "shutting_down", "close")
+    assert ask(draining, "GET", "/health/all").json["parts"] == {"streams": "shutting_down"}
+    assert "connection" not in ask(app, "GET", "/health/ready").headers
+
+
+def test_without_mongodb_it_is_not_ready() -> None:
+    app = Streams({**SETTINGS, "MONGODB_URI": "mongodb://127.0.0.1:9/x", **LATE}, lambda: False, {})
+
+    async def state() -> str:
+        app.open()
+        assert app.database is not None
+        async with app.database:
+            return await Readiness(app.database, 0.3, lambda: False, {}).state()
+
+    assert asyncio.run(state()) == "database_unavailable"
+
+
+LATE = {"MONGODB_TIMEOUT": 0.3, "MONGODB_POOL_SIZE": 2, "MONGODB_CONNECT_TIMEOUT": 0.3}
+
+
+def test_a_secondary_is_not_ready() -> None:
+    class Secondary:
+        class admin:  # noqa: N801
+            @staticmethod
+            async def command(_: str) -> dict[str, bool]:
+                return {"isWritablePrimary": False}
+
+    ready = Readiness(Secondary(), 1.0, lambda: False, {})  # type: ignore[arg-type]
+    with pytest.raises(errors.DatabaseUnavailable):
+        asyncio.run(ready.check())
+
+
+async def answering(status: bytes) -> tuple[asyncio.Server, int]:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(status)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    return server, int(server.sockets[0].getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("lines", "state"),
+    [
+        ([b"HTTP/1.1 200 OK\r\n\r\n"], "ok"),
+        ([b"HTTP/1.1 503 Service Unavailable\r\n\r\n"], "answers 503"),
+        ([b""], "answers 0"),
+        ([b"nonsense nonsense\r\n"], "no answer"),
+        ([b"HTTP/1.1 503 Service Unavailable\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"], "ok"),
+        ([], "no address"),
+    ],
+)
+def test_what_other_programs_say_is_asked(lines: list[bytes], state: str) -> None:
+    async def ask_all() -> str:
+        servers = [await answering(line) for line in lines]
+        ready = Readiness(None, 1.0, lambda: False, {})
+        try:
+            return await ready.ask([("127.0.0.1", port) for _, port in servers])
+        finally:
+            for server, _ in servers:
+                server.close()
+
+    assert asyncio.run(ask_all()) == state
+
+
+def test_a_path_gives_its_pieces() -> None:
+    async def handler(_request: Request) -> Response:
+        return Response(204)
+
+    router = Router([Route("GET", "/v1/files/<id>/content", handler), Route("PATCH", "/v1/uploads/<id>", handler)])
+    assert router.find("HEAD", "/v1/files/a.b/content") == (handler, {"id": "a.b"})
+    for path in ("/v1/files/a/b/content", "/v1/files//content", "/v1/filesXa/content"):
+        with pytest.raises(errors.NotFound):
+            router.find("GET", path)
+    with pytest.raises(errors.MethodNotAllowed):
+        router.find("GET", "/v1/uploads/x")
+
+
+def test_a_body_comes_piece_by_piece_and_a_broken_one_is_told() -> None:
+    pieces = [
+        {"type": "http.request", "body": b"a", "more_body": True},
+        {"type": "http.request", "body": b"", "more_body": True},
+        {"type": "http.request", "body": b"b"},
+    ]
+
+    async def read(messages: list[dict[str, Any]]) -> list[bytes]:
+        async def receive() -> dict[str, Any]:
+            return messages.pop(0)
+
+        return [piece async for piece in Request(scope("POST", "/"), receive, {}).body()]
+
+    assert asyncio.run(read(pieces)) == [b"a", b"b"]
+    with pytest.raises(ConnectionError):
+        asyncio.run(read([{"type": "http.request", "body": b"a", "more_body": True}, {"type": "http.disconnect"}]))
+
+
+def test_headers_that_come_twice_are_joined() -> None:
+    twice = {**scope("GET", "/"), "headers": [(b"accept", b"a"), (b"accept", b"b")]}
+    assert Request(twice, None, {}).headers == {"accept": "a, b"}  # type: ignore[arg-type]
+
+
+def test_an_answer_may_come_piece_by_piece(app: Streams) -> None:
+    async def pieces() -> Any:
+        yield b"a"
+        yield b"b"
+
+    async def handler(_request: Request) -> Response:
+        return Response(200, pieces(), (("Content-Type", "text/plain"), ("Cache-Control", "private")))
+
+    app.router = Router([Route("GET", "/", handler)])
+    sent = ask(app, "GET", "/")
+    assert (sent.body, sent.ended, sent.headers["cache-control"]) == (b"ab", True, "private")
+    assert "content-length" not in sent.headers
+
+
+def test_it_opens_and_closes_with_its_server() -> None:
+    app = Streams({**SETTINGS, "MONGODB_URI": "mongodb://127.0.0.1:9/x", **LATE}, lambda: False, {})
+    said: list[str] = []
+    asked = ["lifespan.startup", "lifespan.shutdown"]
+
+    async def receive() -> dict[str, Any]:
+        return {"type": asked.pop(0)}
+
+    async def send(message: Any) -> None:
+        said.append(message["type"])
+
+    asyncio.run(app({"type": "lifespan"}, receive, send))
+    assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+def test_a_websocket_is_closed(app: Streams) -> None:
+    said: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    asyncio.run(app({"type": "websocket"}, None, send))  # type: ignore[arg-type]
+    assert said == [{"type": "websocket.close", "code": 1000}]
