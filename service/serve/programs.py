@@ -10,9 +10,9 @@ from typing import Any
 from service.core.log import configure_log
 from service.serve import door, mongod
 from service.serve.addresses import API, DOOR, STREAMS, WORKER, Layout, read_address
-from service.serve.launcher import MODULES, Database, Start
 from service.serve.process import DRAIN_SECONDS, Forked, Process, Spawned
 from service.serve.signals import Signals
+from service.serve.start import MODULES, Database, Start
 from service.serve.supervisor import Program, Supervisor
 
 TRY = (
