@@ -80,9 +80,13 @@ def create_app() -> "Flask":
     Without a MongoDB named, it joins the one that `run.py` has started. Raises `click.ClickException`, which that
     command shows without a trace, where there is none.
     """
-    from service import app as application
     from service.serve import mongod
+    from service.serve.imports import mistake_in_document
 
+    try:
+        from service import app as application
+    except Exception as error:
+        raise (click.ClickException(said) if (said := mistake_in_document(error)) else error) from None
     try:
         loaded = load()
         loaded["MONGODB_URI"] = loaded["MONGODB_URI"] or mongod.running_uri(Path(loaded["VAR"]) / "mongodb")

@@ -20,7 +20,7 @@ from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from service.core.errors import all_problems
-from service.documents import RECORDS
+from service.documents import RECORDS, SYSTEM
 from service.documents.record import Record
 from service.http import openapi
 from service.upkeep import indexes
@@ -362,7 +362,7 @@ BESIDE_THE_DOOR = {
     "service/mongo": "the driver, by which it writes",
     "service/upkeep/backup.py": "a restore fills collections that nobody reads yet, and gives them their names",
 }
-OTHER_DOCUMENTS = {document.__name__ for document in indexes.SYSTEM} | {"cls"}
+OTHER_DOCUMENTS = {document.__name__ for document in SYSTEM} | {"cls"}
 """Document classes that are no record types; `cls` is one of them in a method of its own."""
 
 

@@ -1,5 +1,7 @@
 """The nouns of the service. A record type that stands in `RECORDS` has its resources under `/v1`."""
 
+from mongoengine import Document
+
 from service.documents.account import Account
 from service.documents.event import Event
 from service.documents.kept_answer import KeptAnswer
@@ -11,9 +13,12 @@ from service.documents.record import Record
 from service.documents.session import Session
 
 RECORDS: list[type[Record]] = [Notebook, Note]
+SYSTEM: tuple[type[Document], ...] = (Account, Session, Event, KeptAnswer, Lease, MigrationRun)
+"""The document classes with a collection that are no record types."""
 
 __all__ = [
     "RECORDS",
+    "SYSTEM",
     "Account",
     "Event",
     "KeptAnswer",

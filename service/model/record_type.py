@@ -12,6 +12,7 @@ from pymongo.collection import Collection
 
 from service.documents.account import Account
 from service.documents.record import Record
+from service.model.declarations import check_class, check_values
 from service.model.field import Field
 from service.model.fields import LIST_OPERATORS, InvalidDocument
 from service.model.places import Place, places
@@ -111,10 +112,10 @@ def derive(document: type[Record]) -> RecordType:
     Raises `InvalidDocument` or `UnsupportedField`, with the name of the field and what to do, for declarations that
     cannot be derived or served by an index.
     """
+    check_class(document)
     meta, schema = document._meta, Schema(document)
     schema.compile()
-    if "expanded" in schema.fields:
-        raise InvalidDocument(f"{document.__name__}.expanded has to be called otherwise: `expand` answers there")
+    check_values(document, schema)
     if "-updated_at" not in meta["sorts"]:
         raise InvalidDocument(f"{document.__name__}: `sorts` has to hold the default, -updated_at")
     sorts = {text: sort_of(document, schema, text) for text in meta["sorts"]}

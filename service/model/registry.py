@@ -3,12 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from service.documents.account import Account
+from service.documents import SYSTEM, Account
 from service.documents.record import Record
 from service.model.fields import InvalidDocument
 from service.model.record_type import RecordType, Reference, derive
 
 Referrer = tuple[RecordType, Reference]
+TAKEN_PATHS = frozenset({"accounts", "batch", "account"})
+"""Paths under `/v1` that are none of a record type, and `account`, which is beside the types in an export."""
 
 
 class Registry(Mapping[str, RecordType]):
@@ -19,10 +21,27 @@ class Registry(Mapping[str, RecordType]):
 
     def __init__(self, documents: Sequence[type[Record]]) -> None:
         self.documents = tuple(documents)
-        self.types = {(type := derive(document)).name: type for document in documents}
+        self.types: dict[str, RecordType] = {}
+        for document in documents:
+            self.add(derive(document))
         self.by_document = {type.document: type for type in self.types.values()}
         self.check_targets()
         self.referring = {document: tuple(self.find_referrers(document)) for document in (*self.documents, Account)}
+
+    def add(self, type: RecordType) -> None:
+        """Add a record type; raises `InvalidDocument` where its name is that of something else."""
+        name = f"{type.document.__name__} has the collection {type.name!r}"
+        if type.name in self.types:
+            other = self.types[type.name].document
+            if other is type.document:
+                raise InvalidDocument(f"{type.document.__name__} is listed twice as a record type")
+            raise InvalidDocument(f"{name}, and so has {other.__name__}")
+        for system in SYSTEM:
+            if system._get_collection_name() == type.name:
+                raise InvalidDocument(f"{name}, in which the service keeps {system.__name__}")
+        if type.name in TAKEN_PATHS:
+            raise InvalidDocument(f"{name}, but the path /v1/{type.name} is taken")
+        self.types[type.name] = type
 
     def __getitem__(self, name: str) -> RecordType:
         return self.types[name]

@@ -71,9 +71,10 @@ def init_app(app: Flask) -> None:
         parser = Parser(type)
         kwargs = {"registry": registry, "parser": parser}
         app.extensions["madang.parsers"].append(parser)
-        app.extensions["madang.record_types"] |= {f"v1.{name}": type, f"v1.{name}-item": type}
-        v1.add_resource(RecordList, f"/{name}", endpoint=name, resource_class_kwargs=kwargs)
-        v1.add_resource(RecordItem, f"/{name}/<id>", endpoint=f"{name}-item", resource_class_kwargs=kwargs)
+        # With a slash, which no other endpoint has, nor the name of a type.
+        app.extensions["madang.record_types"] |= {f"v1.{name}/list": type, f"v1.{name}/item": type}
+        v1.add_resource(RecordList, f"/{name}", endpoint=f"{name}/list", resource_class_kwargs=kwargs)
+        v1.add_resource(RecordItem, f"/{name}/<id>", endpoint=f"{name}/item", resource_class_kwargs=kwargs)
     app.register_blueprint(blueprint)
 
     auth = Api(app)

@@ -1,14 +1,13 @@
 """One start of the service: a MongoDB where none is named, and what the programs are made of, imported meanwhile."""
 
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from service.serve import mongod
 from service.serve.addresses import DOOR, laid_out
+from service.serve.imports import imported
 from service.serve.signals import Signals
 from service.serve.start import MODULES, Database, Start
 
@@ -28,17 +27,6 @@ def database(settings: Mapping[str, Any], in_memory: bool) -> Iterator[Database]
     else:
         with mongod.LocalServer.start(Path(settings["VAR"]) / "mongodb") as server:
             yield Database(server.uri, f"{server.data} (mongod {server.pid}, {server.uri})", server)
-
-
-@contextmanager
-def imported(modules: Sequence[str]) -> Iterator[Callable[[], None]]:
-    """Import modules while a mongod starts, on another core; yield what waits for the end of that."""
-    thread = threading.Thread(target=lambda: [import_module(name) for name in modules])
-    thread.start()
-    try:
-        yield thread.join
-    finally:
-        thread.join()
 
 
 def launch(

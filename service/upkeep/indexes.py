@@ -10,7 +10,7 @@ from pymongo import TEXT, IndexModel
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
-from service.documents import Account, Event, KeptAnswer, Lease, MigrationRun, Session
+from service.documents import SYSTEM
 from service.model.record_type import RecordType
 from service.model.registry import Registry
 from service.mongo.problems import is_transient, said_by
@@ -45,10 +45,6 @@ def declared(document: Any) -> list[IndexModel]:
 def of_type(type: RecordType) -> list[IndexModel]:
     """Return the indexes of a record type; what is unique is held by those of its own, and not in MongoEngine's way."""
     return [*(model for model in declared(type.document) if not model.document.get("unique")), *type.indexes]
-
-
-SYSTEM: tuple[Any, ...] = (Account, Session, Event, KeptAnswer, Lease, MigrationRun)
-"""The document classes with a collection that are no record types."""
 
 
 def document_classes(registry: Registry) -> list[Any]:
