@@ -14,7 +14,7 @@ from service.context import current_globals, current_service
 from service.core.errors import BadCredentials, Forbidden, NotAuthenticated
 from service.documents import Account
 from service.identity.keys import Keys
-from service.identity.passwords import Hashing, needs_rehash
+from service.identity.passwords import Hashing
 from service.identity.sessions import Sessions
 from service.identity.throttle import Throttle
 from service.identity.tokens import Tokens
@@ -80,8 +80,7 @@ def authenticate(username: str, password: str) -> Raw:
         raise BadCredentials("the username or the password is wrong")
     if "locked_at" in account:
         raise Forbidden("the account is locked")
-    if needs_rehash(account["password_hash"]):
-        renewed = security().hashing.hash(password)
+    if (renewed := security().hashing.renewed(account["password_hash"], password)) is not None:
         same = {"_id": account["_id"], "password_hash": account["password_hash"]}
         if not Account._get_collection().update_one(same, {"$set": {"password_hash": renewed}}).modified_count:
             # Somebody renewed or changed it at the same moment: look again.

@@ -3,6 +3,7 @@
 import re
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -70,6 +71,44 @@ def test_the_parameters_are_those_of_owasp(ada: Person) -> None:
     found = extract_parameters(stored_hash())
     assert (found.type, found.memory_cost, found.time_cost, found.parallelism) == (Type.ID, 19456, 2, 1)
     assert (found.salt_len, found.hash_len) == (16, 32)
+
+
+COMPOSED = "caf\u00e9 \uac00\ub098 \ud55c\uae00"
+DECOMPOSED = unicodedata.normalize("NFD", COMPOSED)
+SPACED = COMPOSED.replace(" ", "\u00a0")
+
+
+@pytest.mark.parametrize("first", [COMPOSED, DECOMPOSED, SPACED])
+def test_a_password_is_the_same_from_every_keyboard(app: Flask, phone: Phone, first: str) -> None:
+    assert phone.post("/v1/accounts", {"username": "ada", "password": first}).status_code == 201
+    hashed = stored_hash()
+    assert [log_in(app, other).status_code for other in (COMPOSED, DECOMPOSED, SPACED)] == [200] * 3
+    assert log_in(app, COMPOSED.replace("\u00e9", "e")).status_code == 401
+    assert stored_hash() == hashed
+
+
+def test_a_hash_of_a_password_as_it_came_is_renewed_at_the_next_login(app: Flask, ada: Person) -> None:
+    Account.objects.update(password_hash=passwords.HASHER.hash(DECOMPOSED))
+    assert log_in(app, COMPOSED).status_code == 401
+    assert log_in(app, DECOMPOSED).status_code == 200
+    assert passwords.HASHER.verify(stored_hash(), COMPOSED)
+    assert log_in(app, COMPOSED).status_code == 200
+
+
+def test_a_password_as_it_came_may_be_the_current_one_of_a_change(app: Flask, ada: Person) -> None:
+    Account.objects.update(password_hash=passwords.HASHER.hash(DECOMPOSED))
+    assert change(ada, DECOMPOSED, SPACED).status_code == 204
+    assert log_in(app, COMPOSED).status_code == 200
+
+
+def test_the_limits_count_letters_and_not_how_they_are_sent(app: Flask, phone: Phone) -> None:
+    longest = "\ud55c" * 128
+    sent = unicodedata.normalize("NFD", longest)
+    assert len(sent) == 384
+    assert phone.post("/v1/accounts", {"username": "ada", "password": sent}).status_code == 201
+    assert [log_in(app, form).status_code for form in (sent, longest)] == [200, 200]
+    short = phone.post("/v1/accounts", {"username": "bob", "password": unicodedata.normalize("NFD", "\ud55c\uae00")})
+    assert pointers(short) == {"/password": "too_short"}
 
 
 def test_the_same_password_has_another_hash_each_time(ada: Person, bob: Person) -> None:

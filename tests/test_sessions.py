@@ -239,6 +239,13 @@ def test_what_we_did_not_make_is_refused_and_ends_nothing(ada: Person, token: st
     assert works(ada) == [200, 200]
 
 
+def test_a_refresh_token_has_one_spelling(ada: Person) -> None:
+    token = ada.tokens["refresh_token"]
+    for other in (f"{token}=", f"{token}====", token.replace("-", "+").replace("_", "/"), f"{token[:-3]}*{token[-3:]}"):
+        assert other == token or refresh(ada, other).json["code"] == "not_authenticated"
+    assert works(ada) == [200, 200]
+
+
 def test_the_refresh_token_of_one_session_does_not_open_another(app: Flask, ada: Person, bob: Person) -> None:
     secret = ada.tokens["refresh_token"].rpartition(".")[2]
     assert refresh(bob, f"{bob.tokens['session_id']}.{secret}").status_code == 401

@@ -78,6 +78,31 @@ def test_garbage_is_401(app: Flask, token: str) -> None:
     assert code(app, token) == "not_authenticated"
 
 
+SPELLINGS: dict[str, Callable[[list[str]], str]] = {
+    "padding": lambda parts: f"{'.'.join(parts)}=",
+    "padding inside": lambda parts: f"{parts[0]}=.{parts[1]}.{parts[2]}",
+    "a character out of the alphabet": lambda parts: f"{parts[0]}.{parts[1]}.{parts[2][:10]}*{parts[2][10:]}",
+    "spare bits": lambda parts: f"{'.'.join(parts)[:-1]}{chr(ord(parts[2][-1]) + 1)}",
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_token_has_one_spelling(app: Flask, ada: Person, spelling: str) -> None:
+    assert code(app, SPELLINGS[spelling](ada.tokens["access_token"].split("."))) == "not_authenticated"
+    assert code(app, ada.tokens["access_token"]) == "ok"
+
+
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
+def test_claims_are_utf_8(app: Flask, claims: dict[str, Any], key: str, coding: str) -> None:
+    payload = json.dumps(claims).encode(coding)
+    assert code(app, jwt.PyJWS().encode(payload, key, "HS256")) == "not_authenticated"
+
+
+@pytest.mark.parametrize("audience", ["madang", ["madang"], [], "", None])
+def test_a_token_for_any_audience_is_refused(app: Flask, claims: dict[str, Any], key: str, audience: Any) -> None:
+    assert code(app, jwt.PyJWS().encode(json.dumps({**claims, "aud": audience}).encode(), key)) == "not_authenticated"
+
+
 def test_a_token_header_of_many_levels_is_401(app: Flask) -> None:
     assert code(app, f"{part(b'[' * 5000)}.e30.e30") == "not_authenticated"
 

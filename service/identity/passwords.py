@@ -4,6 +4,7 @@ import gzip
 import os
 import sys
 import threading
+import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -19,6 +20,8 @@ from service.model.values import wrong
 
 MIN_LENGTH = 8
 MAX_LENGTH = 128
+MAX_SENT = 1000
+"""Most characters of a password as it comes: a keyboard may send one letter in several."""
 # OWASP Password Storage Cheat Sheet, argon2id: 19 MiB, two passes, one lane.
 HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
@@ -49,11 +52,20 @@ class Hashing:
 
     def hash(self, password: str) -> str:
         """Return the argon2id hash of a password, with its parameters and salt (PHC string format)."""
-        return self.run(HASHER.hash, password)
+        return self.run(HASHER.hash, prepared(password))
 
     def matches(self, stored: str | None, password: str) -> bool:
         """Tell whether `password` has the `stored` hash; takes as long when there is none."""
         return self.run(has_hash, stored or self.decoy, password) and stored is not None
+
+    def renewed(self, stored: str, password: str) -> str | None:
+        """Return a hash of `password` to take the place of the `stored` one that it has; None where that one is good.
+
+        It is not where it was made with other parameters than those in use, or of the password as it came.
+        """
+        form = prepared(password)
+        good = not HASHER.check_needs_rehash(stored) and (form == password or self.run(form_has_hash, stored, form))
+        return None if good else self.hash(password)
 
 
 def step_back() -> None:
@@ -62,17 +74,23 @@ def step_back() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
+def prepared(password: str) -> str:
+    """Return the form of a password that is hashed, one for all keyboards (RFC 8265, section 4.2: OpaqueString)."""
+    spaced = "".join(" " if unicodedata.category(character) == "Zs" else character for character in password)
+    return unicodedata.normalize("NFC", spaced)
+
+
 def has_hash(stored: str, password: str) -> bool:
-    """Tell whether a password has a hash."""
+    """Tell whether a password has a hash: in its prepared form, or as it came, which was hashed at first."""
+    return any(form_has_hash(stored, form) for form in dict.fromkeys((prepared(password), password)))
+
+
+def form_has_hash(stored: str, form: str) -> bool:
+    """Tell whether one form of a password has a hash."""
     try:
-        return HASHER.verify(stored, password)
+        return HASHER.verify(stored, form)
     except (VerificationError, InvalidHashError):
         return False
-
-
-def needs_rehash(stored: str) -> bool:
-    """Tell whether a hash was made with other parameters than those in use."""
-    return HASHER.check_needs_rehash(stored)
 
 
 @cache
@@ -86,13 +104,15 @@ def acceptable(password: Any, username: str) -> str:
     """Return a new password that may be used by `username`; raises `PydanticCustomError` with what would be right."""
     if not isinstance(password, str):
         raise wrong("wrong_type", "a string")
-    if len(password) < MIN_LENGTH:
+    # First as it came: to bring a megabyte into form takes a while.
+    form = password if len(password) > MAX_SENT else prepared(password)
+    if len(form) < MIN_LENGTH:
         raise wrong("too_short", f"at least {MIN_LENGTH} characters")
-    if len(password) > MAX_LENGTH:
+    if len(form) > MAX_LENGTH:
         raise wrong("too_long", f"at most {MAX_LENGTH} characters")
-    folded = password.casefold()
+    folded = form.casefold()
     if folded in common_passwords():
         raise wrong("too_common", "a password that is not among the most common ones")
     if username and username.casefold() in folded:
         raise wrong("holds_username", "a password that does not hold the username")
-    return password
+    return form

@@ -1,6 +1,5 @@
 """Sessions: how they are opened, refreshed and ended, and which are alive."""
 
-import base64
 import hashlib
 import hmac
 import secrets
@@ -10,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, timedelta
 from typing import Any, NamedTuple, cast
 
+from service.core.base64url import decode_base64url, encode_base64url
 from service.core.clock import now
 from service.core.errors import BadCredentials, NotAuthenticated, TokenReused
 from service.core.ids import new_id
@@ -158,7 +158,7 @@ class Sessions:
     def packed(self, session: str, secret: bytes) -> str:
         """Return a refresh token: the session, a secret, and the MAC that shows that we made it."""
         mac = self.mac(session, secret, self.keys.secrets[0])
-        return f"{session}.{base64.urlsafe_b64encode(secret + mac).rstrip(b'=').decode()}"
+        return f"{session}.{encode_base64url(secret + mac)}"
 
     def unpacked(self, token: str) -> tuple[str, bytes, str]:
         """Return the session and the secret of a refresh token, and the key that its MAC was made with.
@@ -167,7 +167,7 @@ class Sessions:
         """
         session, _, text = token.rpartition(".")
         try:
-            data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            data = decode_base64url(text)
         except ValueError:
             data = b""
         secret, mac = data[:SECRET_BYTES], data[SECRET_BYTES:]

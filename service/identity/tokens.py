@@ -9,8 +9,10 @@ from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 import jwt
+import orjson
 from jwt.algorithms import Algorithm, get_default_algorithms
 
+from service.core.base64url import decode_base64url, encode_base64url
 from service.core.errors import NotAuthenticated, TokenExpired
 
 SHARED = frozenset({"HS256", "HS384", "HS512"})
@@ -94,7 +96,7 @@ def thumbprint(jwk: Mapping[str, Any]) -> str:
     """Return the name of a public key (RFC 7638): a hash of its required members in their order."""
     members = {name: jwk[name] for name in sorted(("crv", "kty", "x", "y")) if name in jwk}
     text = "{" + ",".join(f'"{name}":"{value}"' for name, value in members.items()) + "}"
-    return jwt.utils.base64url_encode(hashlib.sha256(text.encode()).digest()).decode()
+    return encode_base64url(hashlib.sha256(text.encode()).digest())
 
 
 class Tokens:
@@ -151,6 +153,7 @@ class Tokens:
         if len(token) > LONGEST_TOKEN:
             raise NotAuthenticated("the access token is longer than any that was issued")
         try:
+            check_form(token)
             claims = jwt.decode(
                 token, self.key_of(token), algorithms=[self.algorithm], options=self.options, leeway=self.leeway
             )
@@ -190,8 +193,20 @@ def keys_in(keys: str | list[str]) -> list[str]:
     return [keys] if isinstance(keys, str) else keys
 
 
+def check_form(token: str) -> None:
+    """Raise `ValueError` for a token that is spelled in another way than ours: PyJWT takes JSON in UTF-16 too."""
+    header, claims, _signature = map(decode_base64url, token.split("."))
+    orjson.loads(header)
+    orjson.loads(claims)
+
+
 def check_types(claims: Mapping[str, Any]) -> None:
-    """Raise `NotAuthenticated` where a claim has a type that it cannot have: a key may be shared with other issuers."""
+    """Raise `NotAuthenticated` where a claim has a type that it cannot have, or the token is for an audience of others.
+
+    The key may be shared with other issuers.
+    """
+    if "aud" in claims:
+        raise NotAuthenticated("the token is for an audience, and those of this service name none")
     text = all(isinstance(claims[name], str) for name in ("sub", "sid"))
     number = all(
         type(value) in (int, float) and math.isfinite(value)

@@ -29,7 +29,7 @@ from service.http.arguments import Arguments, json_body, json_object, take
 from service.http.openapi import operation
 from service.http.web import Answer, empty_answer
 from service.identity.deletion import delete_account, exported
-from service.identity.passwords import MAX_LENGTH, MIN_LENGTH, acceptable
+from service.identity.passwords import MAX_LENGTH, MAX_SENT, MIN_LENGTH, acceptable
 from service.identity.schemas import ACCOUNT, public_account
 from service.identity.sessions import device_of
 from service.model import operands, patch
@@ -48,7 +48,7 @@ EXAMPLE = {"username": "ada", "password": "correct horse battery"}
 class PasswordChange(Arguments):
     """The body of a change of password."""
 
-    current_password: str = Field(max_length=1000, examples=[EXAMPLE["password"]])
+    current_password: str = Field(max_length=MAX_SENT, examples=[EXAMPLE["password"]])
     new_password: Annotated[Any, WithJsonSchema(PASSWORD)]
 
 

@@ -10,6 +10,7 @@ from service.core.errors import BadCredentials
 from service.documents import Account, Event
 from service.http.arguments import Arguments, has_body, take
 from service.http.openapi import operation
+from service.identity.passwords import MAX_SENT
 from service.identity.sessions import device_of
 from service.resources.resource import Resource
 from service.security import authenticate, current_identity, security
@@ -22,7 +23,7 @@ def login_arguments(config: dict[str, Any]) -> type[Arguments]:
         "LoginArguments",
         __base__=Arguments,
         username=(str, Field(alias=username, max_length=200, examples=["ada"])),
-        password=(str, Field(alias=password, max_length=200, examples=["correct horse battery"])),
+        password=(str, Field(alias=password, max_length=MAX_SENT, examples=["correct horse battery"])),
         device=(
             str | None,
             Field(default=None, max_length=80, description="a name for the session list", examples=["Ada's phone"]),

@@ -21,7 +21,7 @@ def prepare(settings: Mapping[str, Any]) -> list[str]:
     """
     try:
         mongoengine.connect(**connection.options(dict(settings)))
-        return prepared(Registry(RECORDS), settings["CREATE_INDEXES"])
+        return made_ready(Registry(RECORDS), settings["CREATE_INDEXES"])
     except ConfigurationError as error:
         raise CannotStart(f"SERVICE_MONGODB_URI: {error}") from error
     except PyMongoError as error:
@@ -34,7 +34,7 @@ def prepare(settings: Mapping[str, Any]) -> list[str]:
         connection.disconnect()
 
 
-def prepared(registry: Registry, make_indexes: bool) -> list[str]:
+def made_ready(registry: Registry, make_indexes: bool) -> list[str]:
     """Prepare the database that is connected."""
     found = weak_writes()
     if backup.is_unfinished():
