@@ -295,7 +295,7 @@ def test_every_cause_is_told_at_once(me: Person) -> None:
         {"$max": {"due": "today"}},
         {"$push": {"tags": 1}},
         {"$push": {"tags": {"each": "x"}}},
-        {"$push": {"tags": {"each": ["x"], "position": 0}}},
+        {"$push": {"tags": {"each": ["x"], "position": "0"}}},
         {"$push": {"tags": {"$each": ["x"]}}},
         {"$push": {"access": "r:*"}},
         {"$push": {"owner": "x"}},
