@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
-from service.serve.process import CannotStart
+from service.serve.failures import CannotStart
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ROOT / "service" / "documents"
