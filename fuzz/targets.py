@@ -61,7 +61,7 @@ class Everything(Record):
     data = me.BinaryField(max_bytes=20)
     colour = me.EnumField(Colour)
     book = me.ReferenceField(Notebook)
-    spot = me.GeoPointField(auto_index=False)
+    spot = me.GeoPointField()
     place = me.PointField(auto_index=False)
     way = me.LineStringField(auto_index=False)
     area = me.PolygonField(auto_index=False)
