@@ -88,7 +88,7 @@ def json_object() -> dict[str, Any]:
 
 def has_body() -> bool:
     """Tell whether the request has a body."""
-    return bool(current_request().body)
+    return current_request().has_body
 
 
 def json_body() -> Any:

@@ -132,6 +132,13 @@ class ApiRequest(Request):
         read: bytes | None = self.environ.get(BODY)
         return self.get_data() if read is None else read
 
+    @property
+    def has_body(self) -> bool:
+        """Tell whether there is a body, which one of two headers has to say (RFC 9112, section 6.3)."""
+        environ = self.environ
+        named = environ.get("CONTENT_LENGTH", "0") != "0" or "HTTP_TRANSFER_ENCODING" in environ
+        return named and bool(self.body)
+
     @cached_property
     def parameters(self) -> tuple[tuple[str, str], ...]:
         """Return name and value of each parameter of the query string, in order."""

@@ -21,9 +21,6 @@ from service.resources.records import RecordItem, RecordList
 from service.resources.sessions import EventList, SessionItem, SessionList
 from service.security import identify
 
-FRAMING = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"})
-"""What says that a request has a body (RFC 9112, section 6.3)."""
-
 
 class Api(flask_restful.Api):
     """Flask-RESTful, but with the app's one error handler and the app's JSON."""
@@ -98,7 +95,7 @@ def admit() -> None:
         current_globals().identity = identify(sent.environ.get("HTTP_AUTHORIZATION"))
     if sent.parameters:
         refuse_unknown((name for name, _ in sent.parameters), asked.known if asked is not None else frozenset())
-    if asked is not None and asked.body is None and not FRAMING.isdisjoint(sent.environ) and sent.body:
+    if asked is not None and asked.body is None and sent.has_body:
         raise BadRequest("this takes no body")
 
 
