@@ -216,6 +216,8 @@ SIGNALS = """
 import os, signal, sys
 from service.serve.signals import Signals
 
+# A shell has the programs in its background ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Signals() as signals:
     try:
         os.kill(os.getpid(), signal.SIGTERM)
