@@ -1,6 +1,7 @@
 """One suite, two databases: mongomock, or with `--mongodb` a real server started for the run."""
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,11 @@ from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
 from tests.trees import another_database
 from tests.types import REGISTRY
+
+
+def pytest_configure() -> None:
+    """Hear SIGINT: a shell has the programs in its background ignore it, and so would all that the tests start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
