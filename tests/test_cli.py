@@ -158,7 +158,7 @@ def test_indexes_are_shown_and_made(app: Flask) -> None:
 @pytest.mark.real
 def test_unused_indexes_are_dropped_after_a_yes(app: Flask) -> None:
     Session._get_collection().create_index("device")
-    assert run(app, "indexes", "drop", input="n\n").output.startswith("unused  sessions.device_1\n")
+    assert run(app, "indexes", "drop", input="n\n").output.startswith("unused       sessions.device_1\n")
     assert [str(change) for change in indexes.changes(REGISTRY)] == ["unused       sessions.device_1"]
     assert run(app, "indexes", "drop", "--yes").output.endswith("1 dropped\n")
     assert not indexes.changes(REGISTRY)

@@ -24,8 +24,8 @@ pytestmark = pytest.mark.real
 NOTES = 3000
 COUNTING = [
     Block("", "diff service/documents/note.py", '         "collection": "notes",\n+        "version": 2,\n'),
-    Block("", "diff service/upkeep/migrations.py", "-from service.documents import RECORDS, Account\n"
-          "+from service.documents import RECORDS, Account, Note\n"),
+    Block("", "diff service/upkeep/migrations.py", "-from service.documents import Account\n"
+          "+from service.documents import Account, Note\n"),
     Block("", "diff service/upkeep/migrations.py", "-MIGRATIONS: list[Migration] = []\n+MIGRATIONS = [\n"
           '+    Migration(Note, 2, "one mark more", [{"$set": {"tags": {"$concatArrays": ["$tags", ["m"]]}}}])\n+]\n'),
 ]  # fmt: skip
