@@ -275,10 +275,10 @@ def test_a_walk_that_is_begun_anew_is_not_moved_by_one_that_still_goes_on(
     for number in range(3):
         ada.make_note(id=f"n{number}")
     with app.app_context():
-        slow = upgrade.upgrade(Note, 0)
+        slow = upgrade.upgrade(REGISTRY, Note, 0)
         next(slow)
-        list(upgrade.upgrade(Note, 0))  # joins it and comes to the end
-        next(upgrade.upgrade(Note, 0))  # begins anew
+        list(upgrade.upgrade(REGISTRY, Note, 0))  # joins it and comes to the end
+        next(upgrade.upgrade(REGISTRY, Note, 0))  # begins anew
         list(slow)
         walk = upgrade.run_of(Note)
     assert walk is not None

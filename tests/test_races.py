@@ -274,7 +274,8 @@ def test_a_request_asks_the_database_for_nothing_but_its_record(here: Server) ->
     before, started = here.metric(pattern), time.monotonic()
     for _ in range(50):
         assert phone.send("GET", path).status_code == 200
-    looks = 2 * (1 + (time.monotonic() - started) / 0.8)
+    # One begins with the first request, and one may be due just before the last.
+    looks = 2 * (2 + (time.monotonic() - started) / 0.8)
     assert here.metric(pattern) - before <= 50 + looks
 
 

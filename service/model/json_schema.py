@@ -37,7 +37,6 @@ def of_object(document: Document, fields: Mapping[str, Field], purpose: Purpose)
         made["required"] = required
     if purpose == "patch":
         made["properties"] |= of_operators(document.__name__, fields)
-        made |= of_paths(fields)
     return made
 
 
@@ -48,20 +47,15 @@ def is_in(field: Field, purpose: Purpose) -> bool:
 
 def of_operators(owner: str, fields: Mapping[str, Field]) -> Json:
     """Return the JSON Schema of each update operator that some of the `fields` of the class `owner` take."""
-    found: Json = {"$unset": {"type": "array", "items": {"type": "string"}}}
+    # Paths into a field are taken too, which no generator can write down.
+    cleared = [name for name, field in fields.items() if field.is_patched and not field.is_required]
+    found: Json = {"$unset": {"type": "array", "items": {"type": "string", "enum": cleared}}} if cleared else {}
     for name, field in fields.items():
         for operator in sorted(field.meaning.update) if not field.read_only else ():
             empty = {"title": camel(f"{owner} {operator}"), "type": "object", "properties": {}}
-            operators = found.setdefault(operator, {**empty, **of_paths(fields)})
+            operators = found.setdefault(operator, {**empty, "additionalProperties": False})
             operators["properties"][name] = of_operand(owner, field, operator)
     return found
-
-
-def of_paths(fields: Mapping[str, Field]) -> Json:
-    """Return the JSON Schema of the members of an object that are paths into `fields`, and of all that are unknown."""
-    holding = [name for name, field in fields.items() if field.is_patched and (field.entry or field.document)]
-    paths: Json = {"patternProperties": {rf"^({'|'.join(holding)})[.\[]": {}}} if holding else {}
-    return {**paths, "additionalProperties": False}
 
 
 def camel(text: str) -> str:

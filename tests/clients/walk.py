@@ -29,7 +29,7 @@ from madang_client.models import (
     NotePatch,
     NotePush,
     NoteSort,
-    NoteTagsEntries,
+    NoteTagsPushed,
     Point,
     PointType,
     Problem,
@@ -76,7 +76,7 @@ assert isinstance(item.expanded, NoteExpanded)
 assert item.expanded.notebook == book
 
 # Operators; and a change that was made on what is no longer there.
-push = NotePush(tags=NoteTagsEntries(each=["home"]))
+push = NotePush(tags=NoteTagsPushed(each=["home"]))
 counted = change_note.sync(made.id, client=ada, body=NotePatch(inc=NoteInc(priority=2), push=push))
 assert isinstance(counted, Note)
 assert (counted.priority, counted.tags) == (3, ["home"])
