@@ -140,7 +140,10 @@ def test_a_signal_during_the_start_is_heard(tmp_path: Path) -> None:
             time.sleep(pause)
             process.terminate()
             begun = time.monotonic()
-            assert process.wait(30) in (0, 143, -signal.SIGTERM)
+            try:
+                assert process.wait(30) in (0, 143, -signal.SIGTERM)
+            finally:
+                process.kill()
             assert time.monotonic() - begun < 5, f"after {pause} s"
         assert not list(var.glob("metrics-*"))
 

@@ -37,12 +37,10 @@ def imported(modules: Sequence[str]) -> Iterator[Callable[[], None]]:
             said = mistake_in_document(error)
             raise (CannotStart(said) if said else error)
 
-    thread = threading.Thread(target=work)
+    # Nobody waits for it where a signal ends the start: what that broke off may hold the lock of an import for ever.
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    try:
-        yield wait
-    finally:
-        thread.join()
+    yield wait
 
 
 def mistake_in_document(error: Exception) -> str:
