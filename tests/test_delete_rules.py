@@ -552,7 +552,7 @@ def test_a_patch_refers_to_what_is_there(library: Phone, field: str) -> None:
 
 
 def test_a_record_may_be_kept_by_what_refers_to_it_or_to_what_goes_with_it() -> None:
-    kept = [document.__name__ for document in ALL if deletion.is_kept(TYPES, TYPES.of(document))]
+    kept = [document.__name__ for document in ALL if TYPES.is_kept(TYPES.of(document))]
     assert kept == ["Shelf", "Book"]
 
 

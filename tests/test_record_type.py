@@ -144,3 +144,19 @@ def test_shaping_leaves_the_row_as_it_is(stored: dict[str, Any]) -> None:
     before = {**stored}
     schema_of(Note).dump(stored)
     assert stored == before
+
+
+def test_what_follows_from_declarations_is_derived_once() -> None:
+    registry = Registry([Notebook, Note])
+    notes, notebooks = registry.of(Note), registry.of(Notebook)
+    assert [reference.stored for _, reference in registry.bound(notebooks)] == ["notebook"]
+    assert not registry.holding(notes)
+    for derived in (
+        lambda: registry.bound(notebooks),
+        lambda: registry.holding(notes),
+        lambda: notes.fixed,
+        lambda: notes.given,
+        lambda: notes.cleared,
+        lambda: notes.schema.owner_only_fields,
+    ):
+        assert derived() is derived()

@@ -2,11 +2,15 @@
 
 from mongoengine import DateTimeField, IntField, ListField, LongField, StringField
 
-from service.documents.versioned import Versioned
+from service.documents.versioned import STAMPS, Versioned
 
 PRINCIPAL = r"^(\*|role:[A-Za-z0-9._-]{1,40}|[A-Za-z0-9._-]{1,64})$"
 # In a path, dots alone are no name: a client that resolves `/v1/notes/..` would ask for something else.
 ID = r"^(?!\.+$)[A-Za-z0-9_.-]{1,64}$"
+
+
+LEFT = frozenset({"_id", "owner", "created_at", "updated_at", "revision", "purge_at", "going_at"}) | STAMPS
+"""The stored names of what is left of a deleted record."""
 
 
 class Record(Versioned):

@@ -277,14 +277,13 @@ class Describer:
 
     def name(self) -> str:
         """Return the `operationId`."""
-        record = record_type(self.app, self.rule.endpoint)
-        if record is not None:
+        if (record := self.record) is not None:
             return self.operation.name.format(type=record.document.__name__, types=json_schema.camel(record.name))
         return self.operation.name or name_by_path(self.method, self.rule)
 
     def example(self) -> Json:
         """Return the member with a body that works, as far as one can be made up."""
-        record, found = record_type(self.app, self.rule.endpoint), self.operation.example
+        record, found = self.record, self.operation.example
         if record is not None and self.operation.body in ("create", "patch"):
             found = example_of(record.schema, self.operation.body)
         elif callable(found):
@@ -318,9 +317,8 @@ class Describer:
 
     def parameter(self, name: str) -> Json | None:
         """Return the JSON Schema of a query parameter, narrowed to what the record type has; None if it has nothing."""
-        record = record_type(self.app, self.rule.endpoint)
-        if record is not None and name in NARROWED:
-            narrowed = NARROWED[name](record)
+        if self.record is not None and name in NARROWED:
+            narrowed = NARROWED[name](self.record)
             return None if narrowed is None else self.components.hoisted(PARAMETER_SCHEMAS[name] | narrowed)
         named = self.operation.parameters
         if not isinstance(named, frozenset):
@@ -372,16 +370,14 @@ class Describer:
             found |= {"not_found"}
         if self.operation.conditional:
             found |= {"revision_mismatch", "forbidden"}
-        record = record_type(self.app, self.rule.endpoint)
+        record = self.record
         if record is not None and self.method in ("POST", "PUT", *(["PATCH"] if record.uniques else [])):
             found |= {"already_exists"}
         return found
 
     def referrers(self) -> Iterable[Referrer]:
         """Return who refers to the record type of the route."""
-        registry: Registry = self.app.extensions["madang.registry"]
-        record = record_type(self.app, self.rule.endpoint)
-        return () if record is None else registry.referrers(record)
+        return () if self.record is None else self.registry.referrers(self.record)
 
     def schema(self, kind: Any) -> Json:
         """Return the JSON Schema, or the reference to it, of a body."""
@@ -396,6 +392,11 @@ class Describer:
         return self.schema(kind(self.app.config))
 
     @property
+    def record(self) -> RecordType | None:
+        """The record type of the route, None where it has none."""
+        return record_type(self.app, self.rule.endpoint)
+
+    @property
     def registry(self) -> Registry:
         """The record types of the app."""
         found: Registry = self.app.extensions["madang.registry"]
@@ -403,7 +404,7 @@ class Describer:
 
     def of_record(self, purpose: Any) -> Json:
         """Return the JSON Schema of the route's record type for a purpose."""
-        record = record_type(self.app, self.rule.endpoint)
+        record = self.record
         assert record is not None  # noqa: S101  purposes are named by the record resources only
         if purpose == "page":
             return of_page(f"{record.document.__name__}Page", of_view(self.registry, record))

@@ -10,7 +10,7 @@ from service.model.registry import Registry
 from service.mongo.raw import Raw
 from service.policy import NOT_BURIED, given_to, owned_by, withdrawal
 from service.records import store
-from service.records.deletion import bound, bury_for_release, id_batches, release, release_account
+from service.records.deletion import bury_for_release, id_batches, release, release_account
 
 LAST_WRITES = timedelta(seconds=15)
 """How long after its deletion an account is swept once more, or longer where operations may take longer."""
@@ -53,7 +53,7 @@ def purge(registry: Registry, account: str) -> None:
 
 def remove(registry: Registry, type: RecordType, ids: list[str]) -> None:
     """Remove records; of those that others may refer to a tombstone stays, until the sweep of records has been."""
-    if not bound(registry, type):
+    if not registry.bound(type):
         store.erase(type, ids)
         return
     for id in ids:

@@ -26,12 +26,10 @@ from service.model.parts import (
     stripped,
 )
 from service.model.schema import Schema
-from service.model.updates import APPLY, PUSH_OPTIONS, Pushed, applied, merged
+from service.model.updates import APPLY, PUSH_OPTIONS, Pushed, merged
 from service.model.validation import validate
 
 MONGO_NAMES = {"$add_to_set": "$addToSet", "$pull": "$pullAll"}
-
-
 MOST_PARTS = 100
 """Most dotted paths in one patch."""
 
@@ -101,7 +99,7 @@ class Patch:
             yield name, partial(merged, patch=value)
         for operator, operands in self.operators.items():
             for name, operand in operands.items():
-                yield name, partial(applied, operator, operand)
+                yield name, partial(APPLY[operator], operand=operand)
 
     def changed(self, content: dict[str, Any], name: str, change: Callable[[Any], Any]) -> dict[str, Any]:
         """Return content in JSON form with one part changed; raises `ValidationFailed` where it is not there."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,7 @@ from pymongo import ASCENDING, DESCENDING, GEOSPHERE, TEXT, IndexModel
 from pymongo.collection import Collection
 
 from service.documents.account import Account
-from service.documents.record import Record
+from service.documents.record import LEFT, Record
 from service.model.declarations import check_class, check_values
 from service.model.field import Field
 from service.model.fields import LIST_OPERATORS, InvalidDocument
@@ -100,10 +101,20 @@ class RecordType:
         found: Collection[Raw] = self.document._get_collection()
         return found
 
-    @property
-    def fixed(self) -> list[Field]:
+    @cached_property
+    def fixed(self) -> tuple[Field, ...]:
         """The fields, beside the id, that a client says once, at creation."""
-        return [field for field in self.schema.fields.values() if field.fixed and not field.is_id]
+        return tuple(field for field in self.schema.fields.values() if field.fixed and not field.is_id)
+
+    @cached_property
+    def given(self) -> frozenset[str]:
+        """The stored names of the fields whose value a client says."""
+        return frozenset(field.stored for field in self.schema.fields.values() if field.is_given_by_clients)
+
+    @cached_property
+    def cleared(self) -> frozenset[str]:
+        """The stored names of the fields of which nothing is left when a record is deleted."""
+        return frozenset(field.db_field for field in self.document._fields.values()) - LEFT
 
 
 def derive(document: type[Record]) -> RecordType:

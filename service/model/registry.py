@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mongoengine import CASCADE, DENY, DO_NOTHING
+
 from service.documents import SYSTEM, Account
 from service.documents.record import Record
 from service.model.fields import InvalidDocument
@@ -27,6 +29,9 @@ class Registry(Mapping[str, RecordType]):
         self.by_document = {type.document: type for type in self.types.values()}
         self.check_targets()
         self.referring = {document: tuple(self.find_referrers(document)) for document in (*self.documents, Account)}
+        self.minding = {document: tuple(filter(has_rule, found)) for document, found in self.referring.items()}
+        self.kept = frozenset(document for document in self.documents if self.finds_keeper(document))
+        self.held = {type: tuple(self.find_held(type)) for type in self.types.values()}
 
     def add(self, type: RecordType) -> None:
         """Add a record type; raises `InvalidDocument` where its name is that of something else."""
@@ -60,6 +65,22 @@ class Registry(Mapping[str, RecordType]):
         """Return the types with references to `target`, and these references."""
         return self.referring[target.document]
 
+    def bound(self, target: RecordType) -> tuple[Referrer, ...]:
+        """Return those of the references to `target` that a deletion minds."""
+        return self.minding[target.document]
+
+    def is_kept(self, target: RecordType) -> bool:
+        """Tell whether a rule may keep a record of `target`, or one that goes with it, while another refers to it."""
+        return target.document in self.kept
+
+    def holding(self, type: RecordType) -> tuple[Reference, ...]:
+        """Return the references of a type whose target, while it is deleted, must not miss one for a moment.
+
+        Such a target is deleted in one transaction, after a look at all that keeps it or goes with it. So what comes to
+        refer to it is written in one as well, together with a write to the target: of the two MongoDB refuses one.
+        """
+        return self.held[type]
+
     @property
     def account_referrers(self) -> tuple[Referrer, ...]:
         """Return the types with references to accounts, and these references."""
@@ -81,3 +102,26 @@ class Registry(Mapping[str, RecordType]):
             for reference in type.references.values():
                 if reference.target is document:
                     yield type, reference
+
+    def finds_keeper(self, document: Any) -> bool:
+        """Tell whether a reference that keeps what it points to leads to a class, or to one that goes with it."""
+        seen, rest = {document}, [document]
+        while rest:
+            for other, reference in self.minding[rest.pop()]:
+                if reference.delete_rule == DENY:
+                    return True
+                if reference.delete_rule == CASCADE and other.document not in seen:
+                    seen.add(other.document)
+                    rest.append(other.document)
+        return False
+
+    def find_held(self, type: RecordType) -> Iterator[Reference]:
+        """Yield the references of a type to what is deleted in one transaction with all that follows."""
+        for reference in type.references.values():
+            if reference.delete_rule in (DENY, CASCADE) and reference.target in self.kept:
+                yield reference
+
+
+def has_rule(referrer: Referrer) -> bool:
+    """Tell whether something happens to a reference when its target is deleted."""
+    return bool(referrer[1].delete_rule != DO_NOTHING)

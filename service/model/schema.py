@@ -52,9 +52,14 @@ class Schema:
         return load.has_rules(self.document, self.fields)
 
     @cached_property
+    def owner_only_fields(self) -> Mapping[str, Field]:
+        """The fields that only the owner writes, by name."""
+        return {name: field for name, field in self.fields.items() if field.owner_only}
+
+    @cached_property
     def owner_only(self) -> frozenset[str]:
         """The stored names of the fields that only the owner writes."""
-        return frozenset(field.stored for field in self.fields.values() if field.owner_only)
+        return frozenset(field.stored for field in self.owner_only_fields.values())
 
     def load(self, body: Any) -> dict[str, Any]:
         """Return a whole new document in BSON form from a decoded JSON `body`.

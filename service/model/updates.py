@@ -31,8 +31,9 @@ def merged(target: Any, patch: Any) -> Any:
     return result
 
 
-def pushed(current: list[Any], operand: Pushed) -> list[Any]:
+def pushed(current: list[Any] | None, operand: Pushed) -> list[Any]:
     """Return a list after `$push`."""
+    current = current or []
     at = len(current) if operand.position is None else operand.position
     whole = [*current[:at], *operand.each, *current[at:]]
     if operand.slice is None:
@@ -67,17 +68,13 @@ def frozen(value: Any) -> Any:
     return (bool, value) if isinstance(value, bool) else value
 
 
-def applied(operator: str, operand: Any, current: Any) -> Any:
-    """Return what an operator makes of a current value in JSON form."""
-    return APPLY[operator](current, operand)
-
-
-APPLY: Mapping[str, Callable[[Any, Any], Any]] = {
+APPLY: Mapping[str, Callable[..., Any]] = {
     "$inc": lambda current, operand: (current or 0) + operand,
     "$min": lambda current, operand: operand if current is None else min(current, operand),
     "$max": lambda current, operand: operand if current is None else max(current, operand),
-    "$push": lambda current, operand: pushed(current or [], operand),
+    "$push": pushed,
     "$add_to_set": united,
     "$pull": without,
 }
+"""What each operator makes of the `current` value of a field, None where there is none, in JSON form."""
 assert set(APPLY) == LIST_UPDATES | NUMBER_UPDATES  # noqa: S101  the table of fields and this one name the same operators

@@ -10,7 +10,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any
 
-from mongoengine import CASCADE, DENY, DO_NOTHING, NULLIFY, PULL
+from mongoengine import CASCADE, DENY, NULLIFY, PULL
 from pymongo.errors import PyMongoError
 
 from service.core.clock import now
@@ -46,24 +46,6 @@ def done(traversal: Traversal) -> None:
             begun.append(deeper)
 
 
-def bound(registry: Registry, type: RecordType) -> list[Referrer]:
-    """Return the references to a type that a deletion minds."""
-    return [referrer for referrer in registry.referrers(type) if referrer[1].delete_rule != DO_NOTHING]
-
-
-def is_kept(registry: Registry, type: RecordType) -> bool:
-    """Tell whether a rule may keep a record of a type, or one that goes with it, while another refers to it."""
-    seen, rest = {type}, [type]
-    while rest:
-        for other, reference in bound(registry, rest.pop()):
-            if reference.delete_rule == DENY:
-                return True
-            if reference.delete_rule == CASCADE and other not in seen:
-                seen.add(other)
-                rest.append(other)
-    return False
-
-
 # --- What stands in the way ------------------------------------------------------------------------------------------
 
 
@@ -80,7 +62,7 @@ def surveying(registry: Registry, type: RecordType, ids: list[str], going: Going
     if not ids:
         return
     going |= {(type.name, id) for id in ids}
-    for other, reference in bound(registry, type):
+    for other, reference in registry.bound(type):
         pointing = {reference.stored: {"$in": ids}}
         if reference.delete_rule == DENY:
             if other.collection.find_one(pointing, {"_id": 1}):
@@ -91,7 +73,7 @@ def surveying(registry: Registry, type: RecordType, ids: list[str], going: Going
                 f"over {MOST_AT_ONCE} records refer to what goes, more than are changed at once; delete or change some "
                 "of them first, or delete this record by a request of its own if it stands in an atomic batch"
             )
-        if reference.delete_rule == CASCADE and bound(registry, other):
+        if reference.delete_rule == CASCADE and registry.bound(other):
             rows = other.collection.find(pointing, {"_id": 1}, batch_size=BATCH)
             while read := [row["_id"] for row in islice(rows, BATCH)]:
                 yield surveying(registry, other, [id for id in read if (other.name, id) not in going], going)
@@ -154,7 +136,7 @@ def bury_for_release(registry: Registry, type: RecordType, condition: Mapping[st
 
     False, and nothing is changed, when there is none.
     """
-    return store.bury(type, condition, keep, going=bool(bound(registry, type)))
+    return store.bury(type, condition, keep, going=bool(registry.bound(type)))
 
 
 def id_batches(type: RecordType, condition: Mapping[str, Any]) -> Iterator[list[str]]:

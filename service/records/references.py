@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from mongoengine import CASCADE, DENY
-
 from service.core.errors import Cause, ValidationFailed, pointer
 from service.documents.account import Account
 from service.model.places import Pointed
@@ -13,7 +11,6 @@ from service.model.registry import Registry
 from service.mongo import driver
 from service.policy import Identity, scope
 from service.records import people, store
-from service.records.deletion import is_kept
 
 
 def check_references(
@@ -30,24 +27,9 @@ def check_references(
     """
     if type.references and (missing := list(missing_targets(registry, identity, type, content, current or {}))):
         raise ValidationFailed(missing)
-    for reference in holding(registry, type):
+    for reference in registry.holding(type):
         if ids := [id for _, id in new_values(reference, content, current or {})]:
             store.touch(registry.of(reference.target), ids)
-
-
-def holding(registry: Registry, type: RecordType) -> list[Reference]:
-    """Return the references of a type whose target, while it is deleted, must not miss one for a moment.
-
-    Such a target is deleted in one transaction, after a look at all that keeps it or goes with it. So what comes to
-    refer to it is written in one as well, together with a write to the target: of the two MongoDB refuses one.
-    """
-    return [
-        reference
-        for reference in type.references.values()
-        if reference.delete_rule in (DENY, CASCADE)
-        and reference.target is not Account
-        and is_kept(registry, registry.of(reference.target))
-    ]
 
 
 def missing_targets(

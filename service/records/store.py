@@ -13,7 +13,7 @@ from pymongo.errors import DuplicateKeyError
 from service.core.clock import now
 from service.core.errors import AlreadyExists
 from service.core.ids import new_id
-from service.documents.versioned import STAMPS
+from service.documents.record import LEFT
 from service.model.record_type import RecordType
 from service.model.unique import Unique, stored_unique
 from service.mongo import driver
@@ -21,7 +21,6 @@ from service.mongo.raw import Raw
 from service.policy import access_list
 
 Update = Mapping[str, Mapping[str, Any]]
-SERVER_FIELDS = frozenset({"_id", "owner", "created_at", "updated_at", "revision"}) | STAMPS
 
 
 def create(type: RecordType, owner: str, content: Mapping[str, Any]) -> Raw:
@@ -125,9 +124,8 @@ def put(type: RecordType, condition: Mapping[str, Any], content: Mapping[str, An
 
 def replacement(type: RecordType, content: Mapping[str, Any], kept: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
     """Return the update that leaves of a record's content only `content`, and what is `kept` or the server's."""
-    clients = {field.stored for field in type.schema.fields.values() if not field.read_only} - SERVER_FIELDS
-    update = {"$set": {name: value for name, value in content.items() if name in clients or name == "access"}}
-    gone = clients - content.keys() - {*kept}
+    update = {"$set": {name: value for name, value in content.items() if name in type.given or name == "access"}}
+    gone = type.given - content.keys() - {*kept}
     return {**update, "$unset": dict.fromkeys(gone, "")} if gone else update
 
 
@@ -151,12 +149,10 @@ def bury(type: RecordType, condition: Mapping[str, Any], keep: timedelta, going:
     # The names of all fields are known, so one update without a read leaves nothing of the content.
     moment = now()
     mark = {"purge_at": moment + max(keep, LEAST_MARKED), "going_at": moment} if going else {"purge_at": moment + keep}
-    stays = {*SERVER_FIELDS, "purge_at", "going_at"}
-    gone = [field.db_field for field in type.document._fields.values() if field.db_field not in stays]
-    tombstone = change(type, condition, {"$unset": dict.fromkeys(gone, ""), "$set": mark})
+    tombstone = change(type, condition, {"$unset": dict.fromkeys(type.cleared, ""), "$set": mark})
     if tombstone is None:
         return False
-    if unknown := tombstone.keys() - stays:
+    if unknown := tombstone.keys() - LEFT:
         # What a newer server has stored, running beside this one: it goes as well.
         buried = {"_id": tombstone["_id"], "purge_at": {"$exists": True}}
         type.collection.update_one(buried, {"$unset": dict.fromkeys(unknown, "")})

@@ -51,7 +51,7 @@ class Writer(Reader):
 
         It is one transaction where a record that they refer to has to know of it.
         """
-        held = any(reference.place.root.stored in names for reference in references.holding(self.registry, self.type))
+        held = any(reference.place.root.stored in names for reference in self.registry.holding(self.type))
         return transactions.run_where_there_are(write) if held else write()
 
     def patch(self, id: str, wanted: Patch, precondition: Precondition = NONE) -> Raw:
@@ -174,9 +174,9 @@ class Writer(Reader):
         `within_transaction` says that all this is done or undone with what is around it.
         Raises `NotFound`, `Forbidden`, `RevisionMismatch` or `StillReferenced`.
         """
-        if not deletion.bound(self.registry, self.type):
+        if not self.registry.bound(self.type):
             return self.bury(id, keep, precondition)
-        if within_transaction or deletion.is_kept(self.registry, self.type):
+        if within_transaction or self.registry.is_kept(self.type):
             return transactions.run_where_there_are(partial(self.delete_at_once, id, keep, precondition))
         self.bury(id, keep, precondition)
         # After the transaction of an idempotency key: it may be large, and done twice it does no harm.

@@ -112,7 +112,7 @@ class RecordItem(RecordResource):
         if body.get("id", id) != id:
             raise ValidationFailed([Cause("read_only", "the id in the path", pointer="/id")])
         content = self.type.schema.load({**body, "id": id})
-        own = {field.stored for name, field in self.type.schema.fields.items() if field.owner_only and name in body}
+        own = {field.stored for name, field in self.type.schema.owner_only_fields.items() if name in body}
         record = self.records.put(id, content, own, precondition())
         return self.result(record, 201 if record["revision"] == 1 else 200)
 
