@@ -17,6 +17,7 @@ Within = Sequence[Literal["mine", "shared", "public"] | str]
 
 EVERYONE = "*"
 OWNER, GIVEN = "o:", "r:"
+WITHDRAWN, MEMBER = "x:", "a:"
 ANY: Within = ("mine", "shared", "public")
 NOT_BURIED: Filter = {"purge_at": {"$exists": False}}
 
@@ -82,6 +83,22 @@ def owned_by(account: str) -> str:
 def given_to(principal: str) -> str:
     """Return the entry of a principal that a record was given to."""
     return GIVEN + principal
+
+
+def withdrawn(entry: str) -> str:
+    """Return the mark for those who could read a record by this entry of its access list, and no longer can."""
+    return WITHDRAWN + entry[len(GIVEN) :]
+
+
+def member_mark(account: str) -> str:
+    """Return the mark of what changes the roles of an account."""
+    return MEMBER + account
+
+
+def marks(identity: Identity, within: Within = ANY) -> list[str]:
+    """Return the marks of all changes that an identity hears of, within some scopes."""
+    allowed = entries(identity, within)
+    return [*allowed, *dict.fromkeys(map(withdrawn, allowed)), member_mark(identity.account)]
 
 
 def withdrawal(principal: str) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def test_every_document_is_back_but_sessions(uris: list[str], databases: list[An
     for name in names:
         assert list(target[name].find(sort=[("_id", 1)])) == list(source[name].find(sort=[("_id", 1)]))
     assert all(source[name].find_one() for name in (*names, "sessions"))
-    assert set(target.list_collection_names()) == {*names, "sessions"}
+    assert set(target.list_collection_names()) == {*names, "changes", "sessions"}
     assert target["sessions"].find_one() is None
 
 

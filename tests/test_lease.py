@@ -8,12 +8,12 @@ import pytest
 from flask import Flask
 from pymongo.errors import AutoReconnect
 
-from service.documents import Lease, LeaseLost
+from service.documents import Lease, LeaseLost, Right
 from service.mongo import transactions
 from service.mongo.raw import Raw
 from service.worker.chores import Chore
 from service.worker.crew import Crew
-from service.worker.lease import Holding, Right
+from service.worker.lease import Holding
 from tests.test_run import until
 
 pytestmark = pytest.mark.real

@@ -71,7 +71,7 @@ def drop_indexes(yes: bool) -> None:
         click.echo(f"{len(indexes.drop(current_registry()))} dropped")
 
 
-def tell_changes(changes: list[indexes.Change]) -> None:
+def tell_changes(changes: list[indexes.IndexChange]) -> None:
     """Print what differs between the declared indexes and the database."""
     for change in changes:
         click.echo(str(change))

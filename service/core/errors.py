@@ -217,6 +217,17 @@ class StillReferenced(Problem):
     )
 
 
+class CursorExpired(Problem):
+    """A cursor of changes is older than the tombstones."""
+
+    status, code, title = 410, "cursor_expired", "Cursor expired"
+    keepable = False
+    meaning = (
+        "The cursor is older than what the service remembers of deletions. Begin without one, and drop what does not "
+        "come again."
+    )
+
+
 class RevisionMismatch(Problem):
     """`If-Match` or `If-None-Match` does not hold."""
 
@@ -298,6 +309,17 @@ class DatabaseUnavailable(Problem):
     status, code, title = 503, "database_unavailable", "Database unavailable"
     retry_after, keepable = 1, False
     meaning = "MongoDB did not answer in time. Retry after `Retry-After` seconds, with the same idempotency key."
+
+
+class FeedUnavailable(Problem):
+    """The order of changes has not come to this moment."""
+
+    status, code, title = 503, "feed_unavailable", "Feed unavailable"
+    retry_after, keepable = 1, False
+    meaning = (
+        "The order of changes has not come to the moment of the request: its worker is being started, or has much to "
+        "do. Retry after `Retry-After` seconds."
+    )
 
 
 class Overloaded(Problem):

@@ -1,6 +1,7 @@
 """What the service counts of itself, for Prometheus."""
 
 import os
+import time
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
@@ -17,6 +18,10 @@ DATABASE = Histogram("madang_database_seconds", "Time of MongoDB commands.", ["c
 CONNECTIONS = Gauge(
     "madang_database_connections", "Connections to MongoDB by state.", ["state"], multiprocess_mode="livesum"
 )
+RECORDED = Counter("madang_changes_recorded_total", "Changes that came into the order.")
+LAG = Gauge("madang_changes_lag_seconds", "From the last change to its place in the order.", multiprocess_mode="max")
+NEWEST = Gauge("madang_changes_newest_seconds", "Time of the last change, since 1970.", multiprocess_mode="max")
+GAPS = Counter("madang_changes_gaps_total", "How often what had happened was lost, and all was compared.")
 
 # To find a series by its labels takes as long as all the rest; there are as many as routes, methods and statuses.
 requests_of = cache(REQUESTS.labels)
@@ -30,6 +35,13 @@ def observe(method: str, route: str, status: int, seconds: float) -> None:
     known = method if method in METHODS else "other"
     requests_of(known, route, status).inc()
     latency_of(known, route).observe(seconds)
+
+
+def recorded(moment: int, changes: int) -> None:
+    """Count changes that came into the order, the last of which was made at a `moment`, in seconds since 1970."""
+    RECORDED.inc(changes)
+    NEWEST.set(moment)
+    LAG.set(max(0.0, time.time() - moment))
 
 
 def exposition() -> bytes:

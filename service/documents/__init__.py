@@ -3,9 +3,10 @@
 from mongoengine import Document
 
 from service.documents.account import Account
+from service.documents.change import Change
 from service.documents.event import Event
 from service.documents.kept_answer import KeptAnswer
-from service.documents.lease import Lease, LeaseLost
+from service.documents.lease import Lease, LeaseLost, Right
 from service.documents.migration_run import MigrationRun
 from service.documents.note import Note
 from service.documents.notebook import Notebook
@@ -13,13 +14,14 @@ from service.documents.record import Record
 from service.documents.session import Session
 
 RECORDS: list[type[Record]] = [Notebook, Note]
-SYSTEM: tuple[type[Document], ...] = (Account, Session, Event, KeptAnswer, Lease, MigrationRun)
+SYSTEM: tuple[type[Document], ...] = (Account, Session, Event, KeptAnswer, Lease, MigrationRun, Change)
 """The document classes with a collection that are no record types."""
 
 __all__ = [
     "RECORDS",
     "SYSTEM",
     "Account",
+    "Change",
     "Event",
     "KeptAnswer",
     "Lease",
@@ -28,5 +30,6 @@ __all__ = [
     "Note",
     "Notebook",
     "Record",
+    "Right",
     "Session",
 ]

@@ -1,7 +1,7 @@
 """Leases: which process does a piece of work that one at a time may do."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from bson import Int64
 from mongoengine import DateTimeField, DictField, Document, LongField, StringField
@@ -11,6 +11,24 @@ from pymongo.errors import DuplicateKeyError
 
 class LeaseLost(Exception):
     """Somebody else has the lease, or had it meanwhile: what was about to be stored is theirs to do."""
+
+
+class Right(Protocol):
+    """What a piece of work is given: whether it may go on."""
+
+    @property
+    def held(self) -> bool:
+        """Whether no other process does this work now. Look before each step that may not be done twice."""
+        ...
+
+    @property
+    def epoch(self) -> int:
+        """The number of the time that the lease was taken."""
+        ...
+
+    def change(self, update: Mapping[str, Any]) -> dict[str, Any]:
+        """Change the document of the lease as its holder; raises `LeaseLost`."""
+        ...
 
 
 class Lease(Document):

@@ -30,10 +30,10 @@ class Components:
     def hoisted(self, made: Json) -> Json:
         """Return a schema with a reference in place of itself, and of each in it, that has a title to be called by.
 
-        What has members, or an order to choose, is called by its title; pydantic gives one to all else too.
+        What has members, several forms, or an order to choose is called by its title; pydantic gives one to all else.
         """
         whole = {name: self.inside(name, part) for name, part in made.items() if name != "title"}
-        if "title" in made and ("properties" in made or "x-enum-varnames" in made):
+        if "title" in made and (made.keys() & {"properties", "discriminator", "x-enum-varnames"}):
             return self.put(made["title"], whole)
         return whole
 
@@ -41,7 +41,7 @@ class Components:
         """Return the value of a keyword with references in place of the schemas in it."""
         if keyword == "properties":
             return {name: self.hoisted(member) for name, member in part.items()}
-        if keyword in ("anyOf", "allOf", "prefixItems"):
+        if keyword in ("anyOf", "allOf", "oneOf", "prefixItems"):
             return [self.hoisted(member) for member in part]
         if keyword in ("items", "additionalProperties") and isinstance(part, dict):
             return self.hoisted(part)

@@ -52,6 +52,8 @@ PARAMETER_TEXTS: Mapping[str, str] = {
     "where": "Which records, as JSON.",
     "sort": "The order; null is lowest, ties end on the id.",
     "limit": "Most records of a page.",
+    "types": "Which record types, with commas; all, if none is named.",
+    "wait": "Seconds to wait for something new.",
     "cursor": "The `next` of an earlier answer to the same query.",
     "fields": "Send the id and these fields only, with commas.",
     "expand": "Add what these references point to, in `expanded`, with commas.",

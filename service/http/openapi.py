@@ -15,7 +15,7 @@ from werkzeug.routing import Rule
 from service.core.errors import Problem, all_problems
 from service.http.components import Components
 from service.http.list_parameters import NARROWED, PARAMETER_SCHEMAS, PARAMETER_TEXTS
-from service.http.record_schemas import of_everything, of_page, of_view
+from service.http.record_schemas import of_changes, of_everything, of_page, of_view
 from service.http.web import Answer
 from service.model import json_schema
 from service.model.example import example_of
@@ -34,8 +34,9 @@ class Operation:
     `name` is the `operationId`, after which generated clients call their functions; `{type}` and `{types}` in it stand
     for the record type and its collection. `tag` is the group that it is shown in. Without them both follow from the
     path. `example` is a body that works, or a function from the settings to one. `body` and the values of `answer` are
-    a purpose of the record type ("create", "patch", "read", "view", "page"), "export" for all that an account owns, a
-    `Schema`, a pydantic model, a JSON Schema, or a function from the settings to one of these; None is no body.
+    a purpose of the record type ("create", "patch", "read", "view", "page"), "export" for all that an account owns,
+    "changes" for what has changed, a `Schema`, a pydantic model, a JSON Schema, or a function from the settings to one
+    of these; None is no body.
     `parameters` are the query parameters, or the model that `take` reads them into; any other is refused. `headers` are
     those of an answer. `conditional` takes `If-Match`. `public` needs no token. `problems` are codes beyond those that
     follow from the rest. `bounded` tells whether the work of the request at hand is small enough for one transaction;
@@ -153,6 +154,7 @@ TAGS: Mapping[str, str] = {
     "accounts": "Sign-up, the own account, its sessions and events.",
     "auth": "Where tokens are issued, refreshed and ended.",
     "batch": "Many requests in one.",
+    "changes": "What has changed while the app was away.",
     "system": "Health, metrics, keys and this document.",
 }
 METHOD_ORDER = ("GET", "POST", "PATCH", "PUT", "DELETE")
@@ -384,7 +386,8 @@ class Describer:
         if isinstance(kind, dict):
             return self.components.hoisted(kind)
         if isinstance(kind, str):
-            return self.components.hoisted(of_everything(self.registry) if kind == "export" else self.of_record(kind))
+            whole = {"export": of_everything, "changes": of_changes}.get(kind)
+            return self.components.hoisted(self.of_record(kind) if whole is None else whole(self.registry))
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return self.components.of_model(kind)
         if isinstance(kind, Schema):

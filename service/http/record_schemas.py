@@ -61,3 +61,49 @@ def of_page(title: str, item: Json) -> Json:
         "required": ["items", "next"],
         "additionalProperties": False,
     }
+
+
+def of_changes(registry: Registry) -> Json:
+    """Return the JSON Schema of what has changed for an account."""
+    names = {name: f"#/components/schemas/{change_name(type)}" for name, type in registry.items()}
+    change = {
+        "title": "Change",
+        "description": "A record that has changed.",
+        "oneOf": [of_change(name, type) for name, type in registry.items()],
+        "discriminator": {"propertyName": "type", "mapping": names},
+    }
+    return {
+        "title": "ChangePage",
+        "type": "object",
+        "description": "What has changed for an account since a cursor.",
+        "properties": {
+            "items": {"type": "array", "items": change},
+            "cursor": {"type": "string", "description": "where the next answer begins"},
+            "more": {"type": "boolean", "description": "whether there is more now"},
+        },
+        "required": ["items", "cursor", "more"],
+        "additionalProperties": False,
+    }
+
+
+def change_name(type: RecordType) -> str:
+    """Return the name of the schema of a change of one type."""
+    return f"{type.document.__name__}Change"
+
+
+def of_change(name: str, type: RecordType) -> Json:
+    """Return the JSON Schema of a change of a record of one type."""
+    return {
+        "title": change_name(type),
+        "type": "object",
+        "description": "A record as it is now, or, without one, why it is gone.",
+        "properties": {
+            "type": {"type": "string", "enum": [name]},
+            "id": {"type": "string"},
+            "revision": {"type": "integer"},
+            "record": type.schema.json_schema("read"),
+            "gone": {"type": "string", "enum": ["deleted", "withdrawn"], "title": "Gone"},
+        },
+        "required": ["type", "id"],
+        "additionalProperties": False,
+    }

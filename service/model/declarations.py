@@ -22,7 +22,7 @@ from service.model.validation import causes
 
 ARGUMENTS = frozenset({"read_only", "fixed", "hidden", "owner_only", "help_text", "delete_rule"})
 """What a field takes beside MongoEngine's own arguments."""
-OWN_META = frozenset({"sorts", "filters", "search", "version"})
+OWN_META = frozenset({"sorts", "filters", "search", "version", "sync_public"})
 META = OWN_META | {
     *("abstract", "allow_inheritance", "auto_create_index", "auto_create_index_on_save", "cascade", "collection"),
     *("db_alias", "delete_rules", "id_field", "index_background", "index_cls", "index_opts", "index_specs", "indexes"),

@@ -81,6 +81,23 @@ def async_client(config: dict[str, Any]) -> pymongo.AsyncMongoClient[Raw]:
     )
 
 
+AWAITED = 1.0
+"""Most seconds for which a change stream waits for an event."""
+
+
+def stream_client(config: Mapping[str, Any]) -> pymongo.MongoClient[Raw]:
+    """Return a client for change streams, with the same options but no deadline for a whole operation.
+
+    An operation with one would be told to wait for an event for as long. Opens no connection.
+    """
+    given = options({**config})
+    wait = AWAITED + config["MONGODB_TIMEOUT"]
+    kept = {
+        name: value for name, value in given.items() if name not in ("db", "mongo_client_class", "timeoutMS", "host")
+    }
+    return pymongo.MongoClient(given["host"], **{**kept, "socketTimeoutMS": int(wait * 1000), "maxPoolSize": 2})
+
+
 def is_memory(uri: str | None) -> bool:
     """Tell whether a URI means mongomock."""
     return bool(uri and uri.startswith(MEMORY))

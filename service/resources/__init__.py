@@ -13,10 +13,11 @@ from service.http.openapi import operation_of
 from service.http.web import current_request, empty_answer, json_answer
 from service.model.registry import Registry
 from service.query.parse import Parser
-from service.resources import docs, system
+from service.resources import changes, docs, system
 from service.resources.accounts import AccountList, Export, OwnAccount, Password, PublicAccount
 from service.resources.auth import Login, Logout, Refresh, login_arguments
 from service.resources.batch import Batch
+from service.resources.changes import ChangeList
 from service.resources.records import RecordItem, RecordList
 from service.resources.sessions import EventList, SessionItem, SessionList
 from service.security import identify
@@ -63,6 +64,7 @@ def init_app(app: Flask) -> None:
     v1.add_resource(EventList, "/accounts/me/events", endpoint="own-events")
     v1.add_resource(PublicAccount, "/accounts/<id>", endpoint="account")
     v1.add_resource(Batch, "/batch", endpoint="batch")
+    v1.add_resource(ChangeList, "/changes", endpoint="changes")
     registry: Registry = app.extensions["madang.registry"]
     for name, type in registry.items():
         parser = Parser(type)
@@ -83,6 +85,7 @@ def init_app(app: Flask) -> None:
     for path, view in system.ROUTES:
         app.add_url_rule(path, view_func=view)
     docs.init_app(app)
+    changes.init_app(app)
 
 
 def admit() -> None:

@@ -20,7 +20,7 @@ NAMESPACE_NOT_FOUND = 26
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class IndexChange:
     """An index that is `missing` in the database, is there but `different`, or is there and `unused`."""
 
     document: Any
@@ -60,19 +60,19 @@ def wanted(registry: Registry) -> dict[Any, list[IndexModel]]:
     }
 
 
-def changes(registry: Registry) -> list[Change]:
+def changes(registry: Registry) -> list[IndexChange]:
     """Return what has to change in the database until its indexes are the declared ones, unused ones last."""
     found = []
     for document, models in wanted(registry).items():
         by_name = {model.document["name"]: model for model in models}
         there = existing(document)
-        found += [Change(document, "missing", name, model) for name, model in by_name.items() if name not in there]
+        found += [IndexChange(document, "missing", name, model) for name, model in by_name.items() if name not in there]
         found += [
-            Change(document, "different", name, model)
+            IndexChange(document, "different", name, model)
             for name, model in by_name.items()
             if name in there and not is_same(model, there[name])
         ]
-        found += [Change(document, "unused", name) for name in there if name not in by_name and name != "_id_"]
+        found += [IndexChange(document, "unused", name) for name in there if name not in by_name and name != "_id_"]
     return sorted(found, key=lambda change: change.kind == "unused")
 
 
@@ -109,7 +109,7 @@ def advice(registry: Registry) -> list[str]:
     return [f"`flask indexes make`, when no older service runs: different are {different}"] if different else []
 
 
-def make(registry: Registry, *kinds: str) -> list[Change]:
+def make(registry: Registry, *kinds: str) -> list[IndexChange]:
     """Make the missing indexes and those that differ, or only some of these `kinds`, and return them.
 
     MongoDB builds beside reads and writes. Raises `IndexRefused` where what is stored has no room in one.
@@ -147,16 +147,16 @@ def obstacle_in(collection: Collection[Raw], error: OperationFailure) -> str:
     """Return why MongoDB refuses an index, with an example of what is in its way."""
     text = said_by(error).rpartition(" :: caused by :: ")[2]
     if shape := GEO.search(text):
-        return f"{shape[1]} has a shape that MongoDB cannot index: {shape[2][:MOST_SAID]}. Change it there"
+        return f"{shape[1]} has a shape that MongoDB cannot index: {shape[2][:MOST_SAID]}. IndexChange it there"
     same = (error.details or {}).get("keyValue")
     if not isinstance(error, DuplicateKeyError) or same is None:
         return text[:MOST_SAID]
     ids = [str(row["_id"]) for row in collection.find(same, {"_id": 1}, limit=2)]
     values = ", ".join(f"{name} {value!r}" for name, value in same.items())
-    return f"{' and '.join(ids)}, and maybe more, have the same {values}. Change or delete all but one"
+    return f"{' and '.join(ids)}, and maybe more, have the same {values}. IndexChange or delete all but one"
 
 
-def drop(registry: Registry) -> list[Change]:
+def drop(registry: Registry) -> list[IndexChange]:
     """Drop the unused indexes and return them."""
     unused = [change for change in changes(registry) if change.kind == "unused"]
     for change in unused:

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
+from service.changes import order
+from service.changes.recorder import Recorder
+from service.documents import Right
 from service.identity import deletion
 from service.model.registry import Registry
+from service.mongo import connection
 from service.records import deletion as records_deletion
-from service.worker.lease import Right
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,12 @@ class Chore:
 def chores(settings: Mapping[str, Any], registry: Registry) -> list[Chore]:
     """Return all chores, for the settings of the service and its record types."""
     age = deletion.last_writes(settings["MONGODB_TIMEOUT"])
-    return [
+    found = [
         Chore("sweep", 5.0, lambda right: deletion.sweep(registry, age, lambda: right.held)),
         Chore("release", 5.0, lambda right: records_deletion.release_again(registry, age, lambda: right.held)),
     ]
+    if not connection.is_memory(settings["MONGODB_URI"]):
+        # Mongomock has no change streams.
+        keep = timedelta(days=settings["TOMBSTONE_DAYS"])
+        found.append(Chore(order.RECORDER, 0.0, Recorder(registry, connection.stream_client(settings), keep).step))
+    return found

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from service.documents import Lease, LeaseLost
 
@@ -16,15 +16,6 @@ RENEWALS = 3
 """How often it is renewed while it is good: all but one may fail."""
 ATTEMPTS = 6
 """How often another tries to take it meanwhile."""
-
-
-class Right(Protocol):
-    """What a piece of work is given: whether it may go on."""
-
-    @property
-    def held(self) -> bool:
-        """Whether no other process does this work now. Look before each step that may not be done twice."""
-        ...
 
 
 class Holding:
@@ -81,6 +72,11 @@ class Alone:
     """The right to do a piece of work where there is one process: with mongomock, whose data no other one sees."""
 
     held = True
+    epoch = 0
+
+    def change(self, update: Mapping[str, Any]) -> dict[str, Any]:
+        """Raise `LeaseLost`: there is no lease whose document could be changed."""
+        raise LeaseLost("there is one process, and no lease")
 
 
 def elapsed() -> float:

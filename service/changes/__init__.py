@@ -1,0 +1,1 @@
+"""The order of all changes: who records it, who reads it."""

@@ -1,0 +1,216 @@
+"""The feed: what has changed for an account since a checkpoint, page by page.
+
+A page is one range of the index `(marks, type, seq)` and one look-up of the records in it, as the account may read
+them at that moment: what it may not read it only hears the end of. No snapshot is needed: a change that moves meanwhile
+moves to the end, where the walk has not been.
+
+A membership in the range is a walk of its own, a *backfill*: one that began brings what the role could read before, one
+that ended takes it away.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pymongo import ASCENDING
+
+from service.changes import compaction
+from service.changes.compaction import MEMBERSHIP
+from service.core.errors import NotAuthenticated
+from service.documents import Change
+from service.documents.account import ALIVE, Account
+from service.model.record_type import RecordType
+from service.mongo import driver
+from service.mongo.raw import Filter, Raw
+from service.policy import EVERYONE, Identity, Within, given_to, marks, member_mark, owned_by, scope, withdrawn
+
+Gone = Literal["", "deleted", "withdrawn"]
+MOST_BRANCHES = 200
+"""Most ranges of an index that MongoDB merges in order; of more it would sort (`internalQueryMaxScansToExplode`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far a client has come.
+
+    It has all up to `seq`. `first` is the last number of the order when a walk from the beginning began: of what ended
+    before, it has never heard. `backfill` are the number of the membership that is walked through, and how far that is.
+    """
+
+    seq: int = 0
+    first: int = 0
+    backfill: tuple[int, int] | None = None
+
+    def at(self, seq: int) -> "Checkpoint":
+        """Return the checkpoint of a client that has gone on to `seq`."""
+        return Checkpoint(seq, self.first if seq < self.first else 0)
+
+    @property
+    def oldest(self) -> int:
+        """The number from which on the ends of things have to be known."""
+        return max(self.seq, self.first)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A record that has changed: as it is stored where the account may read it, else why it is `gone`.
+
+    `checkpoint` is where a client is that has got it.
+    """
+
+    type: RecordType
+    id: str
+    row: Raw | None
+    gone: Gone
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPage:
+    """The next items, the checkpoint behind them, and whether there are more now."""
+
+    items: Sequence[Item]
+    checkpoint: Checkpoint
+    more: bool
+
+
+class Feed:
+    """What an account hears of, of some types, within some scopes."""
+
+    def __init__(self, account: str, types: Iterable[RecordType], within: Within) -> None:
+        self.account, self.within = account, within
+        self.types = {type.name: type for type in types}
+
+    def page(self, checkpoint: Checkpoint, last: int, limit: int) -> FeedPage:
+        """Return what follows a checkpoint, at most `limit` items; `last` is the last number of the order now.
+
+        Without an item there are no more. Raises `NotAuthenticated` where the account has gone.
+        """
+        checkpoint = checkpoint if checkpoint.oldest else Checkpoint(0, first=last)
+        while True:
+            page = self.step(checkpoint, last, limit)
+            if page.items or not page.more:
+                return page
+            checkpoint = page.checkpoint
+
+    def step(self, checkpoint: Checkpoint, last: int, limit: int) -> FeedPage:
+        """Return the next piece of the walk, which may have no item although there are more."""
+        # Before the changes: who gains a role after this has a change of that behind them.
+        identity = self.identity()
+        if checkpoint.backfill is not None:
+            membership = self.membership_at(checkpoint.backfill[0])
+            if membership is not None:
+                return self.backfilled(identity, checkpoint, membership, checkpoint.backfill[1], limit)
+            checkpoint = replace(checkpoint, backfill=None)  # it has changed again, and is further on
+        rows = self.range(marks(identity, self.within), [*self.types, MEMBERSHIP], {"$gt": checkpoint.seq}, limit + 1)
+        found, more = rows[:limit], len(rows) > limit
+        for number, row in enumerate(found):
+            if row["type"] == MEMBERSHIP and row["seq"] > checkpoint.first and "shared" in self.within:
+                if number == 0:
+                    return self.backfilled(identity, checkpoint, row, 0, limit)
+                found, more = found[:number], True
+                break
+        items = self.items(identity, [row for row in found if self.is_heard(row, checkpoint)], checkpoint.at)
+        # Behind the last one there is nothing, so nobody has to look there again.
+        seq = found[-1]["seq"] if more else max([last, checkpoint.seq, *(row["seq"] for row in found)])
+        return FeedPage(items, checkpoint.at(seq), more)
+
+    def backfilled(
+        self, identity: Identity, checkpoint: Checkpoint, membership: Raw, after: int, limit: int
+    ) -> FeedPage:
+        """Return the next piece of the walk through what a membership gives, or took away when it ended."""
+        seq, given = membership["seq"], given_to(compaction.principal_of(membership))
+        begins = compaction.is_held(membership)
+        # What stands behind the membership comes by itself where it lasts; where it ended, nobody looks there.
+        told, bound = ([given], {"$lt": seq}) if begins else ([given, withdrawn(given)], {})
+        rows = self.range(told, list(self.types), {"$gt": after, **bound}, limit + 1)
+        found, more = rows[:limit], len(rows) > limit
+        items = self.items(identity, found, lambda at: replace(checkpoint, backfill=(seq, at)), told)
+        if begins:
+            items = [item for item in items if item.row is not None]
+        return FeedPage(
+            items, replace(checkpoint, backfill=(seq, found[-1]["seq"])) if more else checkpoint.at(seq), True
+        )
+
+    def is_heard(self, change: Raw, checkpoint: Checkpoint) -> bool:
+        """Tell whether a client at a checkpoint hears of a change: of an end before it began it does not."""
+        return change["type"] != MEMBERSHIP and (change["seq"] > checkpoint.first or not compaction.is_end(change))
+
+    def items(
+        self,
+        identity: Identity,
+        rows: Sequence[Raw],
+        checkpoint_at: Callable[[int], Checkpoint],
+        told: Sequence[str] = (),
+    ) -> list[Item]:
+        """Return what the changes say, each record once; those who hear of it by the marks `told`, or by their own."""
+        newest: dict[tuple[str, str], Raw] = {}
+        for change in rows:
+            # At its last number: a client that is cut off before it has to come by it again.
+            newest.pop((change["type"], change["record"]), None)
+            newest[change["type"], change["record"]] = change
+        found = self.readable(identity, newest)
+        items = []
+        own, told = self.own_marks(), told or marks(identity, self.within)
+        held = self.memberships() if len(found) < len(newest) else {}
+        for (name, id), change in newest.items():
+            row = found.get((name, id))
+            if row is None and not compaction.can_have_it(change, told, held, own):
+                continue
+            gone: Gone = "" if row is not None else "deleted" if change.get("gone") else "withdrawn"
+            items.append(Item(self.types[name], id, row, gone, checkpoint_at(change["seq"])))
+        return items
+
+    def readable(self, identity: Identity, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Raw]:
+        """Return those of the records named that the identity may read, by type and id: one query for each type."""
+        ids: dict[str, list[str]] = {}
+        for name, id in wanted:
+            ids.setdefault(name, []).append(id)
+        found: dict[tuple[str, str], Raw] = {}
+        for name, named in ids.items():
+            type = self.types[name]
+            condition = {"_id": {"$in": named}, **scope(identity, "read", type, self.within)}
+            found |= {(name, row["_id"]): row for row in driver.find(type.collection, condition)}
+        return found
+
+    # --- What MongoDB is asked ---------------------------------------------------------------------------------------
+
+    def identity(self) -> Identity:
+        """Return the account as it is now, with its roles; raises `NotAuthenticated` where it has gone."""
+        found = driver.find_one(Account._get_collection(), {"_id": self.account, **ALIVE}, {"roles": 1})
+        if found is None:
+            raise NotAuthenticated("the account has gone")
+        return Identity(self.account, "", 0, tuple(found.get("roles", ())))
+
+    def range(self, told: Sequence[str], types: Sequence[str], seq: Filter, limit: int) -> list[Raw]:
+        """Return the first changes within bounds of their numbers that one of the marks hears of, in their order."""
+        size = max(1, MOST_BRANCHES // max(1, len(types)))
+        found: dict[str, Raw] = {}
+        for begin in range(0, len(told), size):
+            condition = {"marks": {"$in": told[begin : begin + size]}, "type": {"$in": types}, "seq": seq}
+            rows = driver.find(Change._get_collection(), condition, None, [("seq", ASCENDING)], limit, BY_MARK)
+            found |= {row["_id"]: row for row in rows}
+        return sorted(found.values(), key=lambda row: row["seq"])[:limit]
+
+    def membership_at(self, seq: int) -> Raw | None:
+        """Return the membership of the account that changed at a number, if it has not changed since."""
+        return driver.find_one(Change._get_collection(), {**self.of_account, "seq": seq})
+
+    def memberships(self) -> dict[str, Any]:
+        """Return from where to where each membership of the account was held, by principal."""
+        rows = driver.find(Change._get_collection(), self.of_account)
+        return {compaction.principal_of(row): row["held"] for row in rows}
+
+    @property
+    def of_account(self) -> Filter:
+        """The filter of the memberships of the account."""
+        return {"marks": member_mark(self.account), "type": MEMBERSHIP}
+
+    def own_marks(self) -> set[str]:
+        """Return the marks by which the account, or everybody, hears of something without a membership."""
+        given = [given_to(self.account), given_to(EVERYONE)]
+        return {owned_by(self.account), *given, *map(withdrawn, given)}
+
+
+BY_MARK = [("marks", ASCENDING), ("type", ASCENDING), ("seq", ASCENDING)]
+"""The index of the order (`documents/change.py`)."""

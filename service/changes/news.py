@@ -1,0 +1,106 @@
+"""What has changed among some records and accounts, and what the order makes of it: read once for a whole batch."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from service.changes import compaction
+from service.changes.compaction import MEMBERSHIP, RecordState
+from service.documents import Account, Change
+from service.model.record_type import RecordType
+from service.model.registry import Registry
+from service.mongo.raw import Raw
+
+Dirty = tuple[str, Any]
+"""The collection and the id of what may have changed."""
+Maker = Callable[[int, datetime], Raw]
+"""Makes a change at a number; one that tells of an end is kept until a time."""
+
+SEEN_FIELDS = {"access": 1, "revision": 1, "purge_at": 1}
+
+
+class News:
+    """What has changed of what may have, as it is at this moment; in a transaction, at that of its snapshot."""
+
+    def __init__(self, registry: Registry, dirty: Iterable[Dirty], written: bool) -> None:
+        """Look at all of it. What is recorded already is left out, unless it was `written`: then it counts again."""
+        self.written = written
+        self.makers: list[Maker] = []
+        by_type: dict[str, list[str]] = {}
+        for name, id in dirty:
+            # Other software may have ids that no client can name.
+            if isinstance(id, str):
+                by_type.setdefault(name, []).append(id)
+        for name, ids in by_type.items():
+            if name == MEMBERSHIP:
+                self.look_at_accounts(ids)
+            elif name in registry:
+                self.look_at_records(registry[name], ids)
+
+    @property
+    def count(self) -> int:
+        """How many numbers they take."""
+        return len(self.makers)
+
+    def changes(self, first: int, end: datetime) -> list[Raw]:
+        """Return the changes, from the number `first` on; those that tell of an end are kept until `end`."""
+        return [make(seq, end) for seq, make in enumerate(self.makers, first)]
+
+    def look_at_records(self, type: RecordType, ids: list[str]) -> None:
+        """Find what has changed of records of a type."""
+        stored = {row["_id"]: row for row in type.collection.find({"_id": {"$in": ids}}, SEEN_FIELDS)}
+        before = kept_changes(compaction.change_id(type.name, id) for id in ids)
+        changed = []
+        for id in ids:
+            seen, previous = RecordState.of(stored.get(id)), before.get(compaction.change_id(type.name, id))
+            if compaction.is_news(seen, previous) and (self.written or not compaction.is_recorded(seen, previous)):
+                changed.append((id, seen, previous))
+        lost = [
+            (id, mark, previous) for id, seen, previous in changed for mark in compaction.lost_marks(seen, previous)
+        ]
+        self.makers += withdrawals(type, lost)
+        self.makers += (record_maker(type.name, id, seen, previous) for id, seen, previous in changed)
+
+    def look_at_accounts(self, ids: list[str]) -> None:
+        """Find what has changed of the roles of accounts."""
+        stored = {row["_id"]: row for row in Account._get_collection().find({"_id": {"$in": ids}}, ROLES)}
+        of_accounts: dict[str, dict[str, Raw]] = {id: {} for id in ids}
+        for row in Change._get_collection().find({"type": MEMBERSHIP, "record": {"$in": ids}}):
+            of_accounts[row["record"]][compaction.principal_of(row)] = row
+        for id, before in of_accounts.items():
+            principals = compaction.principals_of(stored.get(id))
+            for principal in compaction.changed_memberships(principals, before.values()):
+                self.makers.append(membership_maker(id, principal, before.get(principal)))
+
+
+ROLES = {"roles": 1, "deleted_at": 1}
+
+
+def kept_changes(ids: Iterable[str]) -> dict[str, Raw]:
+    """Return the changes that there are of these, by id."""
+    return {row["_id"]: row for row in Change._get_collection().find({"_id": {"$in": list(ids)}})}
+
+
+def withdrawals(type: RecordType, lost: list[tuple[str, str, Any]]) -> Iterator[Maker]:
+    """Yield what makes the changes of rights that records no longer give."""
+    ids = [compaction.withdrawal_id(type.name, id, mark) for id, mark, _ in lost]
+    earlier = kept_changes(ids) if ids else {}
+    for (id, mark, previous), told in zip(lost, ids, strict=True):
+        yield withdrawal_maker(type.name, id, mark, previous, earlier.get(told))
+
+
+def record_maker(type: str, id: str, seen: RecordState, previous: Mapping[str, Any] | None) -> Maker:
+    """Return what makes the change of a record."""
+    return lambda seq, end: compaction.of_record(type, id, seen, previous, seq, end)
+
+
+def withdrawal_maker(
+    type: str, id: str, mark: str, previous: Mapping[str, Any], earlier: Mapping[str, Any] | None
+) -> Maker:
+    """Return what makes the change of a withdrawal."""
+    return lambda seq, end: compaction.of_withdrawal(type, id, mark, previous, earlier, seq, end)
+
+
+def membership_maker(account: str, principal: str, previous: Mapping[str, Any] | None) -> Maker:
+    """Return what makes the change of a membership that begins or ends."""
+    return lambda seq, end: compaction.of_membership(account, principal, previous, seq, end)
