@@ -16,7 +16,7 @@ from service.core import errors
 from service.core.errors import Problem
 from service.core.log import log
 from service.documents import RECORDS, Record
-from service.http import kept_bytes, observability
+from service.http import kept_bytes, observability, usage
 from service.http.web import (
     PROBLEM_JSON,
     Answer,
@@ -179,6 +179,7 @@ STEPS: list[Callable[[Flask], None]] = [
     bind_documents,
     use_json,
     security.init_app,
+    usage.init_app,
     kept_bytes.init_app,
     resources.init_app,
     cli.init_app,

@@ -23,7 +23,7 @@ class Base:
     MONGODB_URI: str | None = None
     """Where MongoDB is, with the name of the database in its path. Without one, `local` starts a server of its own."""
     MONGODB_TIMEOUT: float = 5.0
-    """Seconds that one database operation may take, retries included, before the answer is 503."""
+    """Seconds that the database operations of one request, or of one batch, may take together, retries included."""
     MONGODB_CONNECT_TIMEOUT: float = 2.0
     """Seconds to wait for a connection to a member of MongoDB, and for its answer to `/health/ready`."""
     MONGODB_POOL_SIZE: int = 64
@@ -76,7 +76,7 @@ class Base:
     """Most password hashes that wait or run at once in a worker, at most half of its threads; a login beyond is 429."""
 
     RATELIMIT_ENABLED: bool = True
-    """Whether failed logins, sign-ups and password changes are counted and limited."""
+    """Whether failed logins, sign-ups, password changes and the time of lists are counted and limited."""
     RATELIMIT_FAILED_LOGINS: str = "10 per 5 minutes"
     """Failed logins of one account from one address."""
     RATELIMIT_FAILED_LOGINS_ADDRESS: str = "60 per 5 minutes"
@@ -87,6 +87,8 @@ class Base:
     """Sign-ups from one address."""
     RATELIMIT_PASSWORD_CHANGES: str = "20 per hour"  # noqa: S105  a rate
     """Tries of one account to change its password."""
+    RATELIMIT_LIST_SECONDS: float = 30.0
+    """Seconds in a minute that lists and exports of one account may take, in each process; more is 429."""
 
     KEPT_ANSWERS_ACCOUNT_BYTES: int = 64 * 1024 * 1024
     """Most bytes of answers that are kept for the retries of one account; a write with a key beyond them is 429."""

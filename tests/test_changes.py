@@ -102,9 +102,7 @@ def test_a_walk_from_the_beginning_has_no_ends(ada: Person, device: Device) -> N
     assert summary(device.pull()) == [("two", 1)]
 
 
-def test_a_grant_brings_an_old_record_and_its_withdrawal_takes_it_away(
-    ada: Person, bob: Person, bobs: Device
-) -> None:
+def test_a_grant_brings_an_old_record_and_its_withdrawal_takes_it_away(ada: Person, bob: Person, bobs: Device) -> None:
     ada.make_note(id="one")
     assert bobs.pull() == []
     ada.patch("/v1/notes/one", {"readers": [bob.id]})

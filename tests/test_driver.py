@@ -26,7 +26,13 @@ from cryptography.x509.oid import NameOID
 from flask import Flask
 from pymongo import MongoClient, ReadPreference, WriteConcern, timeout
 from pymongo.collection import Collection
-from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError, ServerSelectionTimeoutError
+from pymongo.errors import (
+    DuplicateKeyError,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
@@ -223,6 +229,45 @@ class TestBothDrivers:
         with pytest.raises(OperationFailure):
             driver.find(notes, {"n": 9})
         assert len(driver.find(notes, {"n": 9})) == 5
+
+
+@pytest.mark.real
+class TestDeadlines:
+    """MongoDB ends in time what takes long, and is not asked for it again."""
+
+    def test_mongodb_is_told_the_time_that_is_left(self, notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
+        told: list[int] = []
+        exchange = wire.exchange
+        monkeypatch.setattr(
+            wire, "exchange", lambda *args: told.append(bson.decode(args[1])["maxTimeMS"]) or exchange(*args)
+        )
+        notes.database.client.driver = ShortDriver(SECONDS)
+        driver.find(notes, {})
+        with timeout(SECONDS / 2):
+            driver.find(notes, {})
+            driver.change(notes, {"_id": "a"}, {"$inc": {"n": 1}})
+        whole, *half = (milliseconds / 1000 for milliseconds in told)
+        assert SECONDS * 0.9 < whole < SECONDS
+        assert all(SECONDS * 0.4 < seconds < SECONDS / 2 for seconds in half)
+        assert len(half) == 2
+
+    @pytest.mark.parametrize("write", [False, True])
+    def test_what_mongodb_has_ended_is_not_tried_again(self, notes: Notes, commands: Commands, write: bool) -> None:
+        fail(notes, "find", "findAndModify", errorCode=50)
+        with pytest.raises(ExecutionTimeout):
+            driver.change(notes, {"_id": "a"}, {"$inc": {"n": 1}}) if write else driver.find(notes, {})
+        assert len(commands.names) == 1
+        assert driver.find(notes, {}) == [{"_id": "a", "n": 0}]
+
+    def test_without_time_nothing_is_sent(self, notes: Notes, commands: Commands) -> None:
+        with timeout(0.01):
+            time.sleep(0.02)
+            for work in (lambda: driver.find(notes, {}), lambda: driver.insert(notes, {"_id": "b"})):
+                with pytest.raises(PyMongoError) as error:
+                    work()
+                assert error.value.timeout
+        assert commands.names == []
+        assert driver.find(notes, {}) == [{"_id": "a", "n": 0}]
 
 
 @pytest.mark.real

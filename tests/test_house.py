@@ -339,7 +339,8 @@ def test_every_answer_is_what_the_openapi_document_says(app: Flask, document: di
 
 
 NOT_WALKED = {
-    "/docs/<path:path>": "files of Swagger UI", "/.well-known/jwks.json": "404 while the key is a secret",
+    "/docs/<path:path>": "files of Swagger UI",
+    "/.well-known/jwks.json": "404 while the key is a secret",
     "/v1/changes": "needs a recorder: tests/test_changes.py",
 }
 

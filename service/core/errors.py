@@ -122,6 +122,21 @@ class BadQuery(Problem):
     meaning = "`where` is not JSON, names a field that cannot be filtered, or uses an operator wrongly."
 
 
+class TooExpensive(Problem):
+    """A query, or a batch, that MongoDB cannot answer in the time that one may take."""
+
+    status, code, title = 400, "too_expensive", "Too expensive"
+    keepable = False
+    meaning = (
+        "What was asked takes MongoDB longer than one request, or one batch, may. Asking again costs the same: ask for "
+        "less, with fewer conditions, without `count`, or by a field that a sort of the type begins with."
+    )
+
+    def __init__(self, detail: str | None = None) -> None:
+        """Say what to do, if nothing better is known."""
+        super().__init__(detail or "the query takes MongoDB too long; ask for less, or without `count`")
+
+
 class NotAuthenticated(Problem):
     """No token, or one that is not good."""
 

@@ -57,7 +57,7 @@ PARAMETER_TEXTS: Mapping[str, str] = {
     "cursor": "The `next` of an earlier answer to the same query.",
     "fields": "Send the id and these fields only, with commas.",
     "expand": "Add what these references point to, in `expanded`, with commas.",
-    "count": "Add the exact `total`.",
+    "count": "Add the `total`, exact up to 10,000; beyond, `total_at_least`.",
     "search": "Full-text search, best match first; in the own records only.",
     "scope": "`mine`, `shared`, `public`, or several with commas.",
 }

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from apispec import APISpec
 from flask import Flask
-from mongoengine import DENY
+from mongoengine import DO_NOTHING
 from pydantic import BaseModel
 from werkzeug.routing import Rule
 
@@ -365,8 +365,8 @@ class Describer:
         if self.is_retried():
             found |= {"idempotency_mismatch", "request_in_progress", "too_many_requests", "not_found"}
         if "where" in self.operation.known:
-            found |= {"bad_query", "not_supported"}
-        if self.method == "DELETE" and any(reference.delete_rule == DENY for _, reference in self.referrers()):
+            found |= {"bad_query", "not_supported", "too_expensive", "too_many_requests"}
+        if self.method == "DELETE" and any(reference.delete_rule != DO_NOTHING for _, reference in self.referrers()):
             found |= {"still_referenced"}
         if self.rule.arguments:
             found |= {"not_found"}

@@ -57,6 +57,7 @@ def of_page(title: str, item: Json) -> Json:
             "items": {"type": "array", "items": item},
             "next": {"type": ["string", "null"], "description": "cursor of the next page, null on the last"},
             "total": {"type": "integer", "description": "how many there are in all, with `count=true`"},
+            "total_at_least": {"type": "integer", "description": "in its place where they are more than this"},
         },
         "required": ["items", "next"],
         "additionalProperties": False,

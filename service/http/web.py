@@ -17,6 +17,7 @@ from werkzeug.routing import MapAdapter
 from service.context import OUTSIDE, current_service
 from service.core.errors import BadRequest
 from service.http.refusal import refuse
+from service.mongo import deadline
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -68,17 +69,21 @@ class Service(Flask):
         )
 
     def full_dispatch_request(self) -> Response:
-        """Answer the request at hand, also where that is with an error."""
+        """Answer the request at hand, also where that is with an error.
+
+        All that it asks of MongoDB has one deadline; a request in a batch has that of the batch.
+        """
         self._got_first_request = True
-        try:
-            if request_started.receivers:
-                request_started.send(self)
-            value = self.preprocess_request()
-            if value is None:
-                value = self.dispatch_request()
-        except Exception as error:
-            value = self.handle_user_exception(error)
-        return self.finalize_request(value)
+        with deadline.lasting(self.config["MONGODB_TIMEOUT"]):
+            try:
+                if request_started.receivers:
+                    request_started.send(self)
+                value = self.preprocess_request()
+                if value is None:
+                    value = self.dispatch_request()
+            except Exception as error:
+                value = self.handle_user_exception(error)
+            return self.finalize_request(value)
 
     def preprocess_request(self) -> Any:
         """Do what comes before every request; return an answer if there is one already."""

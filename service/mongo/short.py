@@ -9,6 +9,7 @@ does it once (MongoDB manual, retryable writes).
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from math import ceil
 from typing import Any
@@ -18,7 +19,7 @@ import pymongo
 from pymongo import _csot
 from pymongo.client_options import ClientOptions
 from pymongo.collection import Collection
-from pymongo.errors import PyMongoError
+from pymongo.errors import ExecutionTimeout, PyMongoError
 from pymongo.monitoring import ConnectionClosedReason
 from pymongo.read_preferences import ReadPreference
 from pymongo.synchronous.client_session import _SESSION, ClientSession
@@ -36,6 +37,11 @@ PRIMARY = ReadPreference.PRIMARY.mode
 LEAST_SECONDS = 0.001
 STEP = 0.01
 """Seconds by which the timeouts of sockets differ."""
+TIME_IS_UP = 50
+"""MongoDB's code for a command that it has ended because its time was up."""
+GRACE_MS = 20
+"""Milliseconds in which MongoDB's word that the time is up may arrive."""
+UNCHANGED = nullcontext()
 
 
 class Fallback(Exception):
@@ -86,7 +92,7 @@ class ShortDriver(PyMongoDriver):
         server = self.primary(collection.database.client._topology) if is_plain(collection) else None
         if server is None:
             return super().find(collection, condition, projection, sort, limit, hint)
-        deadline = time.monotonic() + self.timeout
+        deadline = self.deadline()
         try:
             command = find_command(collection, condition, projection, sort, limit, hint)
             cursor = self.run(server, collection, command, deadline)["cursor"]
@@ -129,7 +135,7 @@ class ShortDriver(PyMongoDriver):
         server = self.primary(topology) if is_plain(collection) and collection.write_concern.acknowledged else None
         if server is None or not server.description.retryable_writes_supported:
             return fallback(None)
-        deadline = time.monotonic() + self.timeout
+        deadline = self.deadline()
         server_session = topology.get_server_session(topology.description.logical_session_timeout_minutes)
         server_session.last_use = time.monotonic()
         command["lsid"] = server_session.session_id
@@ -171,26 +177,43 @@ class ShortDriver(PyMongoDriver):
         address = next((address for address, server in servers if server.is_writable), None)
         return topology.get_server_by_address(address) if address else None
 
+    def deadline(self) -> float:
+        """Return until when an operation that begins now may take, by the monotonic clock."""
+        return min(time.monotonic() + self.timeout, _csot.get_deadline())
+
+    def bounded(self) -> AbstractContextManager[Any]:
+        """Return the context in which what PyMongo does has the deadline around it, or one if there is none."""
+        return UNCHANGED if _csot.get_timeout() is not None else pymongo.timeout(self.timeout)
+
     def run(self, server: Any, collection: Collection[Raw], command: Raw, deadline: float) -> Any:
         """Send a command to a server and return its reply; raises `Fallback` for all but success.
 
-        It may have had its effect all the same: what got lost may be the reply.
+        It may have had its effect all the same: what got lost may be the reply. Raises `ExecutionTimeout` where MongoDB
+        itself has ended it, for it took too long.
         """
-        command["maxTimeMS"] = int(self.timeout * 1000)
+        left = int((deadline - time.monotonic()) * 1000)
+        if left <= 0:
+            raise ExecutionTimeout("no time is left, so it was not sent", TIME_IS_UP)
+        # A little less than we wait for, so that the reply says what has become of it.
+        command["maxTimeMS"] = max(1, left - GRACE_MS)
+        name = next(iter(command))
         command["$db"] = collection.database.name
         body = bson.encode(command, codec_options=collection.codec_options)
         start = time.perf_counter()
         reply = bson.decode(self.exchanged(server, body, deadline), collection.codec_options)
+        if reply.get("code") == TIME_IS_UP:
+            database_of(name).observe(time.perf_counter() - start)
+            raise ExecutionTimeout(reply["errmsg"], TIME_IS_UP, reply)
         if reply["ok"] != 1 or "writeErrors" in reply or "writeConcernError" in reply:
             raise Fallback
-        database_of(next(iter(command))).observe(time.perf_counter() - start)
+        database_of(name).observe(time.perf_counter() - start)
         return reply
 
     def exchanged(self, server: Any, body: bytes, deadline: float) -> memoryview:
         """Send the BSON of a command and return that of its reply; raises `NoReply`."""
         try:
             # The deadline is for a connection that has to be waited for, or to be opened.
-            with pymongo.timeout(self.timeout), server.pool.checkout() as connection:
+            with self.bounded(), server.pool.checkout() as connection:
                 try:
                     # In steps, so that it is set anew, by a call of the kernel, only where there was a wait.
                     connection.set_conn_timeout(max(ceil((deadline - time.monotonic()) / STEP), 1) * STEP)
@@ -206,12 +229,10 @@ class ShortDriver(PyMongoDriver):
 def is_plain(collection: Collection[Raw]) -> bool:
     """Tell whether an operation is one for the short way.
 
-    PyMongo does what belongs to a session or has a deadline of its own, what need not be read from the primary, and
-    types that are made by a codec.
+    PyMongo does what belongs to a session, what need not be read from the primary, and types that are made by a codec.
     """
     return (
         _SESSION.get() is None
-        and _csot.get_timeout() is None
         and collection.read_preference.mode == PRIMARY
         and not collection.codec_options.type_registry.codecs
     )

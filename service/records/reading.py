@@ -8,13 +8,16 @@ from pymongo.errors import OperationFailure
 from service.documents.account import Account
 from service.model.record_type import RecordType, Reference
 from service.model.registry import Registry
-from service.mongo import driver
+from service.mongo import deadline, driver
 from service.mongo.raw import Filter, Raw
 from service.policy import Action, Identity, scope
 from service.query import near
 from service.query.paging import SCORE
 from service.query.parse import Query, View
 from service.records import people
+
+MOST_COUNTED = 10_000
+"""Most records that a count tells exactly: to count reads all of them."""
 
 
 class Reader:
@@ -36,10 +39,11 @@ class Reader:
     def page(self, asked: Query) -> list[Raw]:
         """Return the rows of a page, and one more if there is a next page.
 
-        Raises `BadQuery` for a shape that is none.
+        Raises `TooExpensive`, and `BadQuery` for a shape that is none.
         """
+        is_shaped_by_client = asked.where or asked.search is not None or asked.near is not None
         try:
-            return self.rows(asked)
+            return deadline.limited(lambda: self.rows(asked)) if is_shaped_by_client else self.rows(asked)
         except OperationFailure as error:
             raise near.refused_shape(asked.shapes, error) from error
 
@@ -55,13 +59,17 @@ class Reader:
         return driver.find(collection, bounded, asked.projection, asked.sort.keys, asked.limit + 1, asked.sort.index)
 
     def total(self, asked: Query) -> int:
-        """Return how many records the whole query has; asked for after its page, which refuses what is no shape."""
+        """Return how many records the whole query has; one more than `MOST_COUNTED` where they are more than these.
+
+        Asked for after its page, which refuses what is no shape.
+        Raises `TooExpensive`.
+        """
         condition = self.condition(asked)
         if asked.search is not None:
             condition = self.searched(asked)
         elif asked.near is not None:
             condition = {"$and": [condition, near.within(asked.near)]}
-        return self.type.collection.count_documents(condition)
+        return deadline.limited(lambda: self.type.collection.count_documents(condition, limit=MOST_COUNTED + 1))
 
     def condition(self, asked: Query) -> Filter:
         """Return the filter of what the identity may read and the query asks for."""

@@ -27,6 +27,7 @@ from service.documents import Account, Event
 from service.documents.account import ALIVE, public
 from service.http.arguments import Arguments, json_body, json_object, take
 from service.http.openapi import operation
+from service.http.usage import account_usage
 from service.http.web import Answer, empty_answer
 from service.identity.deletion import delete_account, exported
 from service.identity.passwords import MAX_LENGTH, MAX_SENT, MIN_LENGTH, acceptable
@@ -35,7 +36,7 @@ from service.identity.sessions import device_of
 from service.model import operands, patch
 from service.model.record_type import RecordType
 from service.model.validation import required, validate, validator_of_rules
-from service.mongo import transactions
+from service.mongo import deadline, transactions
 from service.mongo.raw import Raw
 from service.resources.resource import Resource
 from service.security import current_identity, security
@@ -160,7 +161,8 @@ class OwnAccount(Resource):
             )
         account = str(current_identity)
         security().sessions.end(account)
-        delete_account(current_registry(), account)
+        # It may take longer than other requests: what it says is done when it is answered.
+        deadline.apart(delete_account, current_registry(), account)
         log.warning("account_deleted", account=account, request_id=g.request_id)
         answer = empty_answer(204)
         answer.keepable = False  # nobody is there who could ask again
@@ -199,11 +201,18 @@ class Password(Resource):
 class Export(Resource):
     """All that the service has of an account."""
 
-    @operation("Export the own account and all that it owns", name="exportOwnAccount", answer={200: "export"})
+    @operation(
+        "Export the own account and all that it owns",
+        name="exportOwnAccount",
+        answer={200: "export"},
+        problems=["too_many_requests"],
+    )
     def get(self) -> Response:
         """Stream one JSON document, record by record."""
-        account = own_account()
-        return Answer(export(account, exported(current_registry(), account)), mimetype="application/json")
+        account, usage = own_account(), account_usage()
+        usage.check(account["_id"])
+        pieces = export(account, exported(current_registry(), account))
+        return Answer(usage.each(account["_id"], pieces), mimetype="application/json")
 
 
 def export(account: Raw, records: Iterable[tuple[RecordType, Iterator[Raw]]]) -> Iterator[bytes]:

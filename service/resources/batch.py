@@ -1,5 +1,6 @@
 """Many requests in one: each as if it had been sent alone, or all of them or none."""
 
+import time
 from io import BytesIO
 from typing import Any, Literal, NamedTuple, Self, cast
 from urllib.parse import unquote, unquote_to_bytes
@@ -9,13 +10,13 @@ from flask import current_app, request
 from pydantic import Field, field_validator, model_validator
 
 from service.context import g
-from service.core.errors import FailedDependency, Problem, TooLarge
+from service.core.errors import DatabaseUnavailable, FailedDependency, Problem, TooExpensive, TooLarge
 from service.http.arguments import Arguments, json_object, take
-from service.http.idempotency import ATOMIC, DERIVED_KEY, WRITE_METHODS, Undone
+from service.http.idempotency import ATOMIC, DERIVED_KEY, PART_OF_BATCH, WRITE_METHODS, Undone
 from service.http.openapi import operation
 from service.http.web import Answer, json_answer
 from service.model.values import wrong
-from service.mongo import transactions
+from service.mongo import deadline, transactions
 from service.resources.resource import Resource
 
 MOST = 50
@@ -26,6 +27,8 @@ MOST_BYTES = 8 * 1024 * 1024
 """
 MOST_KEPT_TWICE = 256 * 1024
 """Most bytes of the answers of a plain batch that are kept as a whole, beside those of its writes."""
+LEAST_LEFT = 0.05
+"""Time that a request needs to be begun; the batch has as much in all as one request alone."""
 ALONE = ("/v1/batch", "/v1/accounts/me/export")
 """Paths that stand for themselves: no batch in a batch, and an export is streamed."""
 ENDS_ACCOUNT = ("DELETE", "/v1/accounts/me")
@@ -119,11 +122,15 @@ class BatchAnswer(Arguments):
 
 
 class Outcome(NamedTuple):
-    """What became of one request of a batch: its response, the bytes of its body, and whether a retry gets the same."""
+    """What became of one request of a batch: its response, the bytes of its body, and whether a retry gets the same.
+
+    `reading` are the seconds that it took, if it was one that reads.
+    """
 
     response: dict[str, Any]
     size: int = 0
     keepable: bool = True
+    reading: float = 0.0
 
 
 def is_atomic() -> bool:
@@ -140,7 +147,7 @@ class Batch(Resource):
         example={"requests": [{"method": "GET", "path": "/v1/accounts/me"}]},
         body=BatchArguments,
         answer={200: BatchAnswer},
-        problems=["not_supported"],
+        problems=["not_supported", "too_expensive"],
         bounded=is_atomic,
         replayed=lambda kept: replayed_batch(kept),
     )
@@ -169,12 +176,13 @@ def one_by_one(requests: list[BatchRequest]) -> list[Outcome]:
     """Return what becomes of requests that stand alone.
 
     In a batch with an idempotency key nothing is tried after a request that has to wait: when the batch is sent again,
-    what follows may need what it did.
+    what follows may need what it did. And nothing is tried after one that has taken the time of all.
     """
     outcomes: list[Outcome] = []
-    for index, part in enumerate(requests):
-        waits = bool(outcomes) and "Retry-After" in outcomes[-1].response["headers"] and has_key()
-        outcomes.append(outcomes[-1]._replace(size=0) if waits else answer(part, index, size_of(outcomes)))
+    for part in requests:
+        stops = has_key() or deadline.left() < LEAST_LEFT
+        waits = bool(outcomes) and "Retry-After" in outcomes[-1].response["headers"] and stops
+        outcomes.append(outcomes[-1]._replace(size=0) if waits else answer(part, outcomes))
     return outcomes
 
 
@@ -205,7 +213,7 @@ def all_or_none(requests: list[BatchRequest]) -> Answer:
     """Return the answers to requests of one transaction; raises `Undone` with the answers when one fails."""
     done: list[Outcome] = []
     for index, part in enumerate(requests):
-        outcome = answer(part, index, size_of(done))
+        outcome = answer(part, done)
         if outcome.response["status"] >= 400:
             missed = undone(index)
             raise Undone(together(requests, [*[missed] * index, outcome, *[missed] * (len(requests) - index - 1)]))
@@ -243,7 +251,7 @@ def replayed_batch(kept: Answer) -> Answer:
 def read_again(part: BatchRequest, told: dict[str, Any], conditions: dict[str, str], before: list[Outcome]) -> Outcome:
     """Return what is at the path of one request of a batch by now, under the id that it was told with."""
     headers = {**conditions, "X-Request-ID": told["headers"]["X-Request-ID"]}
-    return answer(BatchRequest(method="GET", path=part.path, headers=headers), len(before), size_of(before))
+    return answer(BatchRequest(method="GET", path=part.path, headers=headers), before)
 
 
 def is_anothers(told: Any) -> bool:
@@ -256,34 +264,46 @@ def undone(index: int) -> Outcome:
     return not_tried(FailedDependency(f"request {index} of the batch failed, so nothing was done"))
 
 
-def not_tried(problem: Problem, size: int = 0) -> Outcome:
+def not_tried(problem: Problem) -> Outcome:
     """Return a problem as the answer to a request of the batch."""
-    headers = {"Content-Type": "application/problem+json"}
+    headers = {**problem.headers, "Content-Type": "application/problem+json"}
     response = {"status": problem.status, "headers": headers, "body": problem.as_dict(g.request_id)}
-    return Outcome(response, size, problem.keepable)
+    return Outcome(response, keepable=problem.keepable)
 
 
-def answer(part: BatchRequest, index: int, size: int) -> Outcome:
+def out_of_time(before: list[Outcome]) -> Problem:
+    """Return why a request is not begun: those before it that read are too expensive, or MongoDB is slow."""
+    if sum(outcome.reading for outcome in before) > current_app.config["MONGODB_TIMEOUT"] / 2:
+        return TooExpensive("the lists before this request took the time of the batch; send it in another")
+    return DatabaseUnavailable("the requests before this one took the time of the batch; send it again")
+
+
+def answer(part: BatchRequest, before: list[Outcome]) -> Outcome:
     """Return the answer to one request: the app's own dispatch, as for a request that comes alone.
 
-    `size` is that of the answers before it.
+    `before` are the answers to those before it.
     """
+    size, began = size_of(before), time.monotonic()
     if size > MOST_BYTES:
         return not_tried(TooLarge("the answers before this one are too large for one batch; send it in another"))
+    if deadline.left() < LEAST_LEFT:
+        return not_tried(out_of_time(before))
     request_id, started = g.request_id, g.started
     try:
-        with current_app.request_context(environment(part, index, request_id)):
+        with current_app.request_context(environment(part, len(before), request_id)):
             response = cast(Answer, current_app.full_dispatch_request())
             body = response.get_data()
             headers = {"X-Request-ID": g.request_id}
     finally:
         g.request_id, g.started = request_id, started
+    reading = time.monotonic() - began if part.method == "GET" else 0.0
     if part.method == "GET" and size + len(body) > MOST_BYTES:
         # What was read can be read again; what was written has to be told.
-        return not_tried(TooLarge("this answer is too large for the batch; send the request by itself"), len(body))
+        too_large = TooLarge("this answer is too large for the batch; send the request by itself")
+        return not_tried(too_large)._replace(size=len(body), reading=reading)
     headers |= {name: response.headers[name] for name in ANSWER_HEADERS if name in response.headers}
     told = {"status": response.status_code, "headers": headers, "body": decoded_body(response, body)}
-    return Outcome(told, len(body), response.keepable)
+    return Outcome(told, len(body), response.keepable, reading)
 
 
 def decoded_body(response: Answer, body: bytes) -> Any:
@@ -307,6 +327,7 @@ def environment(part: BatchRequest, index: int, request_id: str) -> dict[str, An
         "CONTENT_LENGTH": str(len(body)),
         "CONTENT_TYPE": "application/json" if body else "",
         "wsgi.input": BytesIO(body),
+        PART_OF_BATCH: True,
     }
     made |= {"HTTP_" + name.upper().replace("-", "_"): value for name, value in headers.items()}
     if (key := derived_key(part, index)) is not None:

@@ -11,8 +11,10 @@ from service.changes.barrier import Barrier
 from service.context import current_registry, current_service
 from service.core.errors import NotSupported
 from service.http.arguments import parameters
+from service.http.idempotency import PART_OF_BATCH
 from service.http.openapi import operation
-from service.mongo import connection
+from service.http.web import current_request
+from service.mongo import connection, deadline
 from service.resources.resource import Resource
 from service.security import current_identity, security
 
@@ -37,12 +39,14 @@ class ChangeList(Resource):
         asked = pull.parse_pull(current_registry(), parameters(), str(current_identity), security().cursor_key)
         waiting = current_feed()
         found = asked.answer(waiting.barrier)
-        if asked.wait and not found.items and waiting.places.acquire(blocking=False):
+        waits = asked.wait and PART_OF_BATCH not in current_request().environ
+        if waits and not found.items and waiting.places.acquire(blocking=False):
             try:
                 end = time.monotonic() + asked.wait
                 while not found.items and time.monotonic() < end:
                     time.sleep(NEWS_PAUSE)
-                    found = asked.answer(waiting.barrier)
+                    # Each look has a deadline of its own: that of the request is shorter than the wait.
+                    found = deadline.apart(asked.answer, waiting.barrier)
             finally:
                 waiting.places.release()
         return found.as_dict()

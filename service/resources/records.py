@@ -12,12 +12,14 @@ from service.http.arguments import json_body, json_object, parameters
 from service.http.conditional import etag, etag_of_answer, is_known, precondition
 from service.http.idempotency import ATOMIC
 from service.http.openapi import operation
+from service.http.usage import account_usage
 from service.http.web import current_request
 from service.model.patch import parse as parse_patch
 from service.model.record_type import RecordType
 from service.model.registry import Registry
 from service.mongo.raw import Raw
 from service.query.parse import ITEM_PARAMETERS, PARAMETERS, Parser, parse_view
+from service.records.reading import MOST_COUNTED
 from service.records.writing import Writer
 from service.resources.resource import Resource
 from service.security import security
@@ -48,12 +50,13 @@ class RecordList(RecordResource):
     def get(self) -> Answered:
         """Return one page of the records that the query asks for."""
         asked = self.parser.parse(parameters(), self.records.identity.account, security().cursor_key)
-        rows = self.records.page(asked)
-        page, more = rows[: asked.limit], len(rows) > asked.limit
-        following = asked.cursor(page[-1]) if more and asked.near is None else None
-        answer: dict[str, Any] = {"items": self.records.dump(page, asked.view), "next": following}
-        if asked.count:
-            answer["total"] = self.records.total(asked)
+        with account_usage().using(self.records.identity.account):
+            rows = self.records.page(asked)
+            page, more = rows[: asked.limit], len(rows) > asked.limit
+            following = asked.cursor(page[-1]) if more and asked.near is None else None
+            answer: dict[str, Any] = {"items": self.records.dump(page, asked.view), "next": following}
+            if asked.count:
+                answer |= total_members(self.records.total(asked))
         return answer, 200, {"Link": next_link(following)} if following else {}
 
     @operation(
@@ -122,6 +125,11 @@ class RecordItem(RecordResource):
         keep = timedelta(days=current_app.config["TOMBSTONE_DAYS"])
         self.records.delete(id, keep, precondition(), ATOMIC in request.environ)
         return None, 204, {}
+
+
+def total_members(total: int) -> dict[str, int]:
+    """Return the members that tell a total, exactly or as the least that it is."""
+    return {"total": total} if total <= MOST_COUNTED else {"total_at_least": MOST_COUNTED}
 
 
 def next_link(cursor: str) -> str:

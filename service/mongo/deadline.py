@@ -1,0 +1,67 @@
+"""The deadline of a request: how long all its operations may take together, whatever driver does them."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from contextvars import Context, copy_context
+from typing import Any, TypeVar
+
+import mongomock
+import pymongo
+from mongoengine.connection import get_connection
+from pymongo import _csot
+from pymongo.errors import PyMongoError
+
+from service.core.errors import TooExpensive
+from service.mongo import connection
+
+Result = TypeVar("Result")
+
+QUERY_SHARE = 0.4
+"""What of the time of an operation MongoDB may take for a query that a client thought up."""
+HEALTHY_SECONDS = 0.5
+"""Within which a MongoDB that is well answers something cheap."""
+
+
+def lasting(seconds: float) -> AbstractContextManager[Any]:
+    """Return the context whose operations take so many seconds together, or until the deadline around it."""
+    return pymongo.timeout(seconds)
+
+
+def left() -> float:
+    """Return the seconds until the deadline; infinite where there is none."""
+    return _csot.get_deadline() - time.monotonic()
+
+
+def apart(work: Callable[..., Result], *args: Any) -> Result:
+    """Do `work` without a deadline but that which each of its operations has."""
+    return copy_context().run(released, work, *args)
+
+
+def released(work: Callable[..., Result], *args: Any) -> Result:
+    """Do `work` in a context whose deadline is gone from here on."""
+    _csot.reset_all()
+    return work(*args)
+
+
+def limited(work: Callable[[], Result]) -> Result:
+    """Do the `work` of a query that a client thought up, in the time that one may take.
+
+    Raises `TooExpensive` when that was not enough and MongoDB is well: another try would cost the same.
+    """
+    client: Any = get_connection()
+    if isinstance(client, mongomock.MongoClient):
+        return work()
+    try:
+        with lasting(client.options.timeout * QUERY_SHARE):
+            return work()
+    except PyMongoError as error:
+        if not error.timeout or not Context().run(is_well):
+            raise
+        raise TooExpensive from error
+
+
+def is_well() -> bool:
+    """Tell whether MongoDB answers something cheap at once."""
+    with lasting(HEALTHY_SECONDS):
+        return connection.is_writable()
