@@ -15,6 +15,7 @@ from service.context import Globals, g
 from service.core import errors
 from service.core.errors import Problem
 from service.core.log import log
+from service.core.origins import EXPOSED_HEADERS, PREFLIGHT_SECONDS, whole_origins
 from service.documents import RECORDS, Record
 from service.http import kept_bytes, observability, usage
 from service.http.web import (
@@ -30,10 +31,6 @@ from service.http.web import (
 from service.model.registry import Registry
 from service.mongo import connection, problems, transactions
 from service.upkeep import migrations
-
-EXPOSED_HEADERS = ["ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotent-Replayed"]
-
-ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+(:[0-9]+)?")
 
 BY_STATUS: Mapping[int, type[Problem]] = {
     404: errors.NotFound,
@@ -96,12 +93,12 @@ def allow_origins(app: Flask) -> None:
     is_open = re.compile(rf"/v1/.*|{re.escape(app.config['JWT_AUTH_URL_RULE'])}(/.*)?|/openapi\.json", re.DOTALL)
     add_headers = cross_origin(
         origins=whole_origins(app.config["CORS_ORIGINS"]),
-        expose_headers=EXPOSED_HEADERS,
+        expose_headers=[*EXPOSED_HEADERS],
         supports_credentials=False,
         send_wildcard=True,
         always_send=False,
         automatic_options=False,
-        max_age=600,
+        max_age=PREFLIGHT_SECONDS,
     )(answer_as_it_is)
 
     def allow(response: Response) -> Response:
@@ -115,20 +112,6 @@ def allow_origins(app: Flask) -> None:
 def answer_as_it_is(response: Response) -> Response:
     """Return an answer; Flask-CORS adds its headers to what a function returns."""
     return response
-
-
-def whole_origins(setting: str | list[str]) -> list[str]:
-    """Return the origins of a setting.
-
-    Raises `ValueError` for a part of one: Flask-CORS takes `https://*.example.com` for a pattern of the beginning of an
-    origin, which `https://xexample.com.evil.example` has as well.
-    """
-    origins = [setting] if isinstance(setting, str) else setting
-    if wrong := [origin for origin in origins if origin != "*" and not ORIGIN.fullmatch(origin)]:
-        raise ValueError(
-            f"CORS_ORIGINS takes `*` or whole origins such as https://app.example.com, not {', '.join(wrong)}"
-        )
-    return origins
 
 
 def handle_errors(app: Flask) -> None:

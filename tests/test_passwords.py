@@ -19,7 +19,7 @@ from werkzeug.test import TestResponse
 from service.documents import Account, Session
 from service.identity import passwords
 from service.identity.passwords import Hashing, common_passwords
-from service.security import Security
+from service.identity.security import Security
 from tests.client import PASSWORD, Person, Phone, pointers
 
 MakeApp = Callable[..., Flask]

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from service.context import current_service
 from service.core.errors import BadParameter, Cause, TooLarge, UnsupportedMediaType, ValidationFailed, pointer
 from service.core.json_text import as_object, decode
+from service.core.query_string import each_once
 from service.http.web import current_request
 from service.model.validation import causes
 
@@ -66,13 +67,7 @@ def texts(source: Source) -> dict[str, Any]:
 
 def parameters() -> dict[str, str]:
     """Return the parameters of the query string; raises `BadParameter` for one that stands twice."""
-    sent = current_request().parameters
-    found = dict(sent)
-    if len(found) < len(sent):
-        names = [name for name, _ in sent]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise BadParameter(f"`{twice}` stands twice", [Cause("twice", "once", parameter=twice)])
-    return found
+    return each_once(current_request().parameters)
 
 
 def parameter_causes(error: ValidationError) -> Iterator[Cause]:

@@ -1,9 +1,8 @@
 """Flask as an API uses it: one short way through, JSON by orjson, no cookie sessions, and answers sent as they are."""
 
 from collections.abc import Callable, Iterable
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
 
 import orjson
 from flask import Flask, Request, Response
@@ -16,15 +15,13 @@ from werkzeug.routing import MapAdapter
 
 from service.context import OUTSIDE, current_service
 from service.core.errors import BadRequest
+from service.core.query_string import Parameters, query_parameters
 from service.http.refusal import refuse
 from service.mongo import deadline
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-UNDECODED = "werkzeug.url_quote"
-"""What is no UTF-8 stays percent-encoded, as Werkzeug has it."""
-KNOWN_QUERIES, LONGEST_KNOWN, MOST_KNOWN = 512, 500, 16  # of so many bytes and parameters
 BODY = "madang.body"
 """Where admission puts the body of a request when it has read it."""
 EMPTY_STATUS = frozenset({204, 304})
@@ -145,13 +142,9 @@ class ApiRequest(Request):
         return named and bool(self.body)
 
     @cached_property
-    def parameters(self) -> tuple[tuple[str, str], ...]:
+    def parameters(self) -> Parameters:
         """Return name and value of each parameter of the query string, in order."""
-        text = self.query_string
-        if not text:
-            return ()
-        known = len(text) <= LONGEST_KNOWN and text.count(b"&") < MOST_KNOWN
-        return (members if known else members.__wrapped__)(text)
+        return query_parameters(self.query_string)
 
 
 def current_request() -> ApiRequest:
@@ -160,17 +153,6 @@ def current_request() -> ApiRequest:
         return _cv_request.get().request  # type: ignore[return-value]
     except LookupError:
         raise RuntimeError(OUTSIDE) from None
-
-
-@lru_cache(KNOWN_QUERIES)
-def members(query_string: bytes) -> tuple[tuple[str, str], ...]:
-    """Return name and value of each parameter of a query string.
-
-    An app sends a handful of them all day long, for all who use it, and to take one apart is a twentieth of a list. The
-    last ones are remembered, unless they are long: at most 2 MB.
-    """
-    text = query_string.decode(errors="replace")
-    return tuple(parse_qsl(text, keep_blank_values=True, errors=UNDECODED))
 
 
 class Answer(Response):

@@ -22,6 +22,7 @@ from service.mongo import driver, transactions
 from service.mongo.raw import Raw
 from service.policy import Identity
 
+SESSION_ENDED = "the session has ended; log in again"
 KNOWN_SESSIONS = 10_000
 CHECK_SECONDS = 0.8
 """How long a session is taken to be alive without a look: an ended one is dead everywhere within a second."""
@@ -121,7 +122,7 @@ class Sessions:
             return self.answer(rotated, following)
         found = Session._get_collection().find_one({"_id": session, "expires_at": {"$gt": now()}})
         if found is None:
-            raise NotAuthenticated("the session has ended; log in again")
+            raise NotAuthenticated(SESSION_ENDED)
         if self.is_repeated(found, secret, following):
             return self.answer(found, following)
         if self.end(found["account"], session):

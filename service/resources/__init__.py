@@ -1,13 +1,14 @@
 """The route table: every resource of the service on one page."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import flask_restful
 from flask import Blueprint, Flask, Response
 
 from service.context import current_globals, current_service
-from service.core.errors import BadParameter, BadRequest, Cause
+from service.core.errors import BadRequest
+from service.core.query_string import refuse_unknown
 from service.http.idempotency import idempotent
 from service.http.openapi import operation_of
 from service.http.web import current_request, empty_answer, json_answer
@@ -100,16 +101,3 @@ def admit() -> None:
         refuse_unknown((name for name, _ in sent.parameters), asked.known if asked is not None else frozenset())
     if asked is not None and asked.body is None and sent.has_body:
         raise BadRequest("this takes no body")
-
-
-def refuse_unknown(sent: Iterable[str], known: frozenset[str]) -> None:
-    """Raise `BadParameter` for parameters of the query string that the operation does not take."""
-    causes = [
-        Cause(
-            "unknown_parameter", f"one of {', '.join(sorted(known))}" if known else "none is taken here", parameter=name
-        )
-        for name in sent
-        if name not in known
-    ]
-    if causes:
-        raise BadParameter("there are unknown query parameters", causes)
