@@ -74,16 +74,21 @@ fuzz: install  ## send whatever a machine makes up to the API and the parsers; t
 	@$(INSTALL) requirements-fuzz.lock
 	$(BIN)/python -m fuzz $(ARGS)
 
+mutants: install  ## change the modules that security stands on in every small way: each time a test has to fail; takes hours
+	@$(INSTALL) requirements-mutants.lock
+	nice $(BIN)/python -m mutants $(ARGS)
+
 .venv-bench/installed: bench/requirements.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install -q --disable-pip-version-check -r bench/requirements.txt
 	@touch $@
 
-lock: install  ## write the locks anew from pyproject.toml: all packages, those of the image, of `make serve`, of `make fuzz`
+lock: install  ## write the locks anew from pyproject.toml: all packages, and those of parts
 	$(COMPILE) --extra mongod --extra door --extra dev -o requirements.lock pyproject.toml
 	$(COMPILE) -c requirements.lock -o requirements-runtime.lock pyproject.toml
 	$(COMPILE) -c requirements.lock --extra mongod --extra door -o requirements-serve.lock pyproject.toml
 	$(COMPILE) -c requirements.lock --extra fuzz -o requirements-fuzz.lock pyproject.toml
+	$(COMPILE) -c requirements.lock --extra mutants -o requirements-mutants.lock pyproject.toml
 
 format:  ## format the code
 	$(BIN)/ruff check --fix .
@@ -92,5 +97,5 @@ format:  ## format the code
 clean:  ## remove the virtual environment and caches; data in var/ stays
 	rm -rf .venv build/clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 
-.PHONY: help serve test lint mongomock mongodb-a-to-d mongodb-e-to-z install browser clients bench chaos fuzz lock format clean
+.PHONY: help serve test lint mongomock mongodb-a-to-d mongodb-e-to-z install browser clients bench chaos fuzz mutants lock format clean
 .DEFAULT_GOAL := help

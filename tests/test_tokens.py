@@ -59,6 +59,15 @@ def test_both_schemes_are_accepted_without_regard_to_case(ada: Person, app: Flas
         assert ask(app, f"{scheme} {ada.tokens['access_token']}").status_code == 200
 
 
+def test_spaces_around_a_token_are_no_part_of_it(ada: Person, app: Flask) -> None:
+    assert ask(app, f"Bearer   {ada.tokens['access_token']}  ").status_code == 200
+
+
+@pytest.mark.parametrize("header", ["Bearer", "Bearer ", "Basic"])
+def test_a_header_without_a_token_is_told_what_to_send(app: Flask, header: str) -> None:
+    assert ask(app, header).json["detail"].startswith("send the access token as")
+
+
 @pytest.mark.parametrize("header", [None, "", " ", "Bearer", "Bearer ", "Bearer   ", "JWT", "{token}", "Basic {token}"])
 def test_without_a_token_the_answer_is_401(ada: Person, app: Flask, header: str | None) -> None:
     answer = ask(app, header and header.replace("{token}", ada.tokens["access_token"]))

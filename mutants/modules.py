@@ -1,0 +1,40 @@
+"""The modules that mutants are made of, each with the tests that have to find them."""
+
+from collections.abc import Iterable
+
+TESTS: dict[str, tuple[str, ...]] = {
+    "service/security.py": ("tokens", "sessions", "accounts", "passwords", "events"),
+    "service/policy.py": ("policy", "sharing", "owner_only", "attacks_data"),
+    "service/identity/tokens.py": ("tokens", "key_rotation"),
+    "service/identity/sessions.py": ("sessions", "key_rotation", "tokens", "attacks_identity", "events"),
+    "service/identity/keys.py": ("key_rotation", "sessions", "tokens"),
+    "service/identity/passwords.py": ("passwords", "accounts"),
+    "service/identity/throttle.py": ("throttle", "attacks_identity"),
+    "service/http/idempotency.py": ("idempotency", "batch"),
+    "service/http/conditional.py": ("conditional", "records"),
+    "service/records/precondition.py": ("conditional", "records"),
+    "service/query/near.py": ("query", "search_and_near"),
+    "service/query/paging.py": ("query", "query_properties"),
+    "service/query/parse.py": ("query", "arguments", "search_and_near"),
+    "service/query/where.py": ("query", "query_properties"),
+    "service/model/patch.py": ("patch", "parts", "patch_properties"),
+    "service/model/operands.py": ("patch", "parts", "patch_properties"),
+    "service/model/updates.py": ("patch", "parts", "patch_properties"),
+    "service/model/parts.py": ("parts", "patch", "patch_properties"),
+    "service/model/load.py": ("schema", "fields", "patch", "text"),
+}
+"""By module, the names of the test files. None of them may start a process: a trial ends without a word to it."""
+
+REAL = frozenset(
+    f"service/{name}.py"
+    for name in ("security", "identity/sessions", "identity/throttle", "identity/passwords", "http/idempotency")
+)
+"""Those that do more on a real MongoDB, such as transactions: what lives on mongomock is tried there too."""
+
+LEFT_OUT = frozenset({"tests/test_passwords.py::test_a_name_that_exists_takes_as_long_as_one_that_does_not"})
+"""Tests that measure time: a busy machine would have them kill anything."""
+
+
+def files(modules: Iterable[str]) -> list[str]:
+    """Return the files of tests of these modules, each once."""
+    return [f"tests/test_{name}.py" for name in dict.fromkeys(name for module in modules for name in TESTS[module])]
