@@ -27,7 +27,7 @@ class Recording:
         assert self.lease.held or self.lease.take()
         now = get_connection().admin.command("hello")["operationTime"]
         self.recorder.step(self.lease)
-        while self.recorder.comparing is not None or self.reached() < now:
+        while self.recorder.comparing is not None or self.recorder.is_cut or self.reached() < now:
             self.recorder.step(self.lease)
 
     def reached(self) -> Timestamp:

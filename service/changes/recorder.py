@@ -45,6 +45,7 @@ class Recorder:
         self.epoch = 0
         self.comparing: comparison.Position | None = None
         self.saved = self.forgot = time.monotonic()
+        self.is_cut = False
 
     def step(self, right: Right) -> None:
         """Do what there is to do, or wait a second for it. Raises `PyMongoError` or `LeaseLost`; then call it again."""
@@ -126,8 +127,11 @@ class Recorder:
             dirty = dict.fromkeys(dirtied(event) for event in batch.events if not is_of_collection(event))
             self.record(right, list(dirty), came_to(batch), written=True)
             metrics.recorded(batch.events[-1]["clusterTime"].time, len(dirty))
-        elif time.monotonic() - self.saved > SAVED_EVERY:
+            self.is_cut = batch.is_cut
+        elif self.is_cut or time.monotonic() - self.saved > SAVED_EVERY:
+            # What was cut was whole: who waits for the last event of it goes by the clock.
             self.change(right, came_to(batch))
+            self.is_cut = False
 
     def record(self, right: Right, dirty: list[Dirty], came: Mapping[str, Any], written: bool) -> None:
         """Give what has changed its numbers, in one transaction.

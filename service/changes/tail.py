@@ -40,6 +40,11 @@ class Events:
     token: Token
     until: Timestamp
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether more of the time of the last one may follow: those of one transaction have one time."""
+        return bool(self.events) and self.until < self.events[-1]["clusterTime"]
+
 
 def watched(registry: Registry) -> list[str]:
     """Return the collections whose changes are recorded."""
@@ -118,7 +123,6 @@ class Tail:
         events, self.token = cursor["nextBatch"], cursor["postBatchResumeToken"]
         until = time_of(self.token)
         if len(events) >= BATCH:
-            # There may be more of the same time: those of one transaction have one.
             until = before(events[-1]["clusterTime"])
         return Events(events, self.token, until)
 

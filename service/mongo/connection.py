@@ -85,6 +85,10 @@ AWAITED = 1.0
 """Most seconds for which a change stream waits for an event."""
 
 
+stream_clients: list[pymongo.MongoClient[Raw]] = []
+"""Those of this process: one for each app."""
+
+
 def stream_client(config: Mapping[str, Any]) -> pymongo.MongoClient[Raw]:
     """Return a client for change streams, with the same options but no deadline for a whole operation.
 
@@ -95,7 +99,9 @@ def stream_client(config: Mapping[str, Any]) -> pymongo.MongoClient[Raw]:
     kept = {
         name: value for name, value in given.items() if name not in ("db", "mongo_client_class", "timeoutMS", "host")
     }
-    return pymongo.MongoClient(given["host"], **{**kept, "socketTimeoutMS": int(wait * 1000), "maxPoolSize": 2})
+    client = pymongo.MongoClient(given["host"], **{**kept, "socketTimeoutMS": int(wait * 1000), "maxPoolSize": 2})
+    stream_clients.append(client)
+    return client
 
 
 def is_memory(uri: str | None) -> bool:
@@ -191,3 +197,5 @@ def keep_counting(pause: float = 1.0) -> None:
 def disconnect() -> None:
     """Close every connection, so that another app of this process can connect elsewhere."""
     mongoengine.disconnect_all()
+    while stream_clients:
+        stream_clients.pop().close()
