@@ -11,7 +11,7 @@ from service.model.record_type import RecordType
 from service.model.registry import Registry
 from service.mongo.raw import Raw
 
-Dirty = tuple[str, Any]
+Dirty = tuple[str, str]
 """The collection and the id of what may have changed."""
 Maker = Callable[[int, datetime], Raw]
 """Makes a change at a number; one that tells of an end is kept until a time."""
@@ -23,19 +23,21 @@ class News:
     """What has changed of what may have, as it is at this moment; in a transaction, at that of its snapshot."""
 
     def __init__(self, registry: Registry, dirty: Iterable[Dirty], written: bool) -> None:
-        """Look at all of it. What is recorded already is left out, unless it was `written`: then it counts again."""
+        """Look at all of it. What is recorded already is left out, unless it was `written`: then it counts again.
+
+        Their numbers are in the order of `dirty`.
+        """
         self.written = written
-        self.makers: list[Maker] = []
+        self.of: dict[Dirty, list[Maker]] = {one: [] for one in dirty}
         by_type: dict[str, list[str]] = {}
-        for name, id in dirty:
-            # Other software may have ids that no client can name.
-            if isinstance(id, str):
-                by_type.setdefault(name, []).append(id)
+        for name, id in self.of:
+            by_type.setdefault(name, []).append(id)
         for name, ids in by_type.items():
             if name == MEMBERSHIP:
                 self.look_at_accounts(ids)
             elif name in registry:
                 self.look_at_records(registry[name], ids)
+        self.makers = [maker for makers in self.of.values() for maker in makers]
 
     @property
     def count(self) -> int:
@@ -58,8 +60,10 @@ class News:
         lost = [
             (id, mark, previous) for id, seen, previous in changed for mark in compaction.lost_marks(seen, previous)
         ]
-        self.makers += withdrawals(type, lost)
-        self.makers += (record_maker(type.name, id, seen, previous) for id, seen, previous in changed)
+        for id, maker in withdrawals(type, lost):
+            self.of[type.name, id].append(maker)
+        for id, seen, previous in changed:
+            self.of[type.name, id].append(record_maker(type.name, id, seen, previous))
 
     def look_at_accounts(self, ids: list[str]) -> None:
         """Find what has changed of the roles of accounts."""
@@ -70,7 +74,7 @@ class News:
         for id, before in of_accounts.items():
             principals = compaction.principals_of(stored.get(id))
             for principal in compaction.changed_memberships(principals, before.values()):
-                self.makers.append(membership_maker(id, principal, before.get(principal)))
+                self.of[MEMBERSHIP, id].append(membership_maker(id, principal, before.get(principal)))
 
 
 ROLES = {"roles": 1, "deleted_at": 1}
@@ -81,12 +85,12 @@ def kept_changes(ids: Iterable[str]) -> dict[str, Raw]:
     return {row["_id"]: row for row in Change._get_collection().find({"_id": {"$in": list(ids)}})}
 
 
-def withdrawals(type: RecordType, lost: list[tuple[str, str, Any]]) -> Iterator[Maker]:
-    """Yield what makes the changes of rights that records no longer give."""
+def withdrawals(type: RecordType, lost: list[tuple[str, str, Any]]) -> Iterator[tuple[str, Maker]]:
+    """Yield what makes the changes of rights that records no longer give, each with the id of the record."""
     ids = [compaction.withdrawal_id(type.name, id, mark) for id, mark, _ in lost]
     earlier = kept_changes(ids) if ids else {}
     for (id, mark, previous), told in zip(lost, ids, strict=True):
-        yield withdrawal_maker(type.name, id, mark, previous, earlier.get(told))
+        yield id, withdrawal_maker(type.name, id, mark, previous, earlier.get(told))
 
 
 def record_maker(type: str, id: str, seen: RecordState, previous: Mapping[str, Any] | None) -> Maker:

@@ -7,7 +7,7 @@ epoch of the lease: what a successor has begun, a stale recorder cannot write in
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -124,8 +124,8 @@ class Recorder:
         assert self.tail is not None  # noqa: S101  it has begun
         batch = self.tail.next(patience)
         if batch.events:
-            dirty = dict.fromkeys(dirtied(event) for event in batch.events if not is_of_collection(event))
-            self.record(right, list(dirty), came_to(batch), written=True)
+            dirty = dirtied(batch.events)
+            self.record(right, dirty, came_to(batch), written=True)
             metrics.recorded(batch.events[-1]["clusterTime"].time, len(dirty))
             self.is_cut = batch.is_cut
         elif self.is_cut or time.monotonic() - self.saved > SAVED_EVERY:
@@ -183,6 +183,14 @@ def is_of_collection(event: Mapping[str, Any]) -> bool:
     return "documentKey" not in event
 
 
-def dirtied(event: Mapping[str, Any]) -> Dirty:
-    """Return what an event is about."""
-    return event["ns"]["coll"], event["documentKey"]["_id"]
+def dirtied(events: Iterable[Mapping[str, Any]]) -> list[Dirty]:
+    """Return what events are about, each once, in the order of the last event of each.
+
+    Other software may store ids that no client can name.
+    """
+    found: dict[Dirty, None] = {}
+    for event in events:
+        if not is_of_collection(event) and isinstance(id := event["documentKey"]["_id"], str):
+            found.pop((event["ns"]["coll"], id), None)
+            found[event["ns"]["coll"], id] = None
+    return list(found)
