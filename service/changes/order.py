@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
 from bson import Timestamp
+from mongoengine.connection import get_connection
 
 from service.core.errors import CursorExpired, FeedUnavailable
 from service.documents import Lease
@@ -41,6 +43,19 @@ def order_in(lease: Mapping[str, Any] | None) -> Order:
     if not state:
         raise FeedUnavailable("nothing has been recorded yet; a worker has to run")
     return Order(state["seq"], state["floor"], state["clock"], state["comparing"] is not None)
+
+
+LATE = 30.0
+"""Seconds after which an order that says nothing is one that nobody records; it says something every ten."""
+
+
+def check_recorded() -> None:
+    """Raise `FeedUnavailable` where nobody records, by MongoDB's clock, and `PyMongoError` where it does not answer."""
+    found = order_in(lease_document())
+    now = get_connection().admin.command("hello")["localTime"].replace(tzinfo=UTC)
+    behind = now.timestamp() - found.clock.time
+    if behind > LATE:
+        raise FeedUnavailable(f"the order of changes is {behind:.0f} seconds behind")
 
 
 def lease_document() -> Mapping[str, Any] | None:

@@ -8,7 +8,9 @@ from socketserver import TCPServer
 from typing import ClassVar
 
 import pymongo
+from pymongo.errors import PyMongoError
 
+from service.changes import order
 from service.core import metrics
 from service.core.errors import DatabaseUnavailable, NotFound, Problem, ShuttingDown
 from service.core.headers import request_id
@@ -53,7 +55,15 @@ class StatusServer(ThreadingHTTPServer):
         with pymongo.timeout(self.patience):
             if not is_ready(self.crew):
                 raise DatabaseUnavailable("MongoDB has no writable primary, or a chore has ended")
+            self.check_recorded()
         return healthy()
+
+    def check_recorded(self) -> None:
+        """Raise `FeedUnavailable` where no worker records changes."""
+        try:
+            order.check_recorded()
+        except PyMongoError:
+            raise DatabaseUnavailable from None
 
     def page(self, path: str) -> Page:
         """Return what is at a path."""
