@@ -160,3 +160,41 @@ def test_a_batch_that_ends_its_own_session_goes_no_further(ada: Person, atomic: 
     assert statuses == ([424, 401] if atomic else [204, 401])
     assert Note.objects.count() == 0
     assert ada.get("/v1/accounts/me").status_code == (200 if atomic else 401)
+
+
+def queue(title: str) -> list[dict[str, object]]:
+    """What a phone has done while it was away, each write with a key of its own."""
+    return [
+        part("POST", "/v1/notebooks", {"id": "book", "title": "b"}, **{"Idempotency-Key": "k1"}),
+        part(
+            "POST", "/v1/notes", {"id": "n1", "title": title, "notebook": "book"}, **{"Idempotency-Key": f"k2{title}"}
+        ),
+        part("PATCH", "/v1/notes/n1", {"$inc": {"priority": 1}}, **{"Idempotency-Key": "k3"}),
+    ]
+
+
+def test_a_batch_that_stops_on_an_error_leaves_the_rest_undone(ada: Person) -> None:
+    answer = ada.post("/v1/batch", {"on_error": "stop", "requests": [*queue(""), part("GET", "/v1/notes")]})
+    responses = answer.json["responses"]
+    assert [response["status"] for response in responses] == [201, 422, 424, 424]
+    assert responses[2]["body"]["detail"] == "request 1 of the batch failed, so those after it were not tried"
+    assert ada.get("/v1/notebooks/book").status_code == 200
+    assert ada.get("/v1/notes").json["items"] == []
+
+
+@pytest.mark.real
+def test_a_queue_that_is_sent_again_as_a_whole_is_done_once(ada: Person) -> None:
+    ada.post("/v1/batch", {"on_error": "stop", "requests": queue("")})
+    for _ in range(3):
+        answer = ada.post("/v1/batch", {"on_error": "stop", "requests": queue("good")})
+        assert [response["status"] for response in answer.json["responses"]] == [201, 201, 200]
+    note = ada.get("/v1/notes/n1").json
+    assert (note["priority"], note["revision"]) == (1, 2)
+
+
+def test_by_itself_a_batch_goes_on_after_an_error(ada: Person) -> None:
+    for more in ({}, {"on_error": "continue"}):
+        parts = [part("GET", "/v1/notes/none"), part("GET", "/v1/notes")]
+        responses = ada.post("/v1/batch", {"requests": parts, **more}).json["responses"]
+        assert [response["status"] for response in responses] == [404, 200]
+    assert ada.post("/v1/batch", {"requests": [], "on_error": "halt"}).status_code == 422

@@ -235,3 +235,15 @@ def test_what_cannot_be_asked_for_is_named(ada: Person, named: dict[str, str]) -
     answer = ada.get("/v1/changes", query_string=named)
     assert answer.status_code == 400
     assert answer.json["errors"][0]["parameter"] == next(iter(named))
+
+
+def test_in_an_atomic_batch_it_answers_with_what_was_before(ada: Person, device: Device) -> None:
+    ada.make_note(id="one")
+    device.recording.catch_up()
+    parts = [
+        {"method": "POST", "path": "/v1/notes", "body": {"id": "two", "title": "t"}},
+        {"method": "GET", "path": "/v1/changes"},
+    ]
+    answer = ada.post("/v1/batch", {"atomic": True, "requests": parts})
+    assert [item["id"] for item in answer.json["responses"][1]["body"]["items"]] == ["one"]
+    assert summary(device.pull()) == [("one", 1), ("two", 1)]

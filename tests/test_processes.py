@@ -63,7 +63,8 @@ def is_ready(service: Running) -> bool:
 @pytest.mark.parametrize("name", [*PROGRAMS, "mongod"])
 def test_a_program_that_is_killed_is_started_again(service: Running, name: str) -> None:
     token = token_of(service)
-    assert (before := service.pid(name))  # to kill 0 is to kill the tests
+    before = service.pid(name)
+    assert before  # to kill 0 is to kill the tests
     os.kill(before, signal.SIGKILL)
     assert until(lambda: service.pid(name) not in (0, before))
     assert until(lambda: is_ready(service), 30)

@@ -5,6 +5,8 @@ the token that comes with it says up to which moment there was nothing (MongoDB 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,9 +107,12 @@ class Tail:
         self.cursor, self.token = cursor["id"], cursor["postBatchResumeToken"]
 
     def run(self, command: dict[str, Any]) -> Any:
-        """Run a command of the cursor and return what it says of it."""
+        """Run a command of the cursor and return what it says of it.
+
+        In a context of its own: the deadline of a request would be the time that MongoDB waits for an event.
+        """
         try:
-            return self.database.command(command, session=self.session)["cursor"]
+            return Context().run(self.database.command, command, session=self.session)["cursor"]
         except OperationFailure as error:
             if error.code in HISTORY_LOST:
                 raise HistoryLost(str(error)) from error
@@ -128,12 +133,10 @@ class Tail:
 
     def close(self) -> None:
         """Close it; one that MongoDB does not answer for ends there by itself."""
-        try:
-            self.database.command({"killCursors": "$cmd.aggregate", "cursors": [self.cursor]}, session=self.session)
-        except PyMongoError:
-            return
-        finally:
-            self.session.end_session()
+        kill = {"killCursors": "$cmd.aggregate", "cursors": [self.cursor]}
+        with suppress(PyMongoError):
+            Context().run(self.database.command, kill, session=self.session)
+        self.session.end_session()
 
 
 def time_of(token: Token) -> Timestamp:

@@ -292,10 +292,10 @@ class IdempotencyMismatch(Problem):
 
 
 class FailedDependency(Problem):
-    """Another request of the same atomic batch failed."""
+    """Another request of the same batch failed."""
 
     status, code, title = 424, "failed_dependency", "Failed dependency"
-    meaning = "Another request of this atomic batch failed, so this one was undone or not tried."
+    meaning = "Another request of this batch failed, so this one was undone or not tried."
 
 
 class TooManyRequests(Problem):

@@ -91,6 +91,10 @@ class BatchArguments(Arguments):
 
     requests: list[BatchRequest] = Field(max_length=MOST)
     atomic: bool = Field(default=False, description="all or none, in one transaction")
+    on_error: Literal["continue", "stop"] = Field(
+        default="continue",
+        description="whether those after one that failed are tried; the rest of an atomic batch never is",
+    )
 
     @model_validator(mode="after")
     def have_one_key(self) -> Self:
@@ -158,7 +162,7 @@ class Batch(Resource):
             # As a request of its own would be read: pydantic keeps whole numbers of any size, which nothing else does.
             part.body = said.get("body")
         if not sent.atomic:
-            outcomes = one_by_one(sent.requests)
+            outcomes = one_by_one(sent.requests, sent.on_error == "stop")
             made = together(sent.requests, outcomes)
             # The answers to its writes are kept already: of a long one a second time would be too much.
             made.keepable = made.keepable and size_of(outcomes) <= MOST_KEPT_TWICE
@@ -172,14 +176,18 @@ class Batch(Resource):
             return undone.response
 
 
-def one_by_one(requests: list[BatchRequest]) -> list[Outcome]:
-    """Return what becomes of requests that stand alone.
+def one_by_one(requests: list[BatchRequest], stops_on_error: bool) -> list[Outcome]:
+    """Return what becomes of requests that stand alone, or, where it stops on an error, each on those before it.
 
     In a batch with an idempotency key nothing is tried after a request that has to wait: when the batch is sent again,
     what follows may need what it did. And nothing is tried after one that has taken the time of all.
     """
     outcomes: list[Outcome] = []
-    for part in requests:
+    for index, part in enumerate(requests):
+        if stops_on_error and outcomes and outcomes[-1].response["status"] >= 400:
+            failed = FailedDependency(f"request {index - 1} of the batch failed, so those after it were not tried")
+            outcomes += [not_tried(failed)] * (len(requests) - index)
+            break
         stops = has_key() or deadline.left() < LEAST_LEFT
         waits = bool(outcomes) and "Retry-After" in outcomes[-1].response["headers"] and stops
         outcomes.append(outcomes[-1]._replace(size=0) if waits else answer(part, outcomes))

@@ -14,7 +14,7 @@ from service.http.arguments import parameters
 from service.http.idempotency import PART_OF_BATCH
 from service.http.openapi import operation
 from service.http.web import current_request
-from service.mongo import connection, deadline
+from service.mongo import connection, deadline, transactions
 from service.resources.resource import Resource
 from service.security import current_identity, security
 
@@ -38,7 +38,8 @@ class ChangeList(Resource):
         """Return the records that have changed for this account since its cursor, and those that are gone for it."""
         asked = pull.parse_pull(current_registry(), parameters(), str(current_identity), security().cursor_key)
         waiting = current_feed()
-        found = asked.answer(waiting.barrier)
+        # In an atomic batch too: what its transaction has not committed is in no order.
+        found = transactions.outside(asked.answer, waiting.barrier)
         waits = asked.wait and PART_OF_BATCH not in current_request().environ
         if waits and not found.items and waiting.places.acquire(blocking=False):
             try:
