@@ -38,15 +38,15 @@ numbers = count()
 
 
 class Server:
-    """A service that runs as its own processes, one worker, on the database of the tests."""
+    """A service that runs as its own processes, one worker of the API, on the database of the tests."""
 
-    def __init__(self, uri: str, folder: Path) -> None:
+    def __init__(self, uri: str, folder: Path, *words: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         self.base = f"http://127.0.0.1:{port}"
         named = {"ENV": "test", "MONGODB_URI": uri, "VAR": str(folder), "LOG_LEVEL": "ERROR"}
         self.process = subprocess.Popen(
-            [sys.executable, "run.py", "--port", str(port), "--workers", "1"],
+            [sys.executable, "run.py", "--port", str(port), "--workers", "1", *words],
             cwd=ROOT,
             env={**os.environ, **{f"SERVICE_{name}": value for name, value in named.items()}},
             stdout=subprocess.DEVNULL,
@@ -73,9 +73,9 @@ class Server:
 
 
 @contextmanager
-def served(uri: str, folder: Path, servers: int = 1) -> Iterator[list[Server]]:
-    """So many servers on one database."""
-    started = [Server(uri, folder / f"server{number}") for number in range(servers)]
+def served(uri: str, folder: Path, servers: int = 1, *words: str) -> Iterator[list[Server]]:
+    """So many servers on one database, started with these words more."""
+    started = [Server(uri, folder / f"server{number}", *words) for number in range(servers)]
     try:
         for server in started:
             server.wait()
@@ -267,16 +267,17 @@ def test_a_batch_does_not_keep_a_role(app: Flask, here: Server) -> None:
     assert phone.send("GET", path).status_code == 404
 
 
-def test_a_request_asks_the_database_for_nothing_but_its_record(here: Server) -> None:
-    phone = sign_up(here)
-    path = phone.send("POST", "/v1/notes", {"title": "x"}).headers["Location"]
-    pattern = r'madang_database_seconds_count\{command="find"[^}]*\}'
-    before, started = here.metric(pattern), time.monotonic()
-    for _ in range(50):
-        assert phone.send("GET", path).status_code == 200
-    # One begins with the first request, and one may be due just before the last.
-    looks = 2 * (2 + (time.monotonic() - started) / 0.8)
-    assert here.metric(pattern) - before <= 50 + looks
+def test_a_request_asks_the_database_for_nothing_but_its_record(mongodb_uri: str, app: Flask, tmp_path: Path) -> None:
+    # The API alone: what the chores of a worker ask is counted together with that, three finds in five seconds.
+    with served(mongodb_uri, tmp_path, 1, "--only", "api") as (alone,):
+        phone = sign_up(alone)
+        path = phone.send("POST", "/v1/notes", {"title": "x"}).headers["Location"]
+        every_command = r"madang_database_seconds_count\{[^}]*\}"
+        before, started = alone.metric(every_command), time.monotonic()
+        for _ in range(50):
+            assert phone.send("GET", path).status_code == 200
+        looks = 2 * (1 + (time.monotonic() - started) / 0.8)
+        assert 50 <= alone.metric(every_command) - before <= 50 + looks
 
 
 # Races
