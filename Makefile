@@ -78,6 +78,9 @@ mutants: install  ## change the modules that security stands on in every small w
 	@$(INSTALL) requirements-mutants.lock
 	nice $(BIN)/python -m mutants $(ARGS)
 
+converge: install  ## follow changes with devices through 2,000 random histories; takes half an hour
+	MADANG_MODEL_RUNS=2000 $(BIN)/pytest --mongodb tests/test_changes_model.py -k converge
+
 .venv-bench/installed: bench/requirements.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install -q --disable-pip-version-check -r bench/requirements.txt
@@ -97,5 +100,5 @@ format:  ## format the code
 clean:  ## remove the virtual environment and caches; data in var/ stays
 	rm -rf .venv build/clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 
-.PHONY: help serve test lint mongomock mongodb-a-to-d mongodb-e-to-z install browser clients bench chaos fuzz mutants lock format clean
+.PHONY: help serve test lint mongomock mongodb-a-to-d mongodb-e-to-z install browser clients bench chaos fuzz mutants converge lock format clean
 .DEFAULT_GOAL := help

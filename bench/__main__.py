@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import compare, growth, instructions, lineup, load, page, profiling
+from bench import changes, compare, growth, instructions, lineup, load, page, profiling
 from bench.compare import Plan
 
 RESULTS = Path(__file__).with_name("results")
@@ -18,7 +18,19 @@ THREADS = (1, 2, 4, 8, 16, 32)
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return what the command line says."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    names = ("compare", "growth", "memory", "workers", "threads", "instructions", "profile", "all", "check", "page")
+    names = (
+        "compare",
+        "growth",
+        "memory",
+        "workers",
+        "changes",
+        "threads",
+        "instructions",
+        "profile",
+        "all",
+        "check",
+        "page",
+    )
     parser.add_argument("what", nargs="?", default="compare", choices=names)
     everybody = ",".join(contender.name for contender in lineup.ALL)
     servers = "some of these, or other source trees as `tree:<folder>`: %(default)s"
@@ -68,6 +80,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Any]] = {
     "growth": lambda _options: growth.run(),
     "memory": lambda _options: growth.memory(),
     "workers": lambda _options: growth.workers(),
+    "changes": lambda _options: changes.run(),
     "instructions": lambda _options: instructions.run(),
     "profile": lambda _options: profiling.run(),
 }

@@ -1,5 +1,6 @@
 """A recorder in the hands of a test: it does its steps when it is told to, under a lease of its own."""
 
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -27,8 +28,12 @@ class Recording:
         assert self.lease.held or self.lease.take()
         now = get_connection().admin.command("hello")["operationTime"]
         self.recorder.step(self.lease)
+        begun = time.monotonic()
         while self.recorder.comparing is not None or self.recorder.is_cut or self.reached() < now:
             self.recorder.step(self.lease)
+            if time.monotonic() - begun > 20:
+                self.lease.renew()
+                begun = time.monotonic()
 
     def reached(self) -> Timestamp:
         """Until when all that has happened is recorded."""

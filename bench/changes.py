@@ -1,0 +1,271 @@
+"""The order of changes: how fast it is recorded, how soon a write is seen, and what a pull costs and grows to."""
+
+import os
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import mongoengine
+import requests
+
+from bench import check, compare, contenders, data, load
+from bench.contenders import MADANG, madang_settings
+from bench.data import Dataset
+from bench.processes import LOAD_CORE, Process, serving
+from service.documents import RECORDS
+from service.model.registry import Registry
+from service.mongo import connection
+from tests.recording import Recording
+
+ROUNDS = 5
+SECONDS = 4
+RECORDED = 50_000
+"""Changes that are recorded in one go."""
+WRITES = 200
+"""Writes a second beside which their visibility is measured."""
+FIRST = 100_000
+"""Records of a first pull."""
+SIZES = (10_000, 100_000, 2_000_000)
+ACCOUNTS = 5
+GOALS = {
+    "recorded a second": 5000,
+    "visible p50 ms": 50,
+    "visible p99 ms": 200,
+    "pull with nothing new / get": 0.5,
+    "create beside the recorder": 0.9,
+    "patch beside the recorder": 0.9,
+    "growth of a pull to 2,000,000 records": 1.15,
+}
+
+
+def run() -> dict[str, Any]:
+    """Return all figures."""
+    with compare.mongodb() as (uri, folder, _):
+        found: dict[str, Any] = recorded(uri)
+        found |= seen(uri, folder)
+        found |= beside(uri, folder)
+        found |= first(uri, folder)
+        found |= growth(uri, folder)
+    return found
+
+
+# --- The recorder ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def recording(uri: str) -> Iterator[Recording]:
+    """Yield a recorder in this process, on the database of a contender."""
+    settings = madang_settings(MADANG.where(uri))
+    mongoengine.connect(**connection.options(dict(settings)))
+    found = Recording(Registry(RECORDS), dict(settings), timedelta(days=30))
+    try:
+        yield found
+    finally:
+        found.close()
+        connection.disconnect()
+
+
+def recorded(uri: str) -> dict[str, float]:
+    """Return how many changes one core records and compares in a second; MongoDB has the other."""
+    contenders.seed(MADANG, uri, Dataset(RECORDED))
+    os.sched_setaffinity(0, {0})
+    try:
+        with recording(uri) as recorder:
+            begun = time.monotonic()
+            recorder.catch_up()
+            compared = RECORDED / (time.monotonic() - begun)
+            rates = []
+            for _ in range(3):
+                with contenders.database_of(MADANG.where(uri)) as base:
+                    base["notes"].update_many({}, {"$inc": {"revision": 1}})
+                begun = time.monotonic()
+                recorder.catch_up()
+                rates.append(RECORDED / (time.monotonic() - begun))
+    finally:
+        os.sched_setaffinity(0, {LOAD_CORE})
+    print(f"recorded {rates}, compared {compared:.0f} a second", flush=True)
+    return {"recorded a second": statistics.median(rates), "compared a second": compared}
+
+
+@contextmanager
+def working(uri: str, folder: Path) -> Iterator[Process]:
+    """Run a worker, on either core."""
+    command = ("{python}", "run.py", "--only", "worker", "--port", "{port}")
+    worker = replace(MADANG, name="worker", command=command)
+    environ = {**worker.environment(uri), "SERVICE_VAR": str(folder / "var-worker")}
+    with serving(worker.filled(uri), environ, "/health/live", folder / "worker.log", "0,1") as process:
+        until_ready(process)
+        yield process
+
+
+def until_ready(worker: Process) -> None:
+    """Wait until a worker has recorded all that there is; raises `RuntimeError` where it does not."""
+    for _ in range(1200):
+        if requests.get(f"{worker.base}/health/ready", timeout=10).status_code == 200:
+            return
+        time.sleep(0.25)
+    raise RuntimeError("the worker does not get ready")
+
+
+# --- What a client waits for -----------------------------------------------------------------------------------------
+
+
+def seen(uri: str, folder: Path) -> dict[str, float]:
+    """Return after how many milliseconds a write is in a pull, and pulls with nothing new beside gets."""
+    with working(uri, folder), compare.started(MADANG, uri, folder) as api:
+        times: list[float] = []
+        threads = []
+        for number in range(4):
+            threads.append(threading.Thread(target=write_and_pull, args=(api, number, times)))
+            threads[-1].start()
+        for thread in threads:
+            thread.join()
+        times.sort()
+        found = {
+            "visible p50 ms": 1000 * times[len(times) // 2],
+            "visible p99 ms": 1000 * times[len(times) * 99 // 100],
+        }
+        print(found, flush=True)
+        return {**found, **idle(api, uri, folder)}
+
+
+def write_and_pull(api: Process, account: int, times: list[float]) -> None:
+    """Write a part of the load, and pull after each write what has to be in it."""
+    session = requests.Session()
+    session.headers["Authorization"] = f"Bearer {data.token(account)}"
+    cursor = followed(session, api, "")
+    begun = time.monotonic()
+    for number in range(WRITES // 4 * 10):
+        time.sleep(max(0.0, begun + number * 4 / WRITES - time.monotonic()))
+        made = session.post(f"{api.base}/v1/notes", json={"title": data.CREATED})
+        acknowledged = time.monotonic()
+        answer = session.get(f"{api.base}/v1/changes", params={"cursor": cursor}).json()
+        times.append(time.monotonic() - acknowledged)
+        cursor = answer["cursor"]
+        if made.json()["id"] not in [item["id"] for item in answer["items"]]:
+            raise check.WrongAnswer("a pull does not have what was acknowledged")
+
+
+def followed(session: requests.Session, api: Process, cursor: str) -> str:
+    """Return the cursor behind all that there is."""
+    while True:
+        asked = {"limit": "1000"} | ({"cursor": cursor} if cursor else {})
+        answer = session.get(f"{api.base}/v1/changes", params=asked)
+        if answer.status_code == 503:
+            time.sleep(0.5)
+            continue
+        cursor = answer.json()["cursor"]
+        if not answer.json()["more"]:
+            return cursor
+
+
+def idle(api: Process, uri: str, folder: Path) -> dict[str, float]:
+    """Return how many pulls with nothing new there are for each get by id, in the same round."""
+    session = requests.Session()
+    session.headers["Authorization"] = f"Bearer {data.token(0)}"
+    path = f"/v1/changes?cursor={followed(session, api, '')}"
+    facts = MADANG.facts(uri, "get", Dataset(RECORDED)) | {"paths": [path]}
+    ratios = []
+    for _ in range(ROUNDS):
+        got = load.measure(api, "get", facts, folder, 32, SECONDS)
+        pulled = load.measure(api, "raw", facts | {"accounts": 1}, folder, 32, SECONDS)
+        if got.wrong or pulled.wrong:
+            raise check.WrongAnswer(f"{got.wrong} gets and {pulled.wrong} pulls are errors")
+        ratios.append(pulled.rate / got.rate)
+        print(f"pulls {pulled.rate:.0f}/s, gets {got.rate:.0f}/s", flush=True)
+    return {"pull with nothing new / get": statistics.median(ratios)}
+
+
+def beside(uri: str, folder: Path) -> dict[str, float]:
+    """Return what is left of the writes beside a recorder on the core of MongoDB and of the load."""
+    rates: dict[tuple[str, bool], list[float]] = {}
+    with compare.started(MADANG, uri, folder) as api:
+        for _ in range(ROUNDS):
+            for with_recorder in (False, True):
+                with ExitStack() as stack:
+                    if with_recorder:
+                        stack.enter_context(working(uri, folder))
+                    for workload in ("create", "patch"):
+                        facts = MADANG.facts(uri, workload, Dataset(RECORDED))
+                        sample = load.measure(api, workload, facts, folder, 32, SECONDS)
+                        rates.setdefault((workload, with_recorder), []).append(sample.rate)
+                MADANG.clean(uri)
+    found = {}
+    for workload in ("create", "patch"):
+        pairs = zip(rates[workload, True], rates[workload, False], strict=True)
+        found[f"{workload} beside the recorder"] = statistics.median(one / other for one, other in pairs)
+    print(found, flush=True)
+    return found
+
+
+# --- What there is much of -------------------------------------------------------------------------------------------
+
+
+def first(uri: str, folder: Path) -> dict[str, float]:
+    """Return how many records of a first pull come in a second, and the megabytes that it adds to the server."""
+    contenders.seed(MADANG, uri, Dataset(FIRST, 1))
+    with working(uri, folder), compare.started(MADANG, uri, folder) as api:
+        session = requests.Session()
+        session.headers["Authorization"] = f"Bearer {data.token(0)}"
+        session.get(f"{api.base}/v1/notes")
+        api.forget_peak()
+        before, begun = api.memory(), time.monotonic()
+        followed(session, api, "")
+        found = {
+            "records of a first pull a second": FIRST / (time.monotonic() - begun),
+            "megabytes that it adds": api.peak() - before,
+        }
+    print(found, flush=True)
+    return found
+
+
+def growth(uri: str, folder: Path) -> dict[str, Any]:
+    """Return the median milliseconds of a pull of twenty changes at each size, and the last relative to the first."""
+    times: dict[int, list[float]] = {size: [] for size in SIZES}
+    with ExitStack() as stack:
+        cells = {size: stack.enter_context(grown(size, uri, folder)) for size in SIZES}
+        for _ in range(ROUNDS):
+            for size, (api, facts) in cells.items():
+                sample = load.measure(api, "raw", facts, folder, 1, SECONDS)
+                if sample.wrong:
+                    raise check.WrongAnswer(f"{size} records: {sample.wrong} pulls are errors")
+                times[size].append(sample.p50)
+    middle = {size: statistics.median(found) for size, found in times.items()}
+    print(middle, flush=True)
+    return {
+        "pull ms by records": {f"{size:,}": found for size, found in middle.items()},
+        "growth of a pull to 2,000,000 records": middle[SIZES[-1]] / middle[SIZES[0]],
+    }
+
+
+@contextmanager
+def grown(size: int, uri: str, folder: Path) -> Iterator[tuple[Process, dict[str, Any]]]:
+    """Run a server with as many records, all of them recorded, and yield it with a pull of twenty of them."""
+    contender = replace(MADANG, name=f"changes-{size}", database=f"changes_{size}")
+    dataset = Dataset(size, ACCOUNTS)
+    print(f"seed {size} records", flush=True)
+    contenders.seed(contender, uri, dataset)
+    own = contender.where(uri)
+    settings = madang_settings(own)
+    mongoengine.connect(**connection.options(dict(settings)))
+    recorder = Recording(Registry(RECORDS), dict(settings), timedelta(days=30))
+    recorder.catch_up()
+    recorder.close()
+    connection.disconnect()
+    with compare.started(contender, uri, folder) as api:
+        session = requests.Session()
+        session.headers["Authorization"] = f"Bearer {data.token(0)}"
+        answer = session.get(f"{api.base}/v1/changes", params={"limit": "20"})
+        check.expect(contender, "the status of a pull", answer.status_code, 200)
+        # From the middle of the order on, where a client is that follows it.
+        cursor = answer.json()["cursor"]
+        for _ in range(100):
+            cursor = session.get(f"{api.base}/v1/changes", params={"limit": "20", "cursor": cursor}).json()["cursor"]
+        facts = contender.facts(uri, "get", dataset) | {"accounts": 1}
+        yield api, facts | {"paths": [f"/v1/changes?limit=20&cursor={cursor}"]}
