@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 TESTS: dict[str, tuple[str, ...]] = {
+    "service/identity/security.py": ("tokens", "sessions", "accounts", "passwords", "events"),
     "service/security.py": ("tokens", "sessions", "accounts", "passwords", "events"),
     "service/policy.py": ("policy", "sharing", "owner_only", "attacks_data"),
     "service/identity/tokens.py": ("tokens", "key_rotation"),
@@ -27,7 +28,13 @@ TESTS: dict[str, tuple[str, ...]] = {
 
 REAL = frozenset(
     f"service/{name}.py"
-    for name in ("security", "identity/sessions", "identity/throttle", "identity/passwords", "http/idempotency")
+    for name in (
+        "identity/security",
+        "identity/sessions",
+        "identity/throttle",
+        "identity/passwords",
+        "http/idempotency",
+    )
 )
 """Those that do more on a real MongoDB, such as transactions: what lives on mongomock is tried there too."""
 

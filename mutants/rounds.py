@@ -9,6 +9,7 @@ import pickle
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType
@@ -25,6 +26,7 @@ from mutants.trial import (
     ROOT,
     STILL_OPEN,
     Conductor,
+    Ended,
     Live,
     Reach,
     Stopping,
@@ -54,7 +56,7 @@ def living(mutants: Sequence[Mutant], database: str | None, is_known: Known, tel
         os.environ["SERVICE_MONGODB_URI"] = database
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         out = Path(folder) / "lived"
-        if forked(lambda: Warm(mutants, options, tell).run(out), NO_END, NO_END, silent=False) != LIVES:
+        if forked(lambda: Warm(mutants, options, tell).run(out), NO_END, NO_END, silent=False).status != LIVES:
             raise SystemExit("the first round did not come to its end; see above")
         reach, lived, foreign = pickle.loads(out.read_bytes())
     for name in foreign:
@@ -62,8 +64,8 @@ def living(mutants: Sequence[Mutant], database: str | None, is_known: Known, tel
             importlib.import_module(name)
     left = [mutant for mutant in mutants if (mutant.module, mutant.text) in lived]
     for module in dict.fromkeys(mutant.module for mutant in left):
-        check(fresh(unchanged(module), options, reach), module)
-    return [mutant for mutant in counted(left, tell) if is_known(mutant) or fresh(mutant, options, reach) == LIVES]
+        check(partial(fresh, unchanged(module), options, reach), module)
+    return [one for one in counted(left, tell) if is_known(one) or fresh(one, options, reach).status == LIVES]
 
 
 def counted(mutants: Sequence[Mutant], tell: Tell) -> Iterator[Mutant]:
@@ -108,12 +110,12 @@ class Warm:
         own = [mutant for mutant in self.mutants if mutant.module == module]
         lived = 0
         every = reach.of(module, None, modules.files([module]))
-        check(conductor.try_out(live, unchanged(module).text, every, limit(reach, every)), module)
+        check(partial(conductor.try_out, live, unchanged(module).text, every, limit(reach, every)), module)
         for mutant in own:
             names = soon(reach, reach.of(module, mutant.lines, modules.files([module])))
             if (
                 reach.is_shared(module, mutant.lines)
-                or conductor.try_out(live, mutant.text, names, limit(reach, names)) in STILL_OPEN
+                or conductor.try_out(live, mutant.text, names, limit(reach, names)).status in STILL_OPEN
             ):
                 self.lived.add((module, mutant.text))
                 lived += 1
@@ -125,9 +127,9 @@ def unchanged(module: str) -> Mutant:
     return Mutant(module, "", "", "", (ROOT / module).read_text(), None)
 
 
-def check(ended: int, module: str) -> None:
-    """Raise `SystemExit` where the tests of a module, unchanged, fail in a trial: all mutants would seem killed."""
-    if ended != LIVES:
+def check(trial: Callable[[], Ended], module: str) -> None:
+    """Raise `SystemExit` where the tests of an unchanged module fail in a trial twice: all mutants would seem killed."""
+    if trial().status != LIVES and (ended := trial()).status != LIVES:
         raise SystemExit(f"{module}: its tests fail in a trial although nothing is changed: {ended}")
 
 
@@ -142,7 +144,7 @@ def limit(reach: Reach, names: Sequence[str]) -> float:
     return 5 + 3 * sum(reach.seconds[name] for name in names)
 
 
-def fresh(mutant: Mutant, options: Sequence[str], reach: Reach) -> int:
+def fresh(mutant: Mutant, options: Sequence[str], reach: Reach) -> Ended:
     """Return what becomes of a mutant that is imported in place of its module."""
     names = reach.of(mutant.module, mutant.lines, modules.files([mutant.module]))
     files = list(dict.fromkeys(map(file_of, names)))
@@ -153,7 +155,7 @@ def fresh(mutant: Mutant, options: Sequence[str], reach: Reach) -> int:
         raise SystemExit(KILLED if pytest.main([*PYTEST, *options, "-x", *files], plugins=plugins) else LIVES)
 
     if not names:
-        return LIVES
+        return Ended(LIVES)
     seconds = 15 + limit(reach, names)
     return forked(tried, seconds, 60 + 10 * seconds)
 

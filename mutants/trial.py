@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import coverage
 import pytest
@@ -27,12 +27,21 @@ ROOT = Path(__file__).parent.parent
 PYTEST = ("-q", "-p", "no:cacheprovider", "--assert=plain", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 FLAKY = 3
 """Most tests that may fail without a mutant, as those do that wait for a clock on a busy machine."""
+FAILED = "failed"
+"""The file in which a trial leaves the name of the test that failed."""
 PR_SET_PDEATHSIG = 1
 """Linux's number for: end me when the one who started me has ended."""
 MEMORY = 6 * 1024**3
 LIVES, KILLED, UNFIT = 0, 1, 2
 STILL_OPEN = (LIVES, UNFIT)
 """How a trial ends: all tests passed, one failed, or the mutant cannot be put into a module that is there already."""
+
+
+class Ended(NamedTuple):
+    """How a trial ended, and the name of the test that failed, if one did."""
+
+    status: int
+    test: str = ""
 
 
 class Reach:
@@ -120,6 +129,7 @@ class Stopping:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """End what the tests have started, then the process."""
         if report.failed:
+            Path(tempfile.gettempdir(), FAILED).write_text(report.nodeid)
             with contextlib.suppress(BaseException):
                 if self.session is not None:
                     self.session._setupstate.teardown_exact(None)
@@ -168,7 +178,7 @@ class Conductor:
         with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
             out = Path(folder) / "reach"
             ended = forked(lambda: watched(out), 1800, 1800)
-            if ended != LIVES:
+            if ended.status != LIVES:
                 raise SystemExit(f"the tests did not come to their end without a mutant: {ended}")
             reach, failed = pickle.loads(out.read_bytes())
         if len(failed) > FLAKY:
@@ -178,7 +188,7 @@ class Conductor:
             del reach.seconds[name]
         return reach
 
-    def try_out(self, live: "Live", text: str, names: Sequence[str], seconds: float) -> int:
+    def try_out(self, live: "Live", text: str, names: Sequence[str], seconds: float) -> Ended:
         """Return what becomes of a mutant that is put into the functions of its module that are there."""
 
         def tried() -> None:
@@ -242,7 +252,7 @@ def named(code: CodeType) -> Iterator[tuple[tuple[str, int], CodeType]]:
         waiting += inner
 
 
-def forked(work: Callable[[], None], seconds: float, patience: float, silent: bool = True) -> int:
+def forked(work: Callable[[], None], seconds: float, patience: float, silent: bool = True) -> Ended:
     """Do `work` in a copy of this process, and return how it ended: `LIVES`, or another status.
 
     It is killed when it has used so many `seconds` of processor, or when `patience` of the clock is over.
@@ -258,7 +268,8 @@ def forked(work: Callable[[], None], seconds: float, patience: float, silent: bo
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)
-        return os.waitstatus_to_exitcode(status)
+        failed = Path(folder, FAILED)
+        return Ended(os.waitstatus_to_exitcode(status), failed.read_text() if failed.exists() else "")
 
 
 def waited_for(child: int, patience: float) -> int:

@@ -103,7 +103,7 @@ def asleep() -> None:
     [(lambda: None, True), (lambda: 1 / 0, False), (lambda: os._exit(1), False), (endless, False), (asleep, False)],
 )
 def test_a_trial_tells_whether_its_work_came_to_a_good_end(work: Callable[[], None], lives: bool) -> None:
-    assert (trial.forked(work, 0, 3) == trial.LIVES) is lives
+    assert (trial.forked(work, 0, 3).status == trial.LIVES) is lives
 
 
 def test_lines_that_no_single_test_runs_are_for_all_tests() -> None:
