@@ -128,7 +128,7 @@ def unchanged(module: str) -> Mutant:
 
 
 def check(trial: Callable[[], Ended], module: str) -> None:
-    """Raise `SystemExit` where the tests of an unchanged module fail in a trial twice: all mutants would seem killed."""
+    """Raise `SystemExit` where the tests of an unchanged module fail twice: all its mutants would seem killed."""
     if trial().status != LIVES and (ended := trial()).status != LIVES:
         raise SystemExit(f"{module}: its tests fail in a trial although nothing is changed: {ended}")
 

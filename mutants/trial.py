@@ -52,15 +52,13 @@ class Reach:
         self.tests: dict[str, dict[int, set[str]]] = {}
 
     def of(self, module: str, lines: range | None, files: Sequence[str]) -> list[str]:
-        """Return the tests in `files` that run one of the lines of a module: by file, and then the quickest first.
+        """Return the tests in `files` that run one of the lines of a module, the quickest first.
 
         All of the files for what runs at import or is shared by tests, and all others where none of the files has one.
         """
         reaching = set(self.seconds) if self.is_shared(module, lines) else self.at(module, lines or ())
-        order = {file: number for number, file in enumerate(files)}
-        own = {test for test in reaching if file_of(test) in order}
-        tests = (own or reaching) & self.seconds.keys()
-        return sorted(tests, key=lambda test: (order.get(file_of(test), 0), self.seconds[test]))
+        own = {test for test in reaching if file_of(test) in files}
+        return sorted((own or reaching) & self.seconds.keys(), key=lambda test: self.seconds[test])
 
     def at(self, module: str, lines: Iterable[int]) -> set[str]:
         """Return what runs one of the lines; the name is empty for what is made once for all tests."""

@@ -55,8 +55,7 @@ def scope(identity: Identity, action: Action, type: RecordType, within: Within =
         writers = {"$in": [*identity.principals, EVERYONE]}
         return {"$or": [{"owner": identity.account}, {"writers": writers}], **NOT_BURIED}
     # The hidden list of a tombstone is gone, so that reading finds none.
-    found = entries(identity, within)
-    return {"access": found[0] if len(found) == 1 else {"$in": found}}
+    return {"access": {"$in": entries(identity, within)}}
 
 
 def entries(identity: Identity, within: Within = ANY) -> list[str]:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service import policy
+from service.core.clock import now
 from service.documents import Note
 from service.policy import ANY, Identity
 from tests.properties import examples
@@ -71,3 +72,15 @@ def test_the_access_list_names_the_owner_and_all_to_whom_it_was_given(content: A
 def test_no_principal_passes_for_an_owner() -> None:
     given_to_a_trickster = new(Note, "ada", {"readers": ["o:eve"]})
     assert not set(given_to_a_trickster["access"]) & set(policy.entries(Identity("eve", "s", 0)))
+
+
+@pytest.mark.parametrize("action", ["read", "write", "own"])
+def test_a_tombstone_is_found_by_no_filter(action: Any) -> None:
+    record = new(Note, "ada", {"writers": ["ada"]})
+    del record["access"]
+    assert not matches({**record, "purge_at": now()}, policy.scope(Identity("ada", "s", 0), action, NOTES))
+
+
+def test_nobody_may_write_where_no_writers_are_named() -> None:
+    assert not policy.may(Identity("bob", "s", 0), "write", {"owner": "ada"})
+    assert policy.may(Identity("ada", "s", 0), "write", {"owner": "ada"})
