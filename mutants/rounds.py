@@ -64,7 +64,8 @@ def living(mutants: Sequence[Mutant], database: str | None, is_known: Known, tel
             importlib.import_module(name)
     left = [mutant for mutant in mutants if (mutant.module, mutant.text) in lived]
     for module in dict.fromkeys(mutant.module for mutant in left):
-        check(partial(fresh, unchanged(module), options, reach), module)
+        first = soon(reach, reach.of(module, None, modules.files([module])))
+        check(partial(imported, unchanged(module), options, reach, first), module)
     return [one for one in counted(left, tell) if is_known(one) or fresh(one, options, reach).status == LIVES]
 
 
@@ -109,8 +110,8 @@ class Warm:
         """Try the mutants of one module; what runs at import, or once for all tests, is left for the second round."""
         own = [mutant for mutant in self.mutants if mutant.module == module]
         lived = 0
-        every = reach.of(module, None, modules.files([module]))
-        check(partial(conductor.try_out, live, unchanged(module).text, every, limit(reach, every)), module)
+        first = soon(reach, reach.of(module, None, modules.files([module])))
+        check(partial(conductor.try_out, live, unchanged(module).text, first, limit(reach, first)), module)
         for mutant in own:
             names = soon(reach, reach.of(module, mutant.lines, modules.files([module])))
             if (
@@ -146,7 +147,11 @@ def limit(reach: Reach, names: Sequence[str]) -> float:
 
 def fresh(mutant: Mutant, options: Sequence[str], reach: Reach) -> Ended:
     """Return what becomes of a mutant that is imported in place of its module."""
-    names = reach.of(mutant.module, mutant.lines, modules.files([mutant.module]))
+    return imported(mutant, options, reach, reach.of(mutant.module, mutant.lines, modules.files([mutant.module])))
+
+
+def imported(mutant: Mutant, options: Sequence[str], reach: Reach, names: Sequence[str]) -> Ended:
+    """Return what these tests make of a mutant that is imported in place of its module."""
     files = list(dict.fromkeys(map(file_of, names)))
 
     def tried() -> None:
