@@ -131,7 +131,9 @@ def unchanged(module: str) -> Mutant:
 def check(trial: Callable[[], Ended], module: str) -> None:
     """Raise `SystemExit` where the tests of an unchanged module fail twice: all its mutants would seem killed."""
     if trial().status != LIVES and (ended := trial()).status != LIVES:
-        raise SystemExit(f"{module}: its tests fail in a trial although nothing is changed: {ended}")
+        raise SystemExit(
+            f"{module}: its tests fail in a trial although nothing is changed: {ended.status} {ended.said}"
+        )
 
 
 def soon(reach: Reach, names: Sequence[str]) -> list[str]:
@@ -162,7 +164,7 @@ def imported(mutant: Mutant, options: Sequence[str], reach: Reach, names: Sequen
     if not names:
         return Ended(LIVES)
     seconds = 15 + limit(reach, names)
-    return forked(tried, seconds, 60 + 10 * seconds)
+    return forked(tried, seconds, 30 + 5 * seconds)
 
 
 class Only:

@@ -24,7 +24,11 @@ import pytest
 from mutants.modules import LEFT_OUT
 
 ROOT = Path(__file__).parent.parent
-PYTEST = ("-q", "-p", "no:cacheprovider", "--assert=plain", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+PYTEST = (
+    *("-q", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:unraisableexception"),
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+)
+"""How pytest runs; what this process leaves to the collector would else be a failure of the first test of a copy."""
 FLAKY = 3
 """Most tests that may fail without a mutant, as those do that wait for a clock on a busy machine."""
 FAILED = "failed"
@@ -38,10 +42,10 @@ STILL_OPEN = (LIVES, UNFIT)
 
 
 class Ended(NamedTuple):
-    """How a trial ended, and the name of the test that failed, if one did."""
+    """How a trial ended, and the test that failed, if one did, with the end of what it said."""
 
     status: int
-    test: str = ""
+    said: str = ""
 
 
 class Reach:
@@ -127,7 +131,7 @@ class Stopping:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """End what the tests have started, then the process."""
         if report.failed:
-            Path(tempfile.gettempdir(), FAILED).write_text(report.nodeid)
+            Path(tempfile.gettempdir(), FAILED).write_text(f"{report.nodeid}\n{report.longreprtext[-600:]}")
             with contextlib.suppress(BaseException):
                 if self.session is not None:
                     self.session._setupstate.teardown_exact(None)
@@ -195,7 +199,7 @@ class Conductor:
             self.session.config.pluginmanager.register(Stopping(self.session))
             self.run(names)
 
-        return forked(tried, seconds, 60 + 10 * seconds)
+        return forked(tried, seconds, 30 + 5 * seconds)
 
 
 @dataclass
