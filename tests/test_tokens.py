@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 
 import settings
 from service.documents import Account, Session
+from service.identity.tokens import Recent
 from tests.client import PASSWORD, Person, Phone
 
 MakeApp = Callable[..., Flask]
@@ -265,6 +266,19 @@ def test_a_session_that_is_known_opens_nothing_for_another_account(
     assert ada.get(ME).json["id"] == ada.id
     assert app.extensions["madang.security"].sessions.seen.get(claims["sid"]) is not None
     assert code(app, jwt.encode({**claims, "sub": bob.id}, key)) == "not_authenticated"
+
+
+def test_what_is_remembered_again_is_forgotten_last() -> None:
+    recent: Recent[int] = Recent(2, lambda entry: entry == 0)
+    for key in ("a", "b", "a", "c"):
+        recent.put(key, 1)
+    assert list(recent.entries) == ["a", "c"]
+
+
+def test_what_is_over_at_once_is_not_remembered() -> None:
+    recent: Recent[int] = Recent(2, lambda entry: entry == 0)
+    recent.put("a", 0)
+    assert (recent.entries, recent.get("a")) == ({}, None)
 
 
 def test_what_is_remembered_is_bounded(make_app: MakeApp, claims: dict[str, Any], key: str) -> None:
