@@ -38,6 +38,12 @@ class Base:
     """Seconds that a connection may be idle or take to send headers; longer than the proxy in front keeps it."""
     MAX_CONNECTIONS: int = 16384
     """Most open connections of one worker process, within the limit of open files; others wait in the kernel."""
+    STREAMS_THREADS: int = 8
+    """Requests that one process of the streams asks MongoDB for at once; others have their turn."""
+    LIVE_CONNECTIONS: int = 12_000
+    """Most clients that wait in one process of the streams, for changes or for live events; one beyond is 503."""
+    LIVE_CONNECTIONS_ACCOUNT: int = 10
+    """Most of them of one account, live connections and waiting pulls each; one beyond is 429."""
     DRAIN_DELAY: float = 0.0
     """Seconds between the signal to end, from when `/health/ready` is 503, and the end of listening."""
     VAR: str = "var"

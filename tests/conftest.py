@@ -66,6 +66,9 @@ def shared_app(test_settings: dict[str, Any]) -> Iterator[Flask]:
     with app.app_context():
         indexes.make(REGISTRY)
     yield app
+    if (barrier := app.extensions.get("madang.barrier")) is not None:
+        barrier.leave()
+        barrier.client.close()
     connection.disconnect()
 
 

@@ -146,8 +146,20 @@ LONG = [
     "/v1/uploads",
     "/socket.io/",
     "/v1/sync/rxdb/notes/0/pullStream",
+    "/v1/changes?wait=25",
+    "/v1/changes/?cursor=x&%77ait=",
 ]
-SHORT = ["/v1/lively", "/v1/notes", "/v1/notes/files", "/v1/sync/watermelondb", "/auth", "/v1/notes/x/filesystem"]
+SHORT = [
+    "/v1/changes",
+    "/v1/changes?await=1",
+    "/v1/notes?wait=1",
+    "/v1/lively",
+    "/v1/notes",
+    "/v1/notes/files",
+    "/v1/sync/watermelondb",
+    "/auth",
+    "/v1/notes/x/filesystem",
+]
 
 
 @pytest.mark.real

@@ -31,7 +31,7 @@ BOUND = 12
 
 def a_server() -> DrainingServer:
     loaded = settings.load({"SERVICE_ENV": "test"})
-    return DrainingServer(Address("127.0.0.1", 0), loaded, Draining(), interface=Interfaces.WSGI)
+    return DrainingServer("api", Address("127.0.0.1", 0), loaded, Draining(), interface=Interfaces.WSGI)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -156,7 +157,56 @@ def test_readiness_says_so_when_the_streams_do_not_answer(service: Running) -> N
     assert until(lambda: is_ready(service))
 
 
+# What waits
+
+
+def waiting_pull(service: Running, token: str, **query: Any) -> "Future[requests.Response]":
+    """A pull that waits, on a thread."""
+    address, bearer = f"http://127.0.0.1:{service.port}/v1/changes", {"Authorization": f"Bearer {token}"}
+    pool = ThreadPoolExecutor(1)
+    found = pool.submit(requests.get, address, params={"wait": 25, **query}, headers=bearer, timeout=40)
+    pool.shutdown(wait=False)
+    return found
+
+
+def last_cursor(service: Running, token: str) -> str:
+    return str(service.send("GET", "/v1/changes?limit=1000", token=token).json()["cursor"])
+
+
+def test_a_pull_waits_behind_the_door_for_what_is_new(service: Running) -> None:
+    token = token_of(service)
+    assert until(lambda: service.send("GET", "/v1/changes", token=token).status_code == 200)
+    waiting = waiting_pull(service, token, cursor=last_cursor(service, token))
+    time.sleep(0.5)
+    assert not waiting.done()
+    begun = time.monotonic()
+    made = service.send("POST", "/v1/notes", {"title": "x"}, token).json()
+    answer = waiting.result()
+    assert time.monotonic() - begun < 5
+    assert [item["record"] for item in answer.json()["items"]] == [made]
+    assert "Server" not in answer.headers
+    told = service.send("GET", "/metrics").text
+    assert re.search(r'madang_requests_total\{method="GET",route="/v1/changes\?wait",status="200"\} [1-9]', told)
+
+
 # The end
+
+
+def test_at_the_end_who_waits_is_answered(tmp_path: Path) -> None:
+    with running(tmp_path, "--workers", "1", **LIMITS) as service:
+        assert until(lambda: is_ready(service), 20)
+        assert service.send("POST", "/v1/accounts", ADA).status_code == 201
+        token = token_of(service)
+        assert until(lambda: service.send("GET", "/v1/changes", token=token).status_code == 200)
+        waiting = waiting_pull(service, token, cursor=last_cursor(service, token))
+        time.sleep(1)
+        assert not waiting.done()
+        begun = time.monotonic()
+        service.process.terminate()
+        answer = waiting.result()
+        assert (answer.status_code, answer.json()["items"]) == (200, [])
+        assert service.process.wait(20) == 0
+        assert time.monotonic() - begun < 10
 
 
 def test_all_end_in_order(tmp_path: Path) -> None:

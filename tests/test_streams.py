@@ -1,40 +1,24 @@
 """The streams, called as an ASGI server does."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+import settings
 from service.core import errors
 from service.core.headers import FRESH
+from service.core.log import Lines
 from service.mongo import connection
 from service.streams.app import Streams
-from service.streams.exchange import Request, Response
+from service.streams.exchange import ClientGone, Request, Response
 from service.streams.readiness import Readiness
 from service.streams.router import Route, Router
+from tests.streaming import Sent, scope, served
+from tests.types import REGISTRY
 
-SETTINGS = {"MONGODB_URI": connection.MEMORY, "MONGODB_CONNECT_TIMEOUT": 0.5}
-
-
-class Sent:
-    """What the app has sent."""
-
-    def __init__(self, messages: list[dict[str, Any]]) -> None:
-        self.status = messages[0]["status"]
-        self.headers = {name.decode(): text.decode() for name, text in messages[0]["headers"]}
-        self.body = b"".join(message.get("body", b"") for message in messages[1:])
-        self.ended = not messages[-1].get("more_body")
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-def scope(method: str, path: str, **headers: str) -> dict[str, Any]:
-    pairs = [(name.replace("_", "-").encode(), text.encode()) for name, text in headers.items()]
-    return {"type": "http", "method": method, "path": path, "headers": pairs}
+SETTINGS = settings.load({"SERVICE_ENV": "test", "SERVICE_MONGODB_URI": connection.MEMORY})
 
 
 def ask(app: Streams, method: str, path: str, **headers: str) -> Sent:
@@ -55,10 +39,18 @@ def app() -> Streams:
     return opened({})
 
 
-def opened(others: dict[str, Any], is_draining: Callable[[], bool] = lambda: False, **settings: Any) -> Streams:
-    app = Streams({**SETTINGS, **settings}, is_draining, others)
-    app.open()
+def opened(others: dict[str, Any], is_draining: Callable[[], bool] = lambda: False, **changed: Any) -> Streams:
+    app = made({**SETTINGS, **changed}, is_draining, others)
+    asyncio.run(opened_in_a_loop(app))
     return app
+
+
+async def opened_in_a_loop(app: Streams) -> None:
+    app.open()
+
+
+def made(config: dict[str, Any], is_draining: Callable[[], bool] = lambda: False, others: Any = None) -> Streams:
+    return Streams(config, REGISTRY, is_draining, others or {}, Lines(config))
 
 
 def test_it_tells_that_it_lives(app: Streams) -> None:
@@ -83,7 +75,7 @@ def test_a_request_keeps_its_own_name(app: Streams, named: str, kept: bool) -> N
 
 def test_another_method_is_told_which_there_are(app: Streams) -> None:
     sent = ask(app, "POST", "/health/live")
-    assert (sent.status, sent.json["code"], sent.headers["allow"]) == (405, "method_not_allowed", "GET")
+    assert (sent.status, sent.json["code"], sent.headers["allow"]) == (405, "method_not_allowed", "GET, HEAD, OPTIONS")
 
 
 def test_an_error_of_ours_shows_nothing(app: Streams, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -106,13 +98,9 @@ def test_while_it_drains_it_is_not_ready_and_asks_to_go(app: Streams) -> None:
 
 
 def test_without_mongodb_it_is_not_ready() -> None:
-    app = Streams({**SETTINGS, "MONGODB_URI": "mongodb://127.0.0.1:9/x", **LATE}, lambda: False, {})
-
     async def state() -> str:
-        app.open()
-        assert app.database is not None
-        async with app.database:
-            return await Readiness(app.database, 0.3, lambda: False, {}).state()
+        async with connection.async_client({**SETTINGS, "MONGODB_URI": "mongodb://127.0.0.1:9/x", **LATE}) as database:
+            return await Readiness(database, 0.3, lambda: False, {}).state()
 
     assert asyncio.run(state()) == "database_unavailable"
 
@@ -171,7 +159,8 @@ def test_a_path_gives_its_pieces() -> None:
         return Response(204)
 
     router = Router([Route("GET", "/v1/files/<id>/content", handler), Route("PATCH", "/v1/uploads/<id>", handler)])
-    assert router.find("HEAD", "/v1/files/a.b/content") == (handler, {"id": "a.b"})
+    route, arguments = router.find("HEAD", "/v1/files/a.b/content/")
+    assert (route.handler, arguments) == (handler, {"id": "a.b"})
     for path in ("/v1/files/a/b/content", "/v1/files//content", "/v1/filesXa/content"):
         with pytest.raises(errors.NotFound):
             router.find("GET", path)
@@ -190,16 +179,16 @@ def test_a_body_comes_piece_by_piece_and_a_broken_one_is_told() -> None:
         async def receive() -> dict[str, Any]:
             return messages.pop(0)
 
-        return [piece async for piece in Request(scope("POST", "/"), receive, {}).body()]
+        return [piece async for piece in Request(scope("POST", "/"), receive).body()]
 
     assert asyncio.run(read(pieces)) == [b"a", b"b"]
-    with pytest.raises(ConnectionError):
+    with pytest.raises(ClientGone):
         asyncio.run(read([{"type": "http.request", "body": b"a", "more_body": True}, {"type": "http.disconnect"}]))
 
 
 def test_headers_that_come_twice_are_joined() -> None:
     twice = {**scope("GET", "/"), "headers": [(b"accept", b"a"), (b"accept", b"b")]}
-    assert Request(twice, None, {}).headers == {"accept": "a, b"}  # type: ignore[arg-type]
+    assert Request(twice, None).headers == {"accept": "a, b"}  # type: ignore[arg-type]
 
 
 def test_an_answer_may_come_piece_by_piece(app: Streams) -> None:
@@ -217,18 +206,10 @@ def test_an_answer_may_come_piece_by_piece(app: Streams) -> None:
 
 
 def test_it_opens_and_closes_with_its_server() -> None:
-    app = Streams({**SETTINGS, "MONGODB_URI": "mongodb://127.0.0.1:9/x", **LATE}, lambda: False, {})
-    said: list[str] = []
-    asked = ["lifespan.startup", "lifespan.shutdown"]
-
-    async def receive() -> dict[str, Any]:
-        return {"type": asked.pop(0)}
-
-    async def send(message: Any) -> None:
-        said.append(message["type"])
-
-    asyncio.run(app({"type": "lifespan"}, receive, send))
-    assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    with served(made({**SETTINGS, "MONGODB_URI": "mongodb://127.0.0.1:9/x", **LATE})) as streams:
+        assert streams.ask("GET", "/health/live").status == 200
+        assert streams.ask("GET", "/health/ready").json["code"] == "database_unavailable"
+    assert streams.said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
 def test_a_websocket_is_closed(app: Streams) -> None:

@@ -48,6 +48,24 @@ class Lines:
         sys.stdout.write((line if self.as_json else str(self.render(None, "", event))) + "\n")
         sys.stdout.flush()
 
+    def tell_request(
+        self, method: str, route: str, status: int, seconds: float, request_id: str, account: str | None
+    ) -> None:
+        """Write the one line of a request that was answered, if lines of its level are wanted."""
+        if self.tell_requests:
+            self.write(
+                {
+                    "method": method,
+                    "route": route,
+                    "status": status,
+                    "ms": round(seconds * 1000, 2),
+                    "request_id": request_id,
+                    "account": account,
+                    "event": "request",
+                    "level": "info",
+                }
+            )
+
 
 def configure_log(config: dict[str, Any]) -> Lines:
     """Set up structlog as the settings say, with level, form and file, and return where its lines end."""

@@ -38,8 +38,6 @@ OVERHEAD = 1024
 KEPT_HEADERS = ("Content-Type", "ETag", "Link", "Location", "WWW-Authenticate", "Allow")
 DERIVED_KEY = "madang.idempotency-key"
 """Where a batch puts the key of one of its requests, made from its own key and the place of the request."""
-PART_OF_BATCH = "madang.part"
-"""Where a batch says that a request is one of its own."""
 ATOMIC = "madang.atomic"
 """Where a batch says that its requests are one transaction, which undoes all that they did."""
 

@@ -42,19 +42,8 @@ def finish_answer(lines: Lines, response: Answer) -> Answer:
     rule = sent.url_rule.rule if sent.url_rule is not None else "unmatched"
     seconds = time.perf_counter() - g.started
     metrics.observe(sent.method, rule, status, seconds)
-    if lines.tell_requests:
-        lines.write(
-            {
-                "method": sent.method,
-                "route": rule,
-                "status": status,
-                "ms": round(seconds * 1000, 2),
-                "request_id": g.request_id,
-                "account": g.identity.account if "identity" in g else None,
-                "event": "request",
-                "level": "info",
-            }
-        )
+    account = g.identity.account if "identity" in g else None
+    lines.tell_request(sent.method, rule, status, seconds, g.request_id, account)
     return response
 
 

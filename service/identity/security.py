@@ -47,6 +47,16 @@ class Security:
             raise NotAuthenticated(SESSION_ENDED)
         return found
 
+    def current_identity(self, payload: Mapping[str, Any]) -> Identity:
+        """Return the identity that verified claims stand for at this moment, whenever it was looked up last.
+
+        Raises `NotAuthenticated` when the session has ended.
+        """
+        found = self.sessions.current_identity(payload["sub"], payload["sid"], int(payload["auth_time"]))
+        if found is None:
+            raise NotAuthenticated(SESSION_ENDED)
+        return found
+
     def authenticate(self, username: str, password: str) -> Raw:
         """Return the account with this name, without regard to case, and this password.
 

@@ -60,14 +60,19 @@ class Sessions:
         """
         seen = self.seen.get(session)
         if seen is None or seen.identity.account != account or seen.is_stale:
-            moment = time.monotonic()
-            found = look(account, session)
-            if found is None:
-                return None
-            seen = Seen(moment, Identity(account, session, auth_time, tuple(found.get("roles", ()))))
-            self.seen.put(session, seen)
+            return self.current_identity(account, session, auth_time)
         same = seen.identity.auth_time == auth_time
         return seen.identity if same else replace(seen.identity, auth_time=auth_time)
+
+    def current_identity(self, account: str, session: str, auth_time: int) -> Identity | None:
+        """Return whom a session acts for at this moment, with the roles of now; None when it has ended."""
+        moment = time.monotonic()
+        found = look(account, session)
+        if found is None:
+            return None
+        identity = Identity(account, session, auth_time, tuple(found.get("roles", ())))
+        self.seen.put(session, Seen(moment, identity))
+        return identity
 
     def open(self, account: Raw, address: str, device: str | None) -> dict[str, Any]:
         """Start a session of an account whose password was just given, and return its tokens, as the login answers.

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import resource
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -11,19 +10,15 @@ from flask import Flask
 from granian.constants import Interfaces
 
 from service import app as application
-from service.core.log import log
 from service.http.admission import Admission, threads
 from service.mongo import connection
-from service.serve.addresses import Address
+from service.serve.addresses import API, Address
 from service.serve.failures import CannotStart
 from service.serve.process import DRAIN_SECONDS
-from service.serve.serving import Draining, DrainingServer, Farewell
+from service.serve.serving import Draining, DrainingServer, Farewell, allow_connections
 from service.serve.signals import become_child, end_with, wake_for_signals
 from service.worker.chores import chores
 from service.worker.crew import Crew
-
-FILES = 512
-"""Open files that are no connections of clients: those to MongoDB, logs, metrics."""
 
 
 def serve(settings: Mapping[str, Any], address: Address, workers: int, slots: int, ready: Callable[[], None]) -> None:
@@ -40,6 +35,7 @@ def serve(settings: Mapping[str, Any], address: Address, workers: int, slots: in
     settings = {**settings, "MAX_CONNECTIONS": allow_connections(settings["MAX_CONNECTIONS"])}
     draining = Draining()
     server = DrainingServer(
+        API,
         address,
         settings,
         draining,
@@ -82,15 +78,3 @@ def create_serving_app(settings: Mapping[str, Any]) -> Flask:
     # What a request makes is gone without the collector; a page of a list alone would start it three times.
     gc.set_threshold(20_000)
     return app
-
-
-def allow_connections(wanted: int) -> int:
-    """Let this process and its workers open the files that so many connections need; return how many there may be."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = wanted + FILES if hard == resource.RLIM_INFINITY else min(wanted + FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < limit:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    allowed = max(1, limit - FILES)
-    if allowed < wanted:
-        log.warning("few_connections", each_worker=allowed, reason="the limit of open files")
-    return allowed

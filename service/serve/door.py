@@ -173,7 +173,8 @@ def routes(settings: Mapping[str, Any], api: Sequence[str], streams: Sequence[st
         everything = {"handler": "rewrite", "uri": "/health/all"}
         patience = settings["MONGODB_CONNECT_TIMEOUT"] + 3
         to_streams = {**proxy(settings, streams), "flush_interval": -1}
-        long = [{"path": list(LONG)}, {"path_regexp": {"pattern": LONG_PATTERN}}]
+        waiting = {"path": ["/v1/changes", "/v1/changes/"], "query": {"wait": ["*"]}}
+        long = [{"path": list(LONG)}, {"path_regexp": {"pattern": LONG_PATTERN}}, waiting]
         asked = [everything, proxy(settings, streams, response_header_timeout=nanoseconds(patience))]
         found += [
             {"match": [{"path": ["/health/ready"]}], "handle": asked, "terminal": True},

@@ -98,7 +98,7 @@ class Forked:
         code = 1
         try:
             become_child()
-            call_itself(f"madang-{self.name}")
+            call_itself(process_name(self.name))
             end_with(parent, DRAIN_SECONDS + 1)
             self.work(ready)
             code = 0
@@ -134,6 +134,11 @@ class Forked:
         """Send it a signal, if it lives."""
         if self.poll() is None:
             os.kill(self.pid, sign)
+
+
+def process_name(program: str) -> str:
+    """Return what the process of a program is called."""
+    return f"madang-{program}"
 
 
 def call_itself(name: str) -> None:

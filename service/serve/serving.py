@@ -1,6 +1,7 @@
 """Granian as this service runs it: it says that it will end before it does, and replaces workers that die."""
 
 import multiprocessing
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -17,9 +18,11 @@ from service.core.log import log
 from service.serve.addresses import Address
 from service.serve.deaths import MOST_DEATHS, WINDOW, Deaths
 from service.serve.failures import GAVE_UP
-from service.serve.process import DRAIN_SECONDS
+from service.serve.process import DRAIN_SECONDS, process_name
 from service.serve.signals import held_back
 
+FILES = 512
+"""Open files that are no connections of clients: those to MongoDB, logs, metrics."""
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
@@ -63,8 +66,10 @@ class DrainingServer(MPServer):
     workers that die at the same moment.
     """
 
-    def __init__(self, address: Address, settings: Mapping[str, Any], draining: Draining, **options: Any) -> None:
-        """Take where to listen, the settings of the service, and Granian's own options."""
+    def __init__(
+        self, name: str, address: Address, settings: Mapping[str, Any], draining: Draining, **options: Any
+    ) -> None:
+        """Take the name of the program, where to listen, the settings of the service, and Granian's own options."""
         super().__init__(
             "service",
             address=address.host,
@@ -77,6 +82,8 @@ class DrainingServer(MPServer):
             ),
             workers_kill_timeout=DRAIN_SECONDS,
             log_level=LogLevels.error,
+            # Where `setproctitle` is installed, Granian would take a name of its own.
+            process_name=process_name(name),
             **options,
         )
         self.draining = draining
@@ -130,3 +137,15 @@ class DrainingServer(MPServer):
         worker: Any = super()._spawn_worker(*args, **named)
         worker.start = held_back()(worker.start)
         return worker
+
+
+def allow_connections(wanted: int) -> int:
+    """Let this process and its workers open the files that so many connections need; return how many there may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = wanted + FILES if hard == resource.RLIM_INFINITY else min(wanted + FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    allowed = max(1, limit - FILES)
+    if allowed < wanted:
+        log.warning("few_connections", each_worker=allowed, reason="the limit of open files")
+    return allowed

@@ -5,12 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import mongoengine
 from granian.constants import Interfaces
 
 from service.core.log import configure_log
-from service.serve.addresses import Address
+from service.documents import RECORDS
+from service.model.registry import Registry
+from service.mongo import connection
+from service.serve.addresses import STREAMS, Address
 from service.serve.process import DRAIN_SECONDS
-from service.serve.serving import Draining, DrainingServer
+from service.serve.serving import Draining, DrainingServer, allow_connections
 from service.serve.signals import become_child, end_with
 from service.streams.app import Streams
 
@@ -19,8 +23,9 @@ def serve(
     settings: Mapping[str, Any], address: Address, others: Mapping[str, Sequence[Address]], ready: Callable[[], None]
 ) -> None:
     """Serve the streams until a signal comes; `others` are the other programs, by name. Calls `ready` before."""
+    settings = {**settings, "MAX_CONNECTIONS": allow_connections(settings["MAX_CONNECTIONS"])}
     draining = Draining()
-    server = DrainingServer(address, settings, draining, interface=Interfaces.ASGI, workers=1)
+    server = DrainingServer(STREAMS, address, settings, draining, interface=Interfaces.ASGI, workers=1)
     server.run(partial(load_worker, settings, draining, others, os.getpid(), ready))
 
 
@@ -34,6 +39,8 @@ def load_worker(
     """Return the ASGI app for a worker that has just been started."""
     become_child()
     end_with(parent, DRAIN_SECONDS)
-    configure_log(dict(settings))
+    config = dict(settings)
+    lines = configure_log(config)
+    mongoengine.connect(**connection.options(config))
     ready()
-    return Streams(settings, lambda: bool(draining), others)
+    return Streams(config, Registry(RECORDS), lambda: bool(draining), others, lines)

@@ -1,6 +1,7 @@
 """A request and its answer, as the handlers of the streams see them."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,6 +10,7 @@ import orjson
 
 from service.core.errors import Problem
 from service.core.headers import FRESH, request_id
+from service.core.query_string import Parameters, query_parameters
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -16,16 +18,29 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 PROBLEM_TYPE = "application/problem+json"
+CLIENT_GONE = 499
+"""The status that is counted where a client has gone before it got one; no client ever sees it."""
+
+
+class ClientGone(Exception):
+    """The client has closed the connection: nobody waits for an answer."""
 
 
 class Request:
-    """What a client has sent but for its body, which is read piece by piece."""
+    """What a client has sent but for its body, which is read piece by piece.
 
-    def __init__(self, scope: Scope, receive: Receive, arguments: dict[str, str]) -> None:
-        """Take the ASGI scope, where messages come from, and what the path's pattern has matched."""
-        self.scope, self.receive, self.arguments = scope, receive, arguments
+    `route` is the pattern that the path has matched, `account` that of whoever was found to ask.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        """Take the ASGI scope, and where messages come from."""
+        self.scope, self.receive = scope, receive
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.arguments: dict[str, str] = {}
+        self.route = "unmatched"
+        self.account: str | None = None
+        self.started = time.perf_counter()
 
     @cached_property
     def headers(self) -> dict[str, str]:
@@ -41,16 +56,31 @@ class Request:
         """The id of the request: the client's own, or a new one."""
         return request_id(self.headers.get("x-request-id", ""))
 
+    @cached_property
+    def parameters(self) -> Parameters:
+        """Name and value of each parameter of the query string, in order."""
+        return query_parameters(self.scope["query_string"])
+
+    @property
+    def has_body(self) -> bool:
+        """Tell whether there is a body, which one of two headers has to say (RFC 9112, section 6.3)."""
+        return self.headers.get("content-length", "0") != "0" or "transfer-encoding" in self.headers
+
     async def body(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes; raises `ConnectionError` where it breaks off."""
+        """Yield the body as it comes; raises `ClientGone` where it breaks off."""
         while True:
             message = await self.receive()
             if message["type"] == "http.disconnect":
-                raise ConnectionError("the client has gone")
+                raise ClientGone
             if message.get("body"):
                 yield message["body"]
             if not message.get("more_body"):
                 return
+
+    async def gone(self) -> None:
+        """Return when the client has closed the connection, or has got its answer."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +91,12 @@ class Response:
     body: bytes | AsyncIterator[bytes] = b""
     headers: tuple[tuple[str, str], ...] = ()
 
-    async def send(self, request: Request, send: Send, closing: bool) -> None:
-        """Send the answer to a request, with the headers of every answer; `closing` asks for another connection."""
+    async def send(self, request: Request, send: Send, more: Iterable[tuple[str, str]]) -> None:
+        """Send the answer to a request, with those headers of every answer that it has not set, and with `more`."""
         names = {name.lower() for name, _ in self.headers}
-        own = [*self.headers, ("X-Request-ID", request.id)]
+        own = [*self.headers, *more, ("X-Request-ID", request.id)]
         own += [(name, text) for name, text in FRESH if name.lower() not in names]
         own += [("Content-Length", str(len(self.body)))] if isinstance(self.body, bytes) else []
-        own += [("Connection", "close")] if closing else []
         encoded = [(name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in own]
         await send({"type": "http.response.start", "status": self.status, "headers": encoded})
         if isinstance(self.body, bytes):
