@@ -169,7 +169,7 @@ class TestBothDrivers:
     def test_a_condition_a_sort_a_limit_and_a_projection_are_obeyed(self, notes: Notes) -> None:
         for number in range(1, 5):
             driver.insert(notes, {"_id": f"n{number}", "n": number})
-        rows = driver.find(notes, {"n": {"$lt": 4}}, {"n": 1, "_id": 0}, sort=[("n", -1)], limit=2, hint=[("_id", 1)])
+        rows = driver.find(notes, {"n": {"$lt": 4}}, {"n": 1, "_id": 0}, sort=[("n", -1)], limit=2, hint="_id_")
         assert rows == [{"n": 3}, {"n": 2}]
         assert len(driver.find(notes, {})) == 5
         assert driver.find(notes, {"n": 9}) == []

@@ -137,7 +137,8 @@ def test_the_index_of_the_sort_serves_what_is_within(city: Person, sort: str) ->
     asked = parser_of(Note).parse({"sort": sort, "where": json.dumps({"place": {"$within": AROUND}})}, city.id, b"k")
     condition = {"$and": [{"access": {"$in": [f"o:{city.id}", f"r:{city.id}"]}}, asked.where]}
     # As a page is read: by the index of its sort.
-    found = Note._get_collection().find(condition, sort=list(asked.sort.keys)).hint(list(asked.sort.index))
+    found = Note._get_collection().find(condition, sort=list(asked.sort.keys), collation=asked.sort.bson)
+    found = found.hint(asked.sort.index_name)
     plan = str(found.explain()["queryPlanner"]["winningPlan"])
     assert "IXSCAN" in plan
     assert "COLLSCAN" not in plan

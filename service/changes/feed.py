@@ -212,5 +212,5 @@ class Feed:
         return {owned_by(self.account), *given, *map(withdrawn, given)}
 
 
-BY_MARK = [("marks", ASCENDING), ("type", ASCENDING), ("seq", ASCENDING)]
+BY_MARK = "marks_1_type_1_seq_1"
 """The index of the order (`documents/change.py`)."""

@@ -27,7 +27,7 @@ class ChecklistItem(EmbeddedDocument):
 class Note(Record):
     """A text with a title and, if wanted, a place, a time and a list of things to do."""
 
-    title = StringField(required=True, min_length=1, max_length=200)
+    title = StringField(required=True, min_length=1, max_length=200, collation="en")
     body = StringField(max_length=100_000, default="")
     tags = ListField(StringField(min_length=1, max_length=40), max_length=20)
     pinned = BooleanField(default=False)

@@ -8,7 +8,7 @@ from service.documents.record import Record
 class Notebook(Record):
     """A named and coloured collection of notes."""
 
-    title = StringField(required=True, min_length=1, max_length=100)
+    title = StringField(required=True, min_length=1, max_length=100, collation="en")
     colour = StringField(regex=r"^#[0-9a-fA-F]{6}$")
 
     meta = {

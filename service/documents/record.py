@@ -22,8 +22,9 @@ class Record(Versioned):
 
     A field takes these arguments beside MongoEngine's own: `read_only=True`, the server sets it and a client may not;
     `fixed=True`, a client says it once, at creation; `hidden=True`, no client sees it; `owner_only=True`, only the
-    owner of the record may write it; `help_text`, what the API documentation says of it; `delete_rule`, on a reference
-    in an embedded document, what MongoEngine's `reverse_delete_rule` is elsewhere. Any other argument stops the start.
+    owner of the record may write it; `collation`, the alphabet of the sorts by it, such as "sv"; `help_text`, what the
+    API documentation says of it; `delete_rule`, on a reference in an embedded document, what MongoEngine's
+    `reverse_delete_rule` is elsewhere. Any other argument stops the start.
 
     Records are written by `service/records/store.py` alone.
     """

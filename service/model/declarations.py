@@ -20,7 +20,7 @@ from service.model.fields import InvalidDocument
 from service.model.schema import Schema
 from service.model.validation import causes
 
-ARGUMENTS = frozenset({"read_only", "fixed", "hidden", "owner_only", "help_text", "delete_rule"})
+ARGUMENTS = frozenset({"read_only", "fixed", "hidden", "owner_only", "help_text", "delete_rule", "collation"})
 """What a field takes beside MongoEngine's own arguments."""
 OWN_META = frozenset({"sorts", "filters", "search", "version", "sync_public"})
 META = OWN_META | {

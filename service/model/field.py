@@ -9,7 +9,8 @@ from mongoengine import fields as me
 from mongoengine.base import BaseDocument, BaseField, ComplexBaseField
 from mongoengine.errors import NotRegistered
 
-from service.model.fields import Meaning, UnsupportedField, meaning, named
+from service.model.collation import Collation, collation_of
+from service.model.fields import InvalidDocument, Meaning, UnsupportedField, meaning, named
 
 Document = type[BaseDocument]
 
@@ -20,7 +21,8 @@ class Field:
 
     `name` is what clients call it, `stored` what MongoDB does. `entry` is the field of what a list or a map holds,
     `members` are those of the embedded document that the field is. A client may not write what is `read_only`, says
-    once what is `fixed`, and only the owner of a record writes what is `owner_only`.
+    once what is `fixed`, and only the owner of a record writes what is `owner_only`. A sort by it goes by the alphabet
+    of its `collation`.
     """
 
     name: str
@@ -33,6 +35,12 @@ class Field:
     read_only: bool
     fixed: bool
     owner_only: bool
+    collation: Collation | None
+
+    @property
+    def is_text(self) -> bool:
+        """Tell whether it holds one text."""
+        return isinstance(self.meaning.lowest, str)
 
     @property
     def is_list(self) -> bool:
@@ -135,17 +143,21 @@ def field_of(declared: BaseField, name: str = "", within: tuple[Document, ...] =
     document = declared.document_type if isinstance(declared, me.EmbeddedDocumentField) else None
     if isinstance(declared, me.ListField) and inner is None:
         raise UnsupportedField(f"{named(declared)} is a list of anything; name the field of its entries")
+    entry = None if inner is None else field_of(inner, within=within)
+    if entry is not None and entry.collation is not None:
+        raise InvalidDocument(f"{named(declared)} holds what has a collation, but nothing is sorted by it")
     return Field(
         name=name or str(declared.name),
         stored=str(declared.db_field),
         declared=declared,
         meaning=meaning(declared),
-        entry=None if inner is None else field_of(inner, within=within),
+        entry=entry,
         document=document,
         members={} if document is None else members_of(document, within),
         read_only=bool(getattr(declared, "read_only", False)),
         fixed=bool(declared.primary_key or getattr(declared, "fixed", False)),
         owner_only=bool(getattr(declared, "owner_only", False)),
+        collation=collation_of(declared),
     )
 
 

@@ -39,8 +39,9 @@ from service.model.values import (
     wrong,
 )
 
-COMPARE = frozenset({"$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists"})
+ORDER = frozenset({"$gt", "$gte", "$lt", "$lte"})
 EQUAL = frozenset({"$eq", "$ne", "$in", "$nin", "$exists"})
+COMPARE = EQUAL | ORDER
 TEXT = COMPARE | {"$prefix"}
 LIST_OPERATORS = frozenset({"$all", "$elemMatch", "$size"})
 PRESENT = frozenset({"$exists"})

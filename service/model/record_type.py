@@ -13,6 +13,7 @@ from pymongo.collection import Collection
 
 from service.documents.account import Account
 from service.documents.record import LEFT, Record
+from service.model.collation import Collation
 from service.model.declarations import check_class, check_values
 from service.model.field import Field
 from service.model.fields import LIST_OPERATORS, InvalidDocument
@@ -44,18 +45,37 @@ class FieldPath:
         return able | self.compared.meaning.compare if able >= LIST_OPERATORS else able
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sort:
-    """An order of a list: the stored paths with their directions, and their fields. It ends on the id."""
+    """An order of a list: the stored paths with their directions, and their fields. It ends on the id.
+
+    Texts are in the alphabet of `collation`, by code points where it is None, and so are all that such a list compares.
+    """
 
     keys: IndexKeys
     fields: tuple[Field, ...]
+    collation: Collation | None = None
 
-    @property
-    def index(self) -> list[tuple[str, int]]:
-        """The keys of the index that serves it and its reverse: led by who may read, the first key upwards."""
+    @cached_property
+    def index(self) -> IndexModel:
+        """The index that serves it and its reverse: led by who may read, the first key upwards."""
         upwards = self.keys[0][1]
-        return [("access", ASCENDING), *((name, direction * upwards) for name, direction in self.keys)]
+        keys = [("access", ASCENDING), *((name, direction * upwards) for name, direction in self.keys)]
+        if self.collation is None:
+            return IndexModel(keys)
+        # Under a name of its own, beside that of another alphabet, which the servers of another version may need.
+        name = "_".join([*(f"{name}_{direction}" for name, direction in keys), self.collation.name])
+        return IndexModel(keys, name=name, collation=self.collation.bson)
+
+    @cached_property
+    def index_name(self) -> str:
+        """The name of that index."""
+        return str(self.index.document["name"])
+
+    @cached_property
+    def bson(self) -> dict[str, Any] | None:
+        """Its collation as MongoDB's commands take it."""
+        return None if self.collation is None else self.collation.bson
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,7 +199,19 @@ def sort_of(document: type[Record], schema: Schema, text: str) -> Sort:
     if keys[-1][0] != "_id":
         keys.append(("_id", keys[-1][1]))
         fields.append(schema.fields["id"])
-    return Sort(tuple(keys), tuple(fields))
+    return Sort(tuple(keys), tuple(fields), shared_collation(document, text, fields))
+
+
+def shared_collation(document: type[Record], text: str, fields: Sequence[Field]) -> Collation | None:
+    """Return the one alphabet of the texts that a sort names; raises `InvalidDocument` where they have several."""
+    texts = [field for field in fields if field.is_text and not field.is_id]
+    found = {field.collation for field in texts}
+    if len(found) > 1:
+        names = " and ".join(field.name for field in texts)
+        raise InvalidDocument(
+            f"{document.__name__} sorts by {text}, but an index has one collation; declare the same of {names}"
+        )
+    return next(iter(found), None)
 
 
 def searched(document: type[Record], schema: Schema, path: str) -> str:
@@ -229,7 +261,7 @@ def indexes_of(
 
     Each sort's index is led by who may read, so that the own, the shared and the public records come out sorted.
     """
-    found = [IndexModel(list(keys)) for keys in dict.fromkeys(tuple(sort.index) for sort in sorts.values())]
+    found = list({sort.index_name: sort.index for sort in sorts.values()}.values())
     found += [
         IndexModel([("access", ASCENDING), (filter.stored, GEOSPHERE)])
         for filter in filters.values()

@@ -41,9 +41,13 @@ def chosen(options: ClientOptions) -> Driver:
 
 
 class MemoryClient(mongomock.MongoClient):  # type: ignore[type-arg]
-    """Mongomock's client: it stands in for PyMongo's."""
+    """Mongomock's client: it stands in for PyMongo's. It knows no alphabet: texts are in the order of code points."""
 
     driver: Driver = PyMongoDriver("mongomock")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        mongomock.ignore_feature("collation")
 
 
 def options(config: dict[str, Any]) -> dict[str, Any]:

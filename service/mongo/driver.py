@@ -28,7 +28,8 @@ class Driver(Protocol):
         projection: Mapping[str, int] | None,
         sort: SortKeys,
         limit: int,
-        hint: SortKeys,
+        hint: str,
+        collation: Mapping[str, Any] | None,
     ) -> list[Raw]:
         """Return the documents that fulfil a condition."""
         ...
@@ -57,10 +58,14 @@ def find(
     projection: Mapping[str, int] | None = None,
     sort: SortKeys = (),
     limit: int = 0,
-    hint: SortKeys = (),
+    hint: str = "",
+    collation: Mapping[str, Any] | None = None,
 ) -> list[Raw]:
-    """Return all documents that fulfil `condition`, at most `limit` where it is not 0, by the index `hint`."""
-    return driver_of(collection).find(collection, condition, projection, sort, limit, hint)
+    """Return all documents that fulfil `condition`, at most `limit` where it is not 0, by the index called `hint`.
+
+    Texts are compared and sorted by the `collation`, by code points where it is None.
+    """
+    return driver_of(collection).find(collection, condition, projection, sort, limit, hint, collation)
 
 
 def find_one(

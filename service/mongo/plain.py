@@ -26,11 +26,12 @@ class PyMongoDriver:
         projection: Mapping[str, int] | None,
         sort: SortKeys,
         limit: int,
-        hint: SortKeys,
+        hint: str,
+        collation: Mapping[str, Any] | None,
     ) -> list[Raw]:
         """Return the documents that fulfil a condition."""
-        cursor = collection.find(condition, projection, sort=list(sort) or None, limit=limit)
-        return list(cursor.hint(list(hint)) if hint else cursor)
+        cursor = collection.find(condition, projection, sort=list(sort) or None, limit=limit, collation=collation)
+        return list(cursor.hint(hint) if hint else cursor)
 
     def insert(self, collection: Collection[Raw], document: Raw, session: ClientSession | None = None) -> None:
         """Store a new document."""

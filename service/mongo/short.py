@@ -86,19 +86,20 @@ class ShortDriver(PyMongoDriver):
         projection: Mapping[str, int] | None,
         sort: SortKeys,
         limit: int,
-        hint: SortKeys,
+        hint: str,
+        collation: Mapping[str, Any] | None,
     ) -> list[Raw]:
         """Return the documents that fulfil a condition."""
         server = self.primary(collection.database.client._topology) if is_plain(collection) else None
         if server is None:
-            return super().find(collection, condition, projection, sort, limit, hint)
+            return super().find(collection, condition, projection, sort, limit, hint, collation)
         deadline = self.deadline()
         try:
-            command = find_command(collection, condition, projection, sort, limit, hint)
+            command = find_command(collection, condition, projection, sort, limit, hint, collation)
             cursor = self.run(server, collection, command, deadline)["cursor"]
         except Fallback:
             with left_until(deadline):
-                return super().find(collection, condition, projection, sort, limit, hint)
+                return super().find(collection, condition, projection, sort, limit, hint, collation)
         if not cursor["id"]:
             rows: list[Raw] = cursor["firstBatch"]
             return rows
@@ -244,7 +245,8 @@ def find_command(
     projection: Mapping[str, int] | None,
     sort: SortKeys,
     limit: int,
-    hint: SortKeys,
+    hint: str,
+    collation: Mapping[str, Any] | None,
 ) -> Raw:
     """Return the command of a find (MongoDB manual, `find`)."""
     command: Raw = {"find": collection.name, "filter": condition}
@@ -255,7 +257,9 @@ def find_command(
     if limit:
         command["limit"] = command["batchSize"] = limit
     if hint:
-        command["hint"] = dict(hint)
+        command["hint"] = hint
+    if collation:
+        command["collation"] = collation
     if collection.read_concern.level:
         command["readConcern"] = collection.read_concern.document
     return command

@@ -41,7 +41,8 @@ class Query:
     """A list that a client asked for, checked and in MongoDB's terms; who may read what is not in it.
 
     `after` bounds it to what follows the last page. `shapes` are the fields whose place has to be within a shape.
-    `seal` binds a cursor to the query and the account.
+    `by_alphabet` tells that what fulfils `where` hangs on the sort's alphabet. `seal` binds a cursor to the query and
+    the account.
     """
 
     type: RecordType
@@ -55,6 +56,7 @@ class Query:
     search: str | None
     near: Filter | None
     shapes: tuple[str, ...]
+    by_alphabet: bool
     seal: bytes
 
     @property
@@ -130,9 +132,10 @@ class Parser:
             search=search,
             near=near,
             shapes=tuple(sorted(compiler.shapes)),
+            by_alphabet=compiler.by_alphabet,
             seal=b"",
         )
-        return asked, orjson.dumps([type.name, where, sort.keys, scopes, search])
+        return asked, orjson.dumps([type.name, where, sort.index_name, sort.keys, scopes, search])
 
 
 # --- The simple parameters -------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from service.core.errors import BadQuery, MalformedJson, ValidationFailed
 from service.core.json_text import decode
-from service.model.fields import PRESENT, TEXT
+from service.model.fields import ORDER, PRESENT, TEXT
 from service.model.record_type import FieldPath, RecordType, path_in
 from service.model.validation import causes
 from service.mongo.raw import Filter
@@ -91,13 +91,15 @@ def not_filtered(type: RecordType, path: str, within: EntryOf) -> BadQuery:
 class Compiler:
     """Turns a decoded `where` into a MongoDB filter, typed by the fields of a record type; counts terms and levels.
 
-    `shapes` are the fields that were asked for what is within a shape.
+    `shapes` are the fields that were asked for what is within a shape; `by_alphabet` tells that a condition hangs on
+    the order of texts.
     """
 
     def __init__(self, type: RecordType) -> None:
         self.type = type
         self.terms = 0
         self.shapes: set[str] = set()
+        self.by_alphabet = False
 
     def compile(self, where: Any, level: int = 0, within: EntryOf = RECORD) -> Filter:
         """Return the filter of one object of conditions on a record or on an entry. Raises `BadQuery`."""
@@ -169,6 +171,7 @@ class Compiler:
                 raise BadQuery(f"`{name}`: $prefix takes a string of at most {LONGEST_PREFIX} characters")
             yield "$regex", "^" + re.escape(text)
         else:
+            self.by_alphabet |= operator in ORDER and at.compared.is_text
             yield operator, self.value(name, at, operand, operator in ("$eq", "$ne"))
 
     def element(self, name: str, at: FieldPath, operand: Any, level: int) -> Any:

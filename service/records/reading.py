@@ -56,7 +56,11 @@ class Reader:
             return list(collection.aggregate(self.search_stages(asked)))
         bounded = {"$and": [condition, asked.after]} if asked.after else condition
         # Left to itself MongoDB may take the index of a filter, and then sorts in memory.
-        return driver.find(collection, bounded, asked.projection, asked.sort.keys, asked.limit + 1, asked.sort.index)
+        return driver.find(
+            *(collection, bounded, asked.projection, asked.sort.keys, asked.limit + 1),
+            hint=asked.sort.index_name,
+            collation=asked.sort.bson,
+        )
 
     def total(self, asked: Query) -> int:
         """Return how many records the whole query has; one more than `MOST_COUNTED` where they are more than these.
@@ -69,7 +73,10 @@ class Reader:
             condition = self.searched(asked)
         elif asked.near is not None:
             condition = {"$and": [condition, near.within(asked.near)]}
-        return deadline.limited(lambda: self.type.collection.count_documents(condition, limit=MOST_COUNTED + 1))
+        options: dict[str, Any] = {"limit": MOST_COUNTED + 1}
+        if asked.by_alphabet and asked.sort.collation is not None:
+            options |= {"hint": asked.sort.index_name, "collation": asked.sort.bson}
+        return deadline.limited(lambda: self.type.collection.count_documents(condition, **options))
 
     def condition(self, asked: Query) -> Filter:
         """Return the filter of what the identity may read and the query asks for."""

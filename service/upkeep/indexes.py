@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import mongomock
 import pymongo
+from mongoengine.connection import get_connection
 from pymongo import TEXT, IndexModel
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError, OperationFailure
@@ -89,7 +91,16 @@ def is_same(model: IndexModel, there: Mapping[str, Any]) -> bool:
     # mongomock keeps no other option of a text index than its keys.
     options = (*OPTIONS, "language_override") if "weights" in there else OPTIONS
     same_options = all(model.document.get(option) == there.get(option) for option in options)
+    same_options = same_options and has_collation(model.document.get("collation"), there)
     return list(keys.items()) == list(wanted.items()) and texts == searched and same_options
+
+
+def has_collation(wanted: Mapping[str, Any] | None, there: Mapping[str, Any]) -> bool:
+    """Tell whether an index in the database has the collation that is wanted; mongomock keeps none."""
+    if wanted is None:
+        return "collation" not in there
+    is_mocked = isinstance(get_connection(), mongomock.MongoClient)
+    return is_mocked or {name: there.get("collation", {}).get(name) for name in wanted} == dict(wanted)
 
 
 def existing(document: Any) -> Mapping[str, Any]:
