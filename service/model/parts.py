@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from mongoengine import fields as me
@@ -54,23 +55,24 @@ class EntryId:
 PartStep = Member | MapKey | EntryAt | EntryId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Part:
     """A place in a record: the steps that lead there, and the field of what is there.
 
-    `around` are the fields that it is inside of, the outermost first.
+    `around` are the fields that it is inside of, the outermost first. What follows from these is kept: see
+    `Schema.part`.
     """
 
     steps: tuple[PartStep, ...]
     field: Field
     around: tuple[Field, ...] = ()
 
-    @property
+    @cached_property
     def root(self) -> Field:
         """Return the field of the record that it is, or is in."""
         return self.around[0] if self.around else self.field
 
-    @property
+    @cached_property
     def is_patched(self) -> bool:
         """Tell whether a patch may name it."""
         return all(step.field.is_patched for step in self.steps if isinstance(step, Member))
@@ -85,7 +87,7 @@ class Part:
         """Tell whether it is a member of a document."""
         return isinstance(self.steps[-1], Member)
 
-    @property
+    @cached_property
     def is_direct(self) -> bool:
         """Tell whether MongoDB can change it while it keeps the rules of all that is around it."""
         if any(
@@ -99,19 +101,19 @@ class Part:
         """Return the field of what each step leads to."""
         return (*self.around, self.field)
 
-    @property
+    @cached_property
     def stored(self) -> str:
         """Return its dotted name in MongoDB, where it is direct."""
         return ".".join(map(stored_step, self.steps))
 
-    @property
+    @cached_property
     def guard(self) -> dict[str, Any]:
         """Return the condition under which there is something that it can be changed in."""
         names = [stored_step(step) for step in self.steps]
         last = len(names) if self.is_entry else len(names) - 1
         return {".".join(names[:end]): {"$exists": True} for end in range(1, last + 1)}
 
-    @property
+    @cached_property
     def spot(self) -> Spot:
         """Return the steps of the pointer to it in a record, where no id is on the way."""
         return tuple(map(spot_step, self.steps))
@@ -216,6 +218,9 @@ class Taken:
     def take(self, part: Part, place: str) -> Cause | None:
         """Take a part; return why it cannot be, or None."""
         steps = part.steps
+        if len(steps) == 1 and steps not in self.whole and steps not in self.around:
+            self.whole.add(steps)
+            return None
         inside = [(steps[:end], type(steps[end])) for end in range(1, len(steps))]
         if steps in self.whole or steps in self.around or any(outer in self.whole for outer, _ in inside):
             return Cause("named_twice", "a patch may name each field once, and nothing inside of it", pointer=place)
@@ -287,6 +292,9 @@ def put_in(values: dict[str, Any], part: Part, value: Any) -> Spot:
 
     Each entry of a list that is named becomes one of its own, at the end.
     """
+    if len(part.steps) == 1:
+        values.setdefault(part.stored, value)
+        return part.spot
     spot: list[str | int] = []
     holder: Any = values
     for step, empty in zip(part.steps, (*map(empty_for, part.steps[1:]), value), strict=True):

@@ -21,7 +21,6 @@ from service.model.parts import (
     Taken,
     changed,
     is_path,
-    part_at,
     put_in,
     stripped,
 )
@@ -41,7 +40,7 @@ class Patch:
     Where `direct`, MongoDB's `update` under the condition `guard` is the whole patch, and keeps every rule of the
     fields. Where it is not, or where the guard does not hold, `apply` gives the result from the current record.
     `parts` are what it names, with their `places` in the body, and `values` what it brings, in BSON form as a record
-    would have it: `sources` has the pointers into these. For the names that are `single` a list operator brings one,
+    would have it: `sources` has where each of these stands. For the names that are `single` a list operator brings one,
     without `each`. `located` is where the parts were found in the record to which it was applied last.
     """
 
@@ -54,7 +53,7 @@ class Patch:
     update: dict[str, dict[str, Any]] = field(default_factory=dict)
     guard: dict[str, Any] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
-    sources: dict[str, str] = field(default_factory=dict)
+    sources: list[tuple[Spot, str]] = field(default_factory=list)
     single: frozenset[str] = frozenset()
     located: dict[str, list[Spot]] = field(default_factory=dict)
 
@@ -112,12 +111,12 @@ class Patch:
 
     def bring(self, name: str, value: Any) -> None:
         """Add a value that the patch brings."""
-        self.sources[pointer(*put_in(self.values, self.parts[name], value))] = name
+        self.sources.append((put_in(self.values, self.parts[name], value), name))
 
     def brought(self, cause: Cause) -> Cause:
         """Return a cause about one of `values` with its place in the body of the patch."""
-        for spot, name in self.sources.items():
-            if (rest := below(cause.pointer, spot)) is not None:
+        for spot, name in self.sources:
+            if (rest := below(cause.pointer, pointer(*spot))) is not None:
                 if name in self.lists:
                     rest = "".join(rest[1:].partition("/")[1:]) if name in self.single else "/each" + rest
                 return replace(cause, pointer=self.places[name] + rest)
@@ -234,7 +233,7 @@ def checked_parts(
     """Return the parts that a merge patch names; what is wrong is added to `found`."""
     parts = {}
     for name in merge:
-        part = part_at(schema.fields, name)
+        part = schema.part(name)
         if part is None:
             cause: Cause | None = Cause("unknown_field", "there is no such field", pointer=places[name])
         elif not part.is_patched:
@@ -290,7 +289,7 @@ def checked_operators(
     for operator, operands in operators.items():
         good = {}
         for name, operand in operands.items():
-            part = part_at(schema.fields, name)
+            part = schema.part(name)
             if part is None:
                 found.append(Cause("unknown_field", "there is no such field", pointer=pointer(operator, name)))
             elif (cause := misplaced(schema, part, taken, operator, name)) is not None:

@@ -8,6 +8,7 @@ from service.core.json_text import as_object
 from service.model import dump, json_schema, load
 from service.model.field import Document, Field, hidden_names, public_fields
 from service.model.json_schema import Purpose
+from service.model.parts import Member, Part, part_at
 from service.model.validation import Validator, validate, validator
 
 
@@ -60,6 +61,15 @@ class Schema:
     def owner_only(self) -> frozenset[str]:
         """The stored names of the fields that only the owner writes."""
         return frozenset(field.stored for field in self.owner_only_fields.values())
+
+    @cached_property
+    def parts(self) -> Mapping[str, Part]:
+        """The parts that are whole fields, by name."""
+        return {name: Part((Member(field),), field) for name, field in self.fields.items()}
+
+    def part(self, path: str) -> Part | None:
+        """Return the part that a name or a path leads to, None where there is none."""
+        return self.parts.get(path) or part_at(self.fields, path)
 
     def load(self, body: Any) -> dict[str, Any]:
         """Return a whole new document in BSON form from a decoded JSON `body`.
