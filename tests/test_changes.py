@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from mongoengine import StringField
 
-from service.documents import Account
+from service.documents import Account, Note, Notebook, Record
+from service.http import openapi
 from service.identity.deletion import delete_account
+from service.upkeep import indexes
 from tests.client import Person
 from tests.recording import Recording
+from tests.test_house import complaints
 from tests.types import REGISTRY
 
 pytestmark = pytest.mark.real
@@ -247,3 +251,46 @@ def test_in_an_atomic_batch_it_answers_with_what_was_before(ada: Person, device:
     answer = ada.post("/v1/batch", {"atomic": True, "requests": parts})
     assert [item["id"] for item in answer.json["responses"][1]["body"]["items"]] == ["one"]
     assert summary(device.pull()) == [("one", 1), ("two", 1)]
+
+
+def test_every_answer_is_what_the_api_document_says(app: Flask, ada: Person, bob: Person, bobs: Device) -> None:
+    ada.make_note(id="one", readers=[bob.id])
+    ada.make_notebook(id="book", readers=[bob.id])
+    bobs.pull()
+    ada.patch("/v1/notes/one", {"readers": []})
+    ada.delete("/v1/notebooks/book")
+    bobs.recording.catch_up()
+    asked: list[dict[str, Any]] = [{}, {"cursor": bobs.cursor}, {"cursor": "x"}]
+    answers = [bob.get("/v1/changes", query_string=named) for named in asked]
+    assert [answer.status_code for answer in answers] == [200, 200, 400]
+    with app.test_request_context():
+        document = openapi.document(app)
+    assert [list(complaints(app, document, answer)) for answer in answers] == [[], [], []]
+
+
+class Notice(Record):
+    """What everybody may read."""
+
+    text = StringField()
+    meta = {"collection": "notices", "sync_public": True}
+
+
+def test_what_is_public_is_told_where_its_type_says_so(
+    make_app: Any, test_settings: dict[str, Any], recording: Recording
+) -> None:
+    recording.lease.release()
+    app = make_app([Notice, Note, Notebook])
+    registry = app.extensions["madang.registry"]
+    indexes.make(registry)
+    recorder = Recording(registry, test_settings)
+    ada = Person.sign_up(app.test_client(), "ada")
+    cat = Person.sign_up(app.test_client(), "cat")
+    ada.post("/v1/notices", {"id": "n", "text": "t", "readers": ["*"]})
+    device = Device(cat, recorder, types="notices", scope="mine,shared,public")
+    assert summary(device.pull()) == [("n", 1)]
+    assert Device(cat, recorder, types="notices").pull() == []
+    assert cat.get("/v1/changes?types=notes&scope=public").status_code == 400
+    ada.patch("/v1/notices/n", {"readers": []})
+    assert summary(device.pull()) == [("n", "withdrawn")]
+    recorder.close()
+    Notice._get_collection().drop()

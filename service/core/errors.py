@@ -271,9 +271,10 @@ class ValidationFailed(Problem):
     meaning = "The body is well-formed but wrong. `errors` lists each place, with its code and what would be right."
 
     def __init__(self, causes: Iterable[Cause]) -> None:
-        """Count the causes into the detail."""
-        causes = tuple(causes)
-        super().__init__("1 field is not valid" if len(causes) == 1 else f"{len(causes)} fields are not valid", causes)
+        """Count the causes into the detail, as far as they are listed."""
+        causes = tuple(islice(causes, MOST_CAUSES))
+        count = f"{MOST_CAUSES} or more" if len(causes) == MOST_CAUSES else str(len(causes))
+        super().__init__("1 field is not valid" if count == "1" else f"{count} fields are not valid", causes)
 
 
 class RequestInProgress(Problem):

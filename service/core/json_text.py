@@ -1,7 +1,7 @@
 """JSON text from clients: decoded once, of bounded depth, without NUL."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -45,28 +45,36 @@ FRACTION = re.compile(rb"[0-9][.eE]")
 
 
 def whole_numbers(value: Any) -> Any:
-    """Return a decoded value in which `5.0` and `5` are the same."""
+    """Return a decoded value, changed, in which `5.0` and `5` are the same."""
     if isinstance(value, float):
         return int(value) if value.is_integer() and abs(value) < 2**53 else value
-    if isinstance(value, dict):
-        return {name: whole_numbers(member) for name, member in value.items()}
-    return [whole_numbers(member) for member in value] if isinstance(value, list) else value
+    for name, member in members_of_value(value):
+        # In its place: a second whole would take as much memory again.
+        value[name] = whole_numbers(member)
+    return value
 
 
-def nul_places(value: Any) -> Iterator[Cause]:
-    """Yield a cause for every string, and every name of a member, with NUL; raises `MalformedJson` if too deep."""
-    rest: list[tuple[Any, tuple[str | int, ...]]] = [(value, ())]
-    while rest:
-        found, place = rest.pop()
-        if len(place) > MAX_LEVELS:
-            raise MalformedJson(f"JSON of more than {MAX_LEVELS} levels")
-        if isinstance(found, str) and "\0" in found:
+def nul_places(value: Any, *place: str | int) -> Iterator[Cause]:
+    """Yield a cause for every string, and every name of a member, with NUL; raises `MalformedJson` if too deep.
+
+    What it keeps grows with the levels and not with the members, of which a body may have half a million.
+    """
+    if isinstance(value, str):
+        if "\0" in value:
             yield Cause("nul", "text without NUL characters", pointer=pointer(*place))
-        members = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
-        for name, member in members:
-            if isinstance(name, str) and "\0" in name:
-                yield Cause("nul", "a name without NUL characters", pointer=pointer(*place, name))
-            rest.append((member, (*place, name)))
+        return
+    for name, member in members_of_value(value):
+        if len(place) == MAX_LEVELS:
+            raise MalformedJson(f"JSON of more than {MAX_LEVELS} levels")
+        if isinstance(name, str) and "\0" in name:
+            yield Cause("nul", "a name without NUL characters", pointer=pointer(*place, name))
+        if isinstance(member, str | list | dict):
+            yield from nul_places(member, *place, name)
+
+
+def members_of_value(value: Any) -> Iterable[tuple[Any, Any]]:
+    """Return the members of an object or a list, each with its name or number; none of anything else."""
+    return value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
 
 
 def as_object(body: Any) -> dict[str, Any]:

@@ -44,12 +44,8 @@ def each_once(sent: Parameters) -> dict[str, str]:
 
 def refuse_unknown(sent: Iterable[str], known: frozenset[str]) -> None:
     """Raise `BadParameter` for parameters of the query string that the operation does not take."""
-    causes = [
-        Cause(
-            "unknown_parameter", f"one of {', '.join(sorted(known))}" if known else "none is taken here", parameter=name
-        )
-        for name in sent
-        if name not in known
-    ]
-    if causes:
+    unknown = [name for name in sent if name not in known]
+    if unknown:
+        detail = f"one of {', '.join(sorted(known))}" if known else "none is taken here"
+        causes = (Cause("unknown_parameter", detail, parameter=name) for name in unknown)
         raise BadParameter("there are unknown query parameters", causes)

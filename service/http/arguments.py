@@ -39,16 +39,28 @@ def take(declared: type[Declared], source: Source = "json") -> Declared:
     JSON is strict about types, text of a query string or a form is read as the declared type. Raises `BadParameter`
     for the query string and `ValidationFailed` for a body, with every cause at once.
     """
-    sent: Any = json_object() if source == "json" else texts(source)
     try:
         if source == "json":
+            json_object()  # for its problems, which are those of any body
             # The text itself: only of JSON does pydantic know that it has no type for a time.
             found: Declared = validator_of(declared).validate_json(current_request().body, strict=True)
         else:
-            found = validator_of(declared).validate_python(sent)
+            found = validator_of(declared).validate_python(texts(source))
     except ValidationError as error:
         if source == "query":
             raise BadParameter("the query string is not right", list(parameter_causes(error))) from None
+        raise ValidationFailed(causes(error)) from None
+    return found
+
+
+def take_decoded(declared: type[Declared]) -> Declared:
+    """Return the `declared` arguments of a body in which there is JSON for others: that is as `json_object` has it.
+
+    Raises `ValidationFailed`.
+    """
+    try:
+        found: Declared = validator_of(declared).validate_python(json_object(), strict=True)
+    except ValidationError as error:
         raise ValidationFailed(causes(error)) from None
     return found
 

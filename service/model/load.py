@@ -1,15 +1,25 @@
 """From JSON to BSON: the validators of bodies and of single values, and the rules of a document's own `clean`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Annotated, Any, NotRequired, Required
 
 from mongoengine import EmbeddedDocument
 from mongoengine import fields as me
 from mongoengine.base import BaseDocument
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, PlainValidator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    PlainValidator,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from typing_extensions import TypedDict
 
 from service.core.errors import Cause, ValidationFailed, pointer
+from service.core.json_text import MAX_MEMBERS
 from service.model.field import Document, Field, embedded_documents
 from service.model.fields import own_rules
 from service.model.values import check_key, composed, wrong
@@ -17,6 +27,10 @@ from service.model.values import check_key, composed, wrong
 typed_dict: Any = TypedDict
 """The same, but not for mypy: name and members come from a document."""
 STRICT = ConfigDict(strict=True, extra="forbid")
+CHECKED_AT_ONCE = 25
+"""Entries of a long list or map that are checked at once."""
+MOST_UNKNOWN = 20
+"""Members beyond its fields of which an embedded document is told that there are none, one by one."""
 
 
 def annotation(field: Field, limited: bool = True) -> Any:
@@ -38,12 +52,62 @@ def nested(field: Field, limited: bool) -> Any:
     """Return the annotation of a field without rules of its own, through what it holds."""
     if field.document is not None:
         members = body_type(field.document.__name__, field.members)
-        return Annotated[members, AfterValidator(filler(field.members))]
+        rules = BeforeValidator(few_members(field.members)), AfterValidator(filler(field.members))
+        return Annotated[members, *rules]
     if field.is_list and field.entry is not None:
-        return list[annotation(field.entry, limited)]  # type: ignore[misc]
+        entries: Any = list[annotation(field.entry, limited)]  # type: ignore[misc]
+        return Annotated[entries, WrapValidator(in_pieces)] if limited and is_long(field) else entries
     if field.is_map and field.entry is not None:
-        return dict[Annotated[str, AfterValidator(check_key)], annotation(field.entry, limited)]  # type: ignore[misc]
+        pairs: Any = dict[Annotated[str, AfterValidator(check_key)], annotation(field.entry, limited)]  # type: ignore[misc]
+        return Annotated[pairs, WrapValidator(in_pieces)] if limited else pairs
     return field.meaning.value(field.declared)
+
+
+def is_long(field: Field) -> bool:
+    """Tell whether a list may have so many entries that not all of its mistakes are looked for."""
+    most = getattr(field.declared, "max_length", None)
+    return most is None or most > MAX_MEMBERS
+
+
+def in_pieces(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Return a list or a map as `check` makes it; of a long one no more is looked at after a piece with mistakes.
+
+    Each mistake takes a kilobyte, and a body has room for half a million.
+    """
+    if isinstance(value, list) and len(value) > CHECKED_AT_ONCE:
+        return list_in_pieces(value, check)
+    if not isinstance(value, dict) or len(value) <= CHECKED_AT_ONCE:
+        return check(value)
+    made: dict[str, Any] = {}
+    pairs = iter(value.items())
+    while piece := dict(islice(pairs, CHECKED_AT_ONCE)):
+        made |= check(piece)
+    return made
+
+
+def list_in_pieces(value: list[Any], check: ValidatorFunctionWrapHandler) -> list[Any]:
+    """Return a list as `check` makes it, or the mistakes of its first piece that has some."""
+    made: list[Any] = []
+    for start in range(0, len(value), CHECKED_AT_ONCE):
+        try:
+            made += check(value[start : start + CHECKED_AT_ONCE])
+        except ValidationError:
+            # With all before it, so that each place is the one in the whole list.
+            check(value[: start + CHECKED_AT_ONCE])
+            raise
+    return made
+
+
+def few_members(fields: Mapping[str, Field]) -> Callable[[Any], Any]:
+    """Return the rule that an embedded document has hardly more members than there are fields."""
+    most = len(fields) + MOST_UNKNOWN
+
+    def check(value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > most:
+            raise wrong("unknown_field", f"no members but {', '.join(fields)}")
+        return value
+
+    return check
 
 
 def not_empty(value: Any) -> Any:

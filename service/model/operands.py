@@ -5,11 +5,19 @@ from functools import partial
 from typing import Any
 
 from service.core.errors import MOST_CAUSES, Cause, ValidationFailed, pointer
+from service.core.json_text import MAX_MEMBERS
 from service.model.field import Field
 from service.model.fields import LIST_UPDATES
 from service.model.schema import Schema
 from service.model.updates import PUSH_OPTIONS, Pushed
 from service.model.validation import validate
+
+
+def check_count(body: Mapping[str, Any]) -> None:
+    """Raise `ValidationFailed` where a patch has too many names, with those in its operators."""
+    inner = (operands for name, operands in body.items() if name.startswith("$"))
+    if len(body) + sum(len(operands) for operands in inner if isinstance(operands, list | dict)) > MAX_MEMBERS:
+        raise ValidationFailed([Cause("too_long", f"at most {MAX_MEMBERS} names", pointer="")])
 
 
 def collected(found: list[Cause], check: Callable[[], Any]) -> Any:

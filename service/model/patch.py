@@ -13,7 +13,7 @@ from service.core.errors import Cause, ValidationFailed, pointer
 from service.core.json_text import as_object
 from service.model.field import Field
 from service.model.fields import LIST_UPDATES, own_rules
-from service.model.operands import checked_operand, collected, is_each
+from service.model.operands import check_count, checked_operand, collected, is_each
 from service.model.parts import (
     MissingEntry,
     Part,
@@ -78,14 +78,12 @@ class Patch:
         for name, change in self.changes():
             after = self.changed(after, name, change)
         named = self.named
+        # A list of which an entry was named, which may be gone.
+        holed = {part.root.name for part in self.parts.values() if part.is_entry}
+        given = {name: value for name, value in after.items() if value is not None}
+        given |= {name: stripped(given[name]) for name in holed & given.keys()}
         try:
-            content = self.schema.load(
-                {
-                    name: stripped(value) if name in named else value
-                    for name, value in after.items()
-                    if value is not None
-                }
-            )
+            content = self.schema.load(given)
         except ValidationFailed as error:
             raise ValidationFailed(self.placed(cause) for cause in error.causes) from None
         # What the patch does not name stays as it is stored, with all that a newer server has put inside.
@@ -168,7 +166,8 @@ def parse(schema: Schema, body: Any) -> Patch:
     Raises `MalformedJson` when it is no object, `ValidationFailed` with every cause at once.
     """
     found: list[Cause] = []
-    merge, operators, places = divided(as_object(body), found)
+    check_count(as_object(body))
+    merge, operators, places = divided(body, found)
     if sum(map(is_path, (*merge, *(name for operands in operators.values() for name in operands)))) > MOST_PARTS:
         raise ValidationFailed([Cause("too_long", f"at most {MOST_PARTS} paths", pointer="")])
     taken = Taken()

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from service.context import g
 from service.core.errors import DatabaseUnavailable, FailedDependency, Problem, TooExpensive, TooLarge
-from service.http.arguments import Arguments, json_object, take
+from service.http.arguments import Arguments, json_object, take_decoded
 from service.http.idempotency import ATOMIC, DERIVED_KEY, WRITE_METHODS, Undone
 from service.http.openapi import operation
 from service.http.web import Answer, json_answer
@@ -36,6 +36,7 @@ PATH = r"^/v1/(?!(batch|accounts/me/export)/*(\?|$))[\x01-\x7f]*$"
 """What the document says of a path; a percent sign does not change what is refused."""
 PART_HEADERS = ("If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID")
 """Headers that a request in a batch may have; who sends it is who sends the batch."""
+HEADERS_WANTED = f"headers of printable ASCII out of {', '.join(PART_HEADERS)}"
 PART_HEADERS_SCHEMA: dict[str, Any] = {
     "propertyNames": {"enum": [*PART_HEADERS]},
     "additionalProperties": {"type": "string", "pattern": "^[ -~]*$"},
@@ -61,7 +62,8 @@ class BatchRequest(Arguments):
     path: str = Field(
         max_length=8000, description="under /v1, with its query string", json_schema_extra={"pattern": PATH}
     )
-    body: Any = None
+    body: Any = Field(default=None, validate_default=True)
+    """As JSON text, empty for none: what was decoded of a whole batch is not kept while its requests are answered."""
     headers: dict[str, str] = Field(default_factory=dict, json_schema_extra=PART_HEADERS_SCHEMA)
 
     @field_validator("path")
@@ -72,6 +74,20 @@ class BatchRequest(Arguments):
             raise wrong("not_allowed", f"a path under /v1 in ASCII, but not {' or '.join(ALONE)}")
         return path
 
+    @field_validator("body")
+    @classmethod
+    def as_text(cls, body: Any) -> bytes:
+        """Write the body down as that of a request of its own."""
+        return b"" if body is None else orjson.dumps(body)
+
+    @field_validator("headers", mode="before")
+    @classmethod
+    def are_few(cls, headers: Any) -> Any:
+        """Refuse more headers than there are before each is looked at."""
+        if isinstance(headers, dict) and len(headers) > 2 * len(PART_HEADERS):
+            raise wrong("not_allowed", HEADERS_WANTED)
+        return headers
+
     @field_validator("headers")
     @classmethod
     def are_known(cls, headers: dict[str, str]) -> dict[str, str]:
@@ -79,7 +95,7 @@ class BatchRequest(Arguments):
         known = {name.lower(): name for name in PART_HEADERS}
         printable = all(value.isascii() and value.isprintable() for value in headers.values())
         if not printable or not {name.lower() for name in headers} <= set(known):
-            raise wrong("not_allowed", f"headers of printable ASCII out of {', '.join(PART_HEADERS)}")
+            raise wrong("not_allowed", HEADERS_WANTED)
         named = {known[name.lower()]: value for name, value in headers.items()}
         if len(named) < len(headers):
             raise wrong("not_allowed", "each header once, whatever the case of its name")
@@ -157,10 +173,7 @@ class Batch(Resource):
     )
     def post(self) -> Answer:
         """Answer each request in order; with `atomic`, the first failure undoes all."""
-        sent = take(BatchArguments)
-        for part, said in zip(sent.requests, json_object()["requests"], strict=True):
-            # As a request of its own would be read: pydantic keeps whole numbers of any size, which nothing else does.
-            part.body = said.get("body")
+        sent = take_decoded(BatchArguments)
         if not sent.atomic:
             outcomes = one_by_one(sent.requests, sent.on_error == "stop")
             made = together(sent.requests, outcomes)
@@ -245,7 +258,9 @@ def replayed_batch(kept: Answer) -> Answer:
     What was read is read anew, and what was told of another's record is told if that may be read.
     """
     outcomes: list[Outcome] = []
-    for part, told in zip(take(BatchArguments).requests, orjson.loads(kept.get_data())["responses"], strict=True):
+    for part, told in zip(
+        take_decoded(BatchArguments).requests, orjson.loads(kept.get_data())["responses"], strict=True
+    ):
         outcome = Outcome(told, len(orjson.dumps(told["body"])))
         if is_reading(part, told):
             outcome = read_again(part, told, part.headers, outcomes)
@@ -323,7 +338,6 @@ def decoded_body(response: Answer, body: bytes) -> Any:
 
 def environment(part: BatchRequest, index: int, request_id: str) -> dict[str, Any]:
     """Return the WSGI environment of one request: its own path and headers, and the batch's client and token."""
-    body = b"" if part.body is None else orjson.dumps(part.body)
     path, _, query = part.path.partition("?")
     headers = {"X-Request-ID": f"{request_id[:60]}.{index}", **part.headers}
     outer = request.environ
@@ -332,9 +346,9 @@ def environment(part: BatchRequest, index: int, request_id: str) -> dict[str, An
         "REQUEST_METHOD": part.method,
         "PATH_INFO": unquote_to_bytes(path).decode("latin-1"),
         "QUERY_STRING": query,
-        "CONTENT_LENGTH": str(len(body)),
-        "CONTENT_TYPE": "application/json" if body else "",
-        "wsgi.input": BytesIO(body),
+        "CONTENT_LENGTH": str(len(part.body)),
+        "CONTENT_TYPE": "application/json" if part.body else "",
+        "wsgi.input": BytesIO(part.body),
     }
     made |= {"HTTP_" + name.upper().replace("-", "_"): value for name, value in headers.items()}
     if (key := derived_key(part, index)) is not None:

@@ -1,0 +1,220 @@
+"""What a worker's memory rises to under the worst that one request can bring, for each parser: for tests only.
+
+`python -m tests.peaks <uri>` prints, as JSON, the bytes for each of `CASES` by its name, and the status of the answer.
+Each is answered by a process of its own, forked from one that has answered small ones, and Linux tells how large that
+was at most.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from io import BytesIO
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from flask import Flask
+from mongoengine import fields as me
+from werkzeug.test import EnvironBuilder
+
+import settings
+from service import app as application
+from service.documents import RECORDS, Record
+from service.upkeep import indexes
+from tests.client import PASSWORD, Person
+
+MIB = 1024 * 1024
+HEADERS = 60_000
+"""Bytes of a header or a query string: all headers together may have 64 KiB."""
+
+
+class Shape(Record):
+    """A record with fields that hold more than those of notes do."""
+
+    free = me.DictField()
+    counts = me.MapField(me.IntField())
+    words = me.ListField(me.StringField())
+    numbers = me.ListField(me.FloatField())
+    area = me.PolygonField()
+    meta = {"collection": "shapes", "filters": ["words"]}
+
+
+Case = tuple[str, str, str, bytes, dict[str, str]]
+"""A name, and the request: method, path, body, and headers beside the token."""
+
+
+def filled(before: str, piece: str, after: str, size: int = MIB) -> bytes:
+    """A text of so many bytes: one piece again and again, with commas between."""
+    times = (size - len(before.encode()) - len(after.encode())) // (len(piece.encode()) + 1)
+    return (before + ",".join([piece] * times) + after).encode()
+
+
+def numbered(before: str, piece: str, after: str, size: int = MIB) -> bytes:
+    """The same, of pieces with a number in each, so that no two are the same."""
+    made, left = [], size - len(before) - len(after)
+    for number in count():
+        text = piece.format(number)
+        left -= len(text) + 1
+        if left < 0:
+            return (before + ",".join(made) + after).encode()
+        made.append(text)
+    raise AssertionError
+
+
+JSON_TEXTS: dict[str, tuple[str, str, str]] = {
+    "levels": ("[" * 61, "1", ',"\\u0000"' + "]" * 61),
+    "lists": ("[", "[]", "]"),
+    "objects": ("[", "{}", "]"),
+    "pairs": ("[", '{"a":1}', "]"),
+    "texts": ("[", '"ab"', "]"),
+    "fractions": ("[", "1e9", "]"),
+}
+
+
+def bodies() -> Iterator[Case]:
+    """JSON, of which anything can be read before it is looked at."""
+    for name, (before, piece, after) in JSON_TEXTS.items():
+        yield f"JSON: {name}", "POST", "/auth", filled(before, piece, after), {}
+    yield "JSON: names", "POST", "/auth", numbered("{", '"{}":1', "}"), {}
+    yield "JSON: one wide text", "POST", "/v1/notes", filled('{"title":"\U0001f600', "a", '"}'), {}
+    yield "JSON: text to be composed", "POST", "/v1/notes", filled('{"title":"', "a\u0301\u0958", '"}'), {}
+    yield "sign-up", "POST", "/v1/accounts", filled('{"username":[', "[]", "]}"), {}
+    yield "list with mistakes", "POST", "/v1/notes", filled('{"title":"x","readers":[', "1", "]}"), {}
+    yield "list", "POST", "/v1/shapes", filled('{"words":[', '"ab"', "]}"), {}
+    yield "list without a bound, with mistakes", "POST", "/v1/shapes", filled('{"words":[', "1", "]}"), {}
+    yield "embedded documents", "POST", "/v1/notes", filled('{"title":"x","checklist":[', "{}", "]}"), {}
+    yield "map", "POST", "/v1/shapes", numbered('{"counts":{', '"{}":1', "}}"), {}
+    yield "map with mistakes", "POST", "/v1/shapes", numbered('{"counts":{', '"{}":""', "}}"), {}
+    yield "free object", "POST", "/v1/shapes", filled('{"free":{"a":[', "[]", "]}}"), {}
+    yield "polygon", "POST", "/v1/shapes", filled('{"area":{"type":"Polygon","coordinates":[[', "[1,1]", "]]}}"), {}
+    yield "replacement", "PUT", "/v1/shapes/x", filled('{"words":[', '"ab"', "]}"), {}
+    yield "with a key", "POST", "/v1/shapes", filled('{"words":[', "1e9", "]}"), {"Idempotency-Key": "k"}
+
+
+def patches() -> Iterator[Case]:
+    """A merge patch and update operators."""
+    for name, body in {
+        "merge": filled('{"free":{"a":[', "{}", "]}}"),
+        "merge of names": numbered('{"free":{', '"{}":1', "}}"),
+        "$unset": numbered('{"$unset":[', '"a{}"', "]}"),
+        "$inc": numbered('{"$inc":{', '"a{}":1', "}}"),
+        "$push": filled('{"$push":{"words":{"each":[', '"ab"', "]}}}"),
+        "$push with mistakes": filled('{"$push":{"words":{"each":[', "1", "]}}}"),
+        "$add_to_set": numbered('{"$add_to_set":{"words":{"each":[', '"{}"', "]}}}"),
+        "$pull": numbered('{"$pull":{"numbers":{"each":[', "{}", "]}}}"),
+        "path": b'{"' + b"a." * (MIB // 2 - 10) + b'a":1}',
+        "paths": numbered("{", '"free.{}":1', "}"),
+    }.items():
+        yield f"patch: {name}", "PATCH", "/v1/shapes/x", body, {}
+
+
+def batches() -> Iterator[Case]:
+    """Requests in one."""
+    part = '{"method":"POST","path":"/v1/shapes","body":'
+    for name, body in {
+        "mistakes": filled('{"requests":[', "{}", "]}"),
+        "headers": numbered('{"requests":[{"method":"GET","path":"/v1/notes","headers":{', '"{}":1', "}}]}"),
+        "a body": filled('{"requests":[' + part + '{"words":[', "[]", "]}}]}"),
+        "bodies": filled('{"requests":[', part + '{"words":[' + "[]," * 6800 + "[]]}}", "]}"),
+        "good bodies": filled('{"requests":[', part + '{"words":[' + '"ab",' * 4000 + '"ab"]}}', "]}"),
+        "paths": filled('{"requests":[', '{"method":"GET","path":"/v1/notes?' + "a&" * 3900 + '"}', "]}"),
+    }.items():
+        yield f"batch: {name}", "POST", "/v1/batch", body, {}
+
+
+def lines() -> Iterator[Case]:
+    """Query strings and headers."""
+    where = filled('{"$or":[', '{"pinned":true}', "]}", HEADERS // 2).decode()
+    deep = '{"$and":[' * 60 + "{}" + "]}" * 60
+    for name, query in {
+        "parameters": "a&" * (HEADERS // 2),
+        "where": "where=" + quote(where, safe=""),
+        "where of levels": "where=" + quote(deep, safe=""),
+        "where of lists": "where=" + filled("[", "[]", "]", HEADERS).decode(),
+        "fields": "fields=" + "a," * (HEADERS // 2),
+        "expand": "expand=" + "a," * (HEADERS // 2),
+        "cursor": "cursor=" + "A" * HEADERS,
+        "search": "search=" + "a%20" * (HEADERS // 4),
+    }.items():
+        yield f"query string: {name}", "GET", f"/v1/notes?{query}", b"", {}
+    for name, headers in {
+        "If-Match": {"If-Match": '"",' * (HEADERS // 3) + '""'},
+        "If-None-Match": {"If-None-Match": 'W/"a", ' * (HEADERS // 7) + '""'},
+        "Idempotency-Key": {"Idempotency-Key": "k" * HEADERS},
+        "Content-Type": {"Content-Type": "text/plain" + ";a=b" * (HEADERS // 4)},
+        "X-Request-ID": {"X-Request-ID": "r" * HEADERS},
+        "Cookie": {"Cookie": "a=b;" * (HEADERS // 4)},
+    }.items():
+        yield f"header: {name}", "PATCH", "/v1/notes/x", b'{"title":"y"}', headers
+    for name, token in {"dots": "." * HEADERS, "text": "e" * HEADERS + "." + "e" * 9 + ".e"}.items():
+        yield f"token: {name}", "GET", "/v1/notes", b"", {"Authorization": f"Bearer {token}"}
+
+
+CASES: list[Case] = [*bodies(), *patches(), *batches(), *lines()]
+
+
+def environ_of(case: Case, token: dict[str, str]) -> dict[str, Any]:
+    """The WSGI environment of a request."""
+    _, method, path, body, headers = case
+    json_type = {"Content-Type": "application/json"} if body else {}
+    builder = EnvironBuilder(path, method=method, input_stream=BytesIO(body), headers={**json_type, **token, **headers})
+    return {**builder.get_environ(), "CONTENT_LENGTH": str(len(body))}
+
+
+def memory(name: str) -> int:
+    """A figure of this process, in bytes (proc(5))."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def in_child(work: Callable[[], Any]) -> Any:
+    """What `work` returns in a fork of this process."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writing, json.dumps(work()).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        told = pipe.read()
+    os.waitpid(child, 0)
+    return json.loads(told)
+
+
+def peak(app: Flask, case: Case, token: dict[str, str]) -> tuple[int, int]:
+    """By how many bytes this process grows at most while it answers, and the status."""
+    environ, statuses = environ_of(case, token), []
+    Path("/proc/self/clear_refs").write_text("5")
+    before = memory("VmRSS")
+    _ = b"".join(app(environ, lambda status, headers: statuses.append(status)))
+    return memory("VmHWM") - before, int(statuses[0][:3])
+
+
+def ready(app: Flask) -> dict[str, str]:
+    """Answer small requests of every kind; return the header of somebody who is signed in."""
+    ada = Person.sign_up(app.test_client(), "ada")
+    for path in ("/v1/notes/x", "/v1/shapes/x"):
+        assert ada.put(path, {"title": "x"} if "notes" in path else {"words": ["x"]}).status_code == 201
+        assert ada.patch(path, {"readers": []}).status_code == 200
+        assert ada.get(path.removesuffix("/x")).status_code == 200
+    ada.post("/v1/batch", {"requests": [{"method": "GET", "path": "/v1/notes"}]})
+    ada.post("/v1/notes", {"title": "x"}, headers={"Idempotency-Key": "first"})
+    ada.post("/auth", {"username": "ada", "password": PASSWORD})
+    return ada.headers
+
+
+def main() -> None:
+    """Print the peaks of all cases, and their statuses."""
+    chosen = settings.load({"SERVICE_ENV": "test", "SERVICE_MONGODB_URI": sys.argv[1]})
+    app = application.create_app({**chosen, "LOG_LEVEL": "ERROR"}, [*RECORDS, Shape])
+    with app.app_context():
+        indexes.make(app.extensions["madang.registry"])
+    token = ready(app)
+    sys.stdout.write(json.dumps({case[0]: in_child(partial(peak, app, case, token)) for case in CASES}))
+
+
+if __name__ == "__main__":
+    main()
