@@ -294,7 +294,7 @@ def model(make_app: Any, test_settings: dict[str, Any], monkeypatch: pytest.Monk
     """The model, on an empty database; with batches so small that they end between any two events."""
     monkeypatch.setattr(tail, "BATCH", 3)
     made = make_app(JWT_EXPIRATION_DELTA=24 * 3600)
-    made.extensions["madang.feeding"].barrier.patience = 0.05
+    made.extensions["madang.barrier"].patience = 0.05
     people = {name: Person.sign_up(made.test_client(), name) for name in ("ada", "bob", "cat")}
     return type("Running", (Model,), {"people": people, "app": made, "config": test_settings})
 
