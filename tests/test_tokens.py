@@ -268,6 +268,12 @@ def test_a_session_that_is_known_opens_nothing_for_another_account(
     assert code(app, jwt.encode({**claims, "sub": bob.id}, key)) == "not_authenticated"
 
 
+def test_a_token_is_verified_once(app: Flask, ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert code(app, ada.tokens["access_token"]) == "ok"
+    monkeypatch.setattr(jwt, "decode", None)
+    assert code(app, ada.tokens["access_token"]) == "ok"
+
+
 def test_what_is_remembered_again_is_forgotten_last() -> None:
     recent: Recent[int] = Recent(2, lambda entry: entry == 0)
     for key in ("a", "b", "a", "c"):
@@ -279,6 +285,22 @@ def test_what_is_over_at_once_is_not_remembered() -> None:
     recent: Recent[int] = Recent(2, lambda entry: entry == 0)
     recent.put("a", 0)
     assert (recent.entries, recent.get("a")) == ({}, None)
+
+
+@pytest.mark.parametrize("error", [KeyError, RuntimeError, StopIteration])
+def test_another_thread_that_makes_room_meanwhile_does_no_harm(error: type[Exception]) -> None:
+    def looked_at(_entry: int) -> bool:
+        raise error
+
+    recent: Recent[int] = Recent(2, looked_at)
+    recent.put("a", 1)
+    assert recent.get("a") == 1
+
+
+def test_a_token_says_when_the_password_was_given_although_its_session_is_known(app: Flask, ada: Person) -> None:
+    sessions = app.extensions["madang.security"].sessions
+    session = ada.tokens["session_id"]
+    assert [sessions.identity(ada.id, session, time).auth_time for time in (5, 7, 5)] == [5, 7, 5]
 
 
 def test_what_is_remembered_is_bounded(make_app: MakeApp, claims: dict[str, Any], key: str) -> None:
