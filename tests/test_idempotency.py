@@ -129,6 +129,15 @@ def test_a_key_is_forgotten_after_a_day(ada: Person) -> None:
     assert Note._get_collection().count_documents({}) == 2
 
 
+def test_a_refusal_that_is_sent_again_challenges_as_the_first_did(ada: Person) -> None:
+    body = {"current_password": "not the one", "new_password": "four green boats"}
+    first, second = (
+        ada.put("/v1/accounts/me/password", body, headers={"Idempotency-Key": "k"}) for _attempt in range(2)
+    )
+    assert second.headers["Idempotent-Replayed"] == "true"
+    assert second.headers["WWW-Authenticate"] == first.headers["WWW-Authenticate"]
+
+
 @pytest.mark.parametrize("key", ["", "x" * 256, "schlüssel"])
 def test_a_key_is_printable_ascii(ada: Person, key: str) -> None:
     assert ada.post("/v1/notes", {"title": "x"}, headers={"Idempotency-Key": key}).status_code == 400

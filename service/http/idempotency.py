@@ -35,7 +35,7 @@ KEY_PATTERN = re.compile(r"[\x20-\x7e]{1,255}")
 KEPT_FOR = timedelta(hours=24)
 OVERHEAD = 1024
 """Bytes that a kept answer takes beside its body, its places in the indexes among them."""
-KEPT_HEADERS = ("Content-Type", "ETag", "Link", "Location", "WWW-Authenticate", "Allow")
+KEPT_HEADERS = ("Content-Type", "ETag", "Location", "WWW-Authenticate")
 DERIVED_KEY = "madang.idempotency-key"
 """Where a batch puts the key of one of its requests, made from its own key and the place of the request."""
 ATOMIC = "madang.atomic"

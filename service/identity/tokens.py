@@ -159,7 +159,7 @@ class Tokens:
             )
         except jwt.ExpiredSignatureError:
             raise TokenExpired("the access token has expired; refresh it") from None
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise NotAuthenticated(f"the access token is not valid: {type(error).__name__}") from None
         check_types(claims)
         # Not all the claims: whoever shares the key may send any number, and they would stay here.
