@@ -36,7 +36,7 @@ from mutants.trial import (
 )
 
 OURS = ("service", "settings", "tests", "fuzz", "bench", "mutants", "__main__")
-FIRST_TRY = 4.0
+FIRST_TRY = 1.5
 """Seconds of tests that a mutant is tried with at first."""
 NO_END = 10**6
 Tell = Callable[[str], None]
