@@ -1,6 +1,7 @@
 """Access tokens: what is accepted, what is refused and how, and that each `JWT_*` setting does what it says."""
 
 import base64
+import hmac
 import json
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from werkzeug.test import TestResponse
 
 import settings
 from service.documents import Account, Session
-from service.identity.tokens import Recent
+from service.identity.tokens import Recent, is_over
 from tests.client import PASSWORD, Person, Phone
 
 MakeApp = Callable[..., Flask]
@@ -106,6 +107,24 @@ def test_a_token_has_one_spelling(app: Flask, ada: Person, spelling: str) -> Non
 def test_claims_are_utf_8(app: Flask, claims: dict[str, Any], key: str, coding: str) -> None:
     payload = json.dumps(claims).encode(coding)
     assert code(app, jwt.PyJWS().encode(payload, key, "HS256")) == "not_authenticated"
+
+
+def test_a_header_is_utf_8(app: Flask, claims: dict[str, Any], key: str) -> None:
+    header = json.dumps({"alg": "HS256", "typ": "JWT"})
+    for coding, answer in (("utf-8", "ok"), ("utf-16", "not_authenticated")):
+        signed = f"{part(header.encode(coding))}.{part(claims)}"
+        signature = hmac.digest(key.encode(), signed.encode(), "sha256")
+        assert code(app, f"{signed}.{part(signature)}") == answer
+
+
+def test_a_time_may_have_a_fraction(app: Flask, claims: dict[str, Any], key: str) -> None:
+    times = {name: claims[name] + 0.5 for name in ("exp", "auth_time")}
+    assert code(app, jwt.encode({**claims, **times}, key)) == "ok"
+
+
+def test_a_token_is_over_at_its_very_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 7.0)
+    assert [is_over({"until": until}) for until in (6, 7, 8)] == [True, True, False]
 
 
 @pytest.mark.parametrize("audience", ["madang", ["madang"], [], "", None])
