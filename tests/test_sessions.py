@@ -2,6 +2,7 @@
 
 import base64
 import re
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -15,7 +16,9 @@ from werkzeug.test import TestResponse
 
 from service.core.clock import now
 from service.documents import Account, Event, Session
+from service.identity import sessions
 from service.identity.deletion import delete_account
+from service.policy import Identity
 from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
 from tests.types import REGISTRY
@@ -52,6 +55,32 @@ def second_device(person: Person, app: Flask) -> Person:
 def works(person: Person) -> list[int]:
     """What the two tokens of a person are answered."""
     return [person.get(ME).status_code, refresh(person, person.tokens["refresh_token"]).status_code]
+
+
+# Who a session acts for
+
+
+def test_a_session_is_not_looked_up_for_each_request(app: Flask, ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions.Seen, "is_stale", False)
+    assert ada.get(ME).status_code == 200
+    monkeypatch.setattr(sessions, "look", None)
+    assert ada.get(ME).status_code == 200
+
+
+def test_a_session_is_looked_up_again_after_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = sessions.Seen(0.0, Identity("ada", "s", 0))
+    for moment, is_stale in ((0.79, False), (0.8, True), (0.81, True)):
+        with monkeypatch.context() as patched:
+            patched.setattr(time, "monotonic", lambda moment=moment: moment)
+            found = seen.is_stale
+        assert found is is_stale
+
+
+def test_a_session_acts_with_the_roles_of_its_account(app: Flask, ada: Person) -> None:
+    Account.objects(id=ada.id).update(roles=["team"])
+    kept = app.extensions["madang.security"].sessions
+    kept.seen.entries.clear()
+    assert kept.identity(ada.id, ada.tokens["session_id"], 0).roles == ("team",)
 
 
 # The refresh token
