@@ -91,6 +91,7 @@ class Model(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.lost = lost_token()
+        self.app.extensions["madang.barrier"].patience = 0.05
         Note._get_collection().delete_many({})
         for person in self.people.values():
             self.store_roles(person, set())
@@ -243,6 +244,8 @@ class Model(RuleBasedStateMachine):
 
     def converge(self) -> None:
         self.recordings[-1].catch_up()
+        # Nothing is behind any more, so a pull waits for the machine alone.
+        self.app.extensions["madang.barrier"].patience = 20.0
         for _ in range(2):
             for phone in self.phones:
                 assert self.walk(phone)
@@ -294,7 +297,6 @@ def model(make_app: Any, test_settings: dict[str, Any], monkeypatch: pytest.Monk
     """The model, on an empty database; with batches so small that they end between any two events."""
     monkeypatch.setattr(tail, "BATCH", 3)
     made = make_app(JWT_EXPIRATION_DELTA=24 * 3600)
-    made.extensions["madang.barrier"].patience = 0.05
     people = {name: Person.sign_up(made.test_client(), name) for name in ("ada", "bob", "cat")}
     return type("Running", (Model,), {"people": people, "app": made, "config": test_settings})
 
