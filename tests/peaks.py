@@ -71,6 +71,8 @@ JSON_TEXTS: dict[str, tuple[str, str, str]] = {
     "pairs": ("[", '{"a":1}', "]"),
     "texts": ("[", '"ab"', "]"),
     "fractions": ("[", "1e9", "]"),
+    "a long number": ("[1234567890123456789,", "[]", "]"),
+    "lost fractions": ("[", "12345678901234567.5", "]"),
 }
 
 

@@ -276,7 +276,7 @@ def test_an_operator_works_on_a_field_without_a_value(body: dict[str, Any], resu
         ({"$inc": {"start": 1}}, {"/$inc/start": "not_allowed"}),
         ({"$push": {"count": 1}}, {"/$push/count": "not_allowed"}),
         ({"$inc": {"count": "1"}}, {"/$inc/count": "wrong_type"}),
-        ({"$inc": {"count": 1.0}}, {"/$inc/count": "wrong_type"}),
+        ({"$inc": {"count": 1.5}}, {"/$inc/count": "wrong_type"}),
         ({"$inc": {"count": True}}, {"/$inc/count": "wrong_type"}),
         ({"$inc": {"count": None}}, {"/$inc/count": "wrong_type"}),
         ({"$max": {"start": "now"}}, {"/$max/start": "time"}),

@@ -1,7 +1,9 @@
-"""JSON text from clients: decoded once, of bounded depth, without NUL."""
+"""JSON text from clients: decoded once, of bounded depth, without NUL, whole numbers to the last digit."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
@@ -15,8 +17,17 @@ MAX_MEMBERS = 1000
 """Most members of a body: more than any document has; each unknown one costs as much as a whole good note."""
 
 
+LONG_NUMBER = b"0" * 16
+"""The shortest run of digits and points in which a double may lose one: it keeps 15 of any number."""
+DIGITS = bytes(ord("0") if chr(byte) in "0123456789." else ord(" ") for byte in range(256))
+"""What `bytes.translate` makes such runs of."""
+
+
 def decode(text: bytes) -> Any:
     """Return the value of a JSON text in UTF-8 (RFC 8259).
+
+    A whole number is an `int` to its last digit, however large it is. One with a point or an exponent, such as `5.0`,
+    is a `float` as long as the shortest text of that says the same.
 
     Raises `MalformedJson`, and `ValidationFailed` for a NUL, which other software would take for the end of a string.
     """
@@ -28,7 +39,48 @@ def decode(text: bytes) -> Any:
     suspicious = b"\\u0000" in text or text.count(b"[") + text.count(b"{") > MAX_LEVELS
     if suspicious and (found := list(islice(nul_places(value), MOST_CAUSES))):
         raise ValidationFailed(found)
+    if LONG_NUMBER not in text.translate(DIGITS):
+        return value
+    # orjson has whole numbers beyond 64 bits rounded, and nobody could tell any more.
+    del value
+    return to_last_digit(text)
+
+
+def to_last_digit(text: bytes) -> Any:
+    """Return the value of a JSON text with long numbers; raises `ValidationFailed` where all of a fraction is lost."""
+    value = json.loads(text, parse_float=exact_number)
+    if found := list(islice(lost_fractions(value), MOST_CAUSES)):
+        raise ValidationFailed(found)
     return value
+
+
+def exact_number(text: str) -> float | int | Decimal:
+    """Return the number that a text with a point or an exponent is, a `Decimal` where a double has lost its fraction.
+
+    Any other fraction is rounded to the next double, as is usual (RFC 8259, section 6).
+    """
+    number = float(text)
+    if not number or not number.is_integer() or Decimal(repr(number)) == (exact := Decimal(text)):
+        return number
+    return int(exact) if exact == exact.to_integral_value() else exact
+
+
+def lost_fractions(value: Any, *place: str | int) -> Iterator[Cause]:
+    """Yield a cause for every fraction that a double has lost."""
+    for name, member in members_of_value(value):
+        if isinstance(member, list | dict):
+            yield from lost_fractions(member, *place, name)
+        elif isinstance(member, Decimal):
+            yield Cause("inexact", "a number of at most 15 digits", pointer=pointer(*place, name))
+
+
+def encode(value: Any, option: int = 0) -> bytes:
+    """Return the text of a value that `decode` gave; `option` is one of orjson's."""
+    try:
+        return orjson.dumps(value, option=option)
+    except orjson.JSONEncodeError:
+        # A whole number of more than 64 bits.
+        return json.dumps(value, sort_keys=bool(option & orjson.OPT_SORT_KEYS), separators=(",", ":")).encode()
 
 
 def canonical(text: bytes) -> bytes:
@@ -37,7 +89,7 @@ def canonical(text: bytes) -> bytes:
     That is RFC 8785, but whole numbers of more than 53 bits stay as they are. Raises as `decode` does.
     """
     value = decode(text)
-    return orjson.dumps(whole_numbers(value) if FRACTION.search(text) else value, option=orjson.OPT_SORT_KEYS)
+    return encode(whole_numbers(value) if FRACTION.search(text) else value, orjson.OPT_SORT_KEYS)
 
 
 FRACTION = re.compile(rb"[0-9][.eE]")

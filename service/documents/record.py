@@ -24,7 +24,8 @@ class Record(Versioned):
     `fixed=True`, a client says it once, at creation; `hidden=True`, no client sees it; `owner_only=True`, only the
     owner of the record may write it; `collation`, the alphabet of the sorts by it, such as "sv"; `help_text`, what the
     API documentation says of it; `delete_rule`, on a reference in an embedded document, what MongoEngine's
-    `reverse_delete_rule` is elsewhere. Any other argument stops the start.
+    `reverse_delete_rule` is elsewhere; `as_string=True`, on a LongField, JSON has it as a string. Any other argument
+    stops the start.
 
     Records are written by `service/records/store.py` alone.
     """

@@ -20,7 +20,9 @@ from service.model.fields import InvalidDocument
 from service.model.schema import Schema
 from service.model.validation import causes
 
-ARGUMENTS = frozenset({"read_only", "fixed", "hidden", "owner_only", "help_text", "delete_rule", "collation"})
+ARGUMENTS = frozenset(
+    {"read_only", "fixed", "hidden", "owner_only", "help_text", "delete_rule", "collation", "as_string"}
+)
 """What a field takes beside MongoEngine's own arguments."""
 OWN_META = frozenset({"sorts", "filters", "search", "version", "sync_public"})
 META = OWN_META | {
@@ -129,6 +131,8 @@ def check_field(name: str, field: BaseField) -> None:
         check_limits(name, least, getattr(field, least, None), most, getattr(field, most, None))
     if field.validation is not None and not callable(field.validation):
         raise mistake(name, "has a `validation` that is no function")
+    if hasattr(field, "as_string") and not isinstance(field, me.LongField):
+        raise mistake(name, f"has the argument as_string, which a LongField takes; this is a {kind.__name__}")
     if isinstance(field.choices, str):
         raise mistake(name, f"has the choices {field.choices!r}, one text; write a list of them")
 

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, WithJsonSchema
 
 from service.model.values import (
     EMAIL,
+    LONG_INTEGER,
     POSITION,
     bytes_text,
     date_text,
@@ -29,12 +30,14 @@ from service.model.values import (
     parse_float,
     parse_free,
     parse_line,
+    parse_long,
     parse_object_id,
     parse_polygon,
     parse_position,
     parse_time,
     parse_uuid,
     parsed,
+    time_compared,
     time_text,
     wrong,
 )
@@ -102,7 +105,7 @@ def own_rules(field: BaseField) -> Iterator[Any]:
     if field.choices and not isinstance(field, me.EnumField):
         allowed = [choice[0] if isinstance(choice, list | tuple) else choice for choice in field.choices]
         yield AfterValidator(one_of(allowed))
-        yield WithJsonSchema({"enum": allowed})
+        yield WithJsonSchema({"enum": [*map(str, allowed)] if is_text(field) else allowed})
     if field.validation is not None:
         yield passing(field.validation)
     if not type(field).__module__.startswith("mongoengine."):
@@ -110,13 +113,14 @@ def own_rules(field: BaseField) -> Iterator[Any]:
 
 
 def member_parser(field: BaseField) -> Callable[[Any], Any]:
-    """Return the parser of the value of an enum's member; `1`, `1.0` and `true` are three values."""
+    """Return the parser of the value of an enum's member; `1` and `1.0` are one value, `true` is another."""
     values = [member.value for member in field.choices]
 
     def parse(value: Any) -> Any:
-        if not any(value == known and type(value) is type(known) for known in values):
-            raise wrong("not_allowed", "one of " + ", ".join(map(repr, values)))
-        return value
+        for known in values:
+            if value == known and isinstance(value, bool) == isinstance(known, bool):
+                return known
+        raise wrong("not_allowed", "one of " + ", ".join(map(repr, values)))
 
     return parse
 
@@ -177,14 +181,16 @@ class Meaning:
 
     `value` gives the pydantic annotation of a value by its type alone, ending in BSON form; `limits` what more the
     field asks of a value that is stored. `shape` gives the function from BSON to JSON, or None where the two are the
-    same. `compare` are the operators of `where` and `update` those of a patch that make sense. `lowest` is the least
-    value of the BSON type; without one the field cannot be sorted by.
+    same. `compare` are the operators of `where` and `update` those of a patch that make sense. `compared` gives the
+    operator and the operand that MongoDB gets for an operator and a value in JSON and in BSON, where these are not the
+    same. `lowest` is the least value of the BSON type; without one the field cannot be sorted by.
     """
 
     value: Callable[[BaseField], Any]
     limits: Callable[[BaseField], Iterator[Any]] = no_limits
     shape: Callable[[BaseField], Callable[[Any], Any] | None] = no_shape
     compare: frozenset[str] = PRESENT
+    compared: Callable[[str, Any, Any], tuple[str, Any]] | None = None
     update: frozenset[str] = NO_UPDATES
     lowest: Any = None
 
@@ -197,10 +203,13 @@ INT64 = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]
 """The whole numbers that BSON can hold."""
 
 
-def whole_number(lowest: int, highest: int) -> Meaning:
-    """Return the meaning of a whole number between the limits of its BSON type."""
-    limits = bounds(lowest, highest)
-    return Meaning(always(INT64), limits, compare=COMPARE, update=NUMBER_UPDATES, lowest=NO_NUMBER)
+LONG_TEXT = parsed(parse_long, {"type": "string", "pattern": f"^({LONG_INTEGER.pattern})$"})
+"""The same as strings: a double, which is what numbers are to JavaScript and others, loses digits of them."""
+
+
+def is_text(field: BaseField) -> bool:
+    """Tell whether clients have asked for the whole numbers of a field as strings."""
+    return bool(getattr(field, "as_string", False))
 
 
 MEANINGS: Mapping[type[BaseField], Meaning | str] = {
@@ -217,8 +226,17 @@ MEANINGS: Mapping[type[BaseField], Meaning | str] = {
         compare=TEXT,
         lowest="",
     ),
-    me.IntField: whole_number(-(2**31), 2**31 - 1),
-    me.LongField: whole_number(-(2**63), 2**63 - 1),
+    me.IntField: Meaning(
+        always(INT64), bounds(-(2**31), 2**31 - 1), compare=COMPARE, update=NUMBER_UPDATES, lowest=NO_NUMBER
+    ),
+    me.LongField: Meaning(
+        lambda field: LONG_TEXT if is_text(field) else INT64,
+        bounds(-(2**63), 2**63 - 1),
+        shape=lambda field: str if is_text(field) else None,
+        compare=COMPARE,
+        update=NUMBER_UPDATES,
+        lowest=NO_NUMBER,
+    ),
     me.FloatField: Meaning(
         always(parsed(parse_float, {"type": "number"})),
         bounds(-1.7976931348623157e308, 1.7976931348623157e308),
@@ -242,6 +260,7 @@ MEANINGS: Mapping[type[BaseField], Meaning | str] = {
         always(parsed(parse_time, TIME)),
         shape=always(time_text),
         compare=COMPARE,
+        compared=time_compared,
         update=ORDER_UPDATES,
         lowest=DAY_ONE,
     ),

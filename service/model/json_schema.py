@@ -9,6 +9,7 @@ from mongoengine import fields as me
 
 from service.model.dump import json_default
 from service.model.field import Document, Field
+from service.model.fields import is_text
 from service.model.load import annotation
 from service.model.unique import told_unique
 from service.model.updates import PUSH_OPTIONS
@@ -102,7 +103,8 @@ def description(field: Field, purpose: Purpose) -> str:
 
     Its default stands here, not in `default`: generators take what has one for a member that always has to be there.
     """
-    text = "; ".join(filter(None, (getattr(field.declared, "help_text", None), told_unique(field))))
+    as_text = "a whole number of 64 bits; a JSON number is taken too" if is_text(field.declared) else None
+    text = "; ".join(filter(None, (getattr(field.declared, "help_text", None), as_text, told_unique(field))))
     default = field.declared.default
     is_made = callable(default) and default not in (list, dict)
     if purpose != "create" or field.is_id or default is None or is_made:

@@ -21,8 +21,8 @@ from typing_extensions import TypedDict
 from service.core.errors import Cause, ValidationFailed, pointer
 from service.core.json_text import MAX_MEMBERS
 from service.model.field import Document, Field, embedded_documents
-from service.model.fields import own_rules
-from service.model.values import check_key, composed, wrong
+from service.model.fields import INT64, own_rules
+from service.model.values import check_key, composed, integral, wrong
 
 typed_dict: Any = TypedDict
 """The same, but not for mypy: name and members come from a document."""
@@ -42,9 +42,11 @@ def annotation(field: Field, limited: bool = True) -> Any:
         rules.append(AfterValidator(declared.to_mongo))
     if isinstance(declared, me.ListField | me.DictField) and field.is_required and limited:
         rules.append(AfterValidator(not_empty))
+    # The last one is asked first, so limits count after it.
     if isinstance(declared, me.StringField) and not field.is_id and value is str:
-        # The last one is asked first, so lengths count after it.
         rules.append(BeforeValidator(composed))
+    if value is INT64:
+        rules.append(BeforeValidator(integral))
     return Annotated[value, *rules] if rules else value
 
 

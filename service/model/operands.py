@@ -11,6 +11,7 @@ from service.model.fields import LIST_UPDATES
 from service.model.schema import Schema
 from service.model.updates import PUSH_OPTIONS, Pushed
 from service.model.validation import validate
+from service.model.values import integral
 
 
 def check_count(body: Mapping[str, Any]) -> None:
@@ -30,9 +31,10 @@ def collected(found: list[Cause], check: Callable[[], Any]) -> Any:
 
 
 def checked_operand(schema: Schema, field: Field, operand: Any, operator: str, name: str) -> Any:
-    """Return the operand in its one JSON form: a value, for a list operator the list of values, or what is pushed."""
+    """Return the operand in one form: a number, another value in JSON, or for a list operator the values."""
     if operator not in LIST_UPDATES or field.entry is None:
-        return schema.shaped(field, validate(schema.typed(field), operand, operator, name))
+        checked = validate(schema.typed(field), operand, operator, name)
+        return checked if "$inc" in field.meaning.update else schema.shaped(field, checked)
     each = checked_each(schema, field.entry, operand, operator, name)
     if operator != "$push":
         return each
@@ -67,7 +69,7 @@ def number_in(operand: Mapping[str, Any], option: str, *place: str) -> int | Non
     """Return the whole number that an option of `$push` is, None where it is left out."""
     if option not in operand:
         return None
-    number = operand[option]
+    number = integral(operand[option])
     if isinstance(number, bool) or not isinstance(number, int) or not -(2**31) <= number < 2**31:
         raise ValidationFailed([Cause("wrong_type", "a whole number", pointer=pointer(*place, option))])
     return number

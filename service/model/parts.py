@@ -7,13 +7,12 @@ from functools import cached_property
 from typing import Any
 
 from mongoengine import fields as me
-from pydantic_core import PydanticCustomError
 
 from service.core.errors import Cause
 from service.model.dump import json_default
 from service.model.field import Field
 from service.model.fields import own_rules
-from service.model.values import check_key
+from service.model.values import is_key
 
 Spot = tuple[str | int, ...]
 """The steps of a JSON pointer."""
@@ -183,7 +182,8 @@ def next_step(field: Field | None, fields: Mapping[str, Field], rest: str) -> tu
             index = INDEX_STEP.match(rest, 1)
             return index and (EntryAt(int(index[0])), field.entry, rest[index.end() :])
         key, dot, after = rest[1:].partition(".")
-        return (MapKey(key), field.entry, dot + after) if is_key(key) else None
+        # `__proto__` is a trap for those who write it into an object of JavaScript.
+        return (MapKey(key), field.entry, dot + after) if is_key(key) and key != "__proto__" else None
     members = fields if field is None else field.members
     name = NAME_STEP.match(rest, 1) if rest.startswith(".") else None
     if name is None or name[0] not in members:
@@ -195,17 +195,6 @@ def next_step(field: Field | None, fields: Mapping[str, Field], rest: str) -> tu
 def has_id(entry: Field) -> bool:
     """Tell whether the entries of a list are documents that have an id."""
     return "id" in entry.members and isinstance(entry.members["id"].declared, me.StringField)
-
-
-def is_key(text: str) -> bool:
-    """Tell whether a text can be a key of a map, and is no trap for those who write it into an object of JavaScript."""
-    if text == "__proto__":
-        return False
-    try:
-        check_key(text)
-    except PydanticCustomError:
-        return False
-    return True
 
 
 class Taken:

@@ -68,10 +68,15 @@ def frozen(value: Any) -> Any:
     return (bool, value) if isinstance(value, bool) else value
 
 
+def comparable(current: Any, operand: Any) -> Any:
+    """Return a current value as a number where the operand is one: JSON may have it as a string."""
+    return int(current) if isinstance(current, str) and not isinstance(operand, str) else current
+
+
 APPLY: Mapping[str, Callable[..., Any]] = {
-    "$inc": lambda current, operand: (current or 0) + operand,
-    "$min": lambda current, operand: operand if current is None else min(current, operand),
-    "$max": lambda current, operand: operand if current is None else max(current, operand),
+    "$inc": lambda current, operand: (comparable(current, operand) or 0) + operand,
+    "$min": lambda current, operand: operand if current is None else min(comparable(current, operand), operand),
+    "$max": lambda current, operand: operand if current is None else max(comparable(current, operand), operand),
     "$push": pushed,
     "$add_to_set": united,
     "$pull": without,

@@ -42,7 +42,8 @@ def causes(error: ValidationError, place: Iterable[str | int] = ()) -> list[Caus
     found = []
     for detail in islice(details(error), MOST_CAUSES):
         steps = detail["loc"][:-1] if detail["type"] == "key" and detail["loc"][-1:] == ("[key]",) else detail["loc"]
-        found.append(Cause(*code_and_detail(detail), pointer=pointer(*place, *steps)))
+        inside = detail.get("ctx", {}).get("place", ())
+        found.append(Cause(*code_and_detail(detail), pointer=pointer(*place, *steps, *inside)))
     return found
 
 

@@ -7,12 +7,13 @@ import re
 import unicodedata
 import uuid
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 
 import orjson
 from bson import Decimal128, ObjectId
+from bson.binary import USER_DEFINED_SUBTYPE, Binary
 from email_validator import EmailNotValidError, validate_email
 from mongoengine import fields as me
 from mongoengine.base import BaseField
@@ -23,14 +24,16 @@ RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?")
 LONGEST_DECIMAL = 50
+LONG_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
 KNOWN_TIMES = 8192
 MAX_DEPTH = 20
 """Most levels of a free-form object; MongoDB itself ends at 100."""
 
 
-def wrong(kind: str, detail: str) -> PydanticCustomError:
-    """Return the error of a value that is not right; `detail` says what would be."""
-    return PydanticCustomError(kind, detail)
+def wrong(kind: str, detail: str, *place: str | int) -> PydanticCustomError:
+    """Return the error of a value that is not right, or of what is at a place in it; `detail` says what would be."""
+    # With a context, pydantic would read a brace in the text as the name of something in it.
+    return PydanticCustomError(kind, detail, {"place": place}) if place else PydanticCustomError(kind, detail)
 
 
 def parsed(parse: Callable[[Any], Any], schema: dict[str, Any]) -> Any:
@@ -56,6 +59,29 @@ def parse_time(value: Any) -> datetime:
     except (ValueError, OverflowError) as error:
         raise wrong("time", f"a time that exists, such as {example}") from error
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+BETWEEN_TWO = re.compile(r"\.[0-9]{3}0*[1-9]")
+"""What the text of a time between two milliseconds has in it."""
+UNLIKE_ALL = Binary(b"between two milliseconds", USER_DEFINED_SUBTYPE)
+"""A value that no field has."""
+
+
+def time_compared(operator: str, text: str, moment: datetime) -> tuple[str, Any]:
+    """Return the operator and the operand with which MongoDB finds what a client asks for by an `operator` and a time.
+
+    What is stored is a whole millisecond. `moment` is the last one that is not after what the `text` says, which may
+    lie between it and the next one: nothing is equal to that.
+    """
+    if operator in ("$gt", "$lte") or not BETWEEN_TWO.search(text):
+        return operator, moment
+    if operator not in ("$gte", "$lt"):
+        return operator, UNLIKE_ALL
+    try:
+        return operator, moment + timedelta(milliseconds=1)
+    except OverflowError:
+        # It is the last of all.
+        return ("$type", "date") if operator == "$lt" else (operator, UNLIKE_ALL)
 
 
 class TimeTexts(dict[datetime, str]):
@@ -149,12 +175,46 @@ def bytes_text(value: bytes) -> str:
 
 
 def parse_float(value: Any) -> float:
-    """Return a finite number; a boolean is none."""
+    """Return a finite number that a double has; a boolean is none. A fraction is rounded, a whole number is not."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise wrong("wrong_type", "a number")
-    if not math.isfinite(number := float(value)):
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
         raise wrong("not_finite", "a number that is finite")
+    if number != value:
+        raise wrong("inexact", "a number of at most 15 digits, as more do not fit")
     return number
+
+
+def integral(value: Any) -> Any:
+    """Return a number without a fraction as an integer, which `5.0` is too; all else as it is.
+
+    So says JSON Schema 2020-12 (Core, section 4.2.3). Of a float that has lost no digit, the shortest text is what was
+    sent: `core.json_text.decode` sees to that.
+    """
+    if not isinstance(value, float) or not value.is_integer():
+        return value
+    return int(value) if abs(value) < 2**53 else int(Decimal(repr(value)))
+
+
+def parse_long(value: Any) -> int:
+    """Return the whole number of 64 bits that a string or a JSON number says."""
+    number = int(value) if isinstance(value, str) and LONG_INTEGER.fullmatch(value) else integral(value)
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise wrong("wrong_type", 'a whole number as a string, such as "9007199254740993"')
+    check_long(number)
+    return number
+
+
+def check_long(number: int) -> None:
+    """Raise `PydanticCustomError` for a whole number that BSON cannot hold."""
+    if number < -(2**63):
+        raise wrong("too_small", "at least -9223372036854775808")
+    if number >= 2**63:
+        raise wrong("too_large", "at most 9223372036854775807")
 
 
 def decimal_parser(field: BaseField) -> Callable[[Any], Any]:
@@ -200,22 +260,21 @@ def parse_free(value: Any) -> dict[str, Any]:
     """Return an object of any JSON, if its keys and its depth can be stored."""
     if not isinstance(value, dict):
         raise wrong("wrong_type", "an object")
-    check_free(value, 0)
+    check_free(value)
     return value
 
 
-def check_free(value: Any, depth: int) -> None:
+def check_free(value: Any, *place: str | int) -> None:
     """Raise `PydanticCustomError` where MongoDB could not keep free-form JSON, or not ask for it again."""
-    if depth > MAX_DEPTH:
-        raise wrong("too_deep", f"at most {MAX_DEPTH} levels")
-    if isinstance(value, dict):
-        for key in value:
-            check_key(key)
-    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise wrong("too_large", "whole numbers between -2^63 and 2^63-1")
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for child in children:
-        check_free(child, depth + 1)
+    if len(place) > MAX_DEPTH:
+        raise wrong("too_deep", f"at most {MAX_DEPTH} levels", *place)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise wrong("too_large", "whole numbers between -2^63 and 2^63-1", *place)
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, member in members:
+        if isinstance(step, str) and not is_key(step):
+            raise wrong("key", KEYS, *place, step)
+        check_free(member, *place, step)
 
 
 def composed(value: Any) -> Any:
@@ -225,10 +284,18 @@ def composed(value: Any) -> Any:
     return unicodedata.normalize("NFC", value)
 
 
+KEYS = "keys of 1 to 200 characters, without a `.` or NUL in them and no `$` in front"
+
+
+def is_key(text: str) -> bool:
+    """Tell whether a text can name a field in MongoDB and in an update path."""
+    return 0 < len(text) <= 200 and not text.startswith("$") and "." not in text and "\0" not in text
+
+
 def check_key(key: str) -> str:
     """Return `key` if it can name a field in MongoDB and in an update path."""
-    if not key or len(key) > 200 or key.startswith("$") or "." in key or "\0" in key:
-        raise wrong("key", "keys of 1 to 200 characters, without a `.` or NUL in them and no `$` in front")
+    if not is_key(key):
+        raise wrong("key", KEYS)
     return key
 
 

@@ -4,14 +4,14 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import orjson
 from pydantic import ValidationError
 
 from service.core.errors import BadQuery, MalformedJson, ValidationFailed
-from service.core.json_text import decode
+from service.core.json_text import decode, encode
 from service.model.fields import ORDER, PRESENT, TEXT
 from service.model.record_type import FieldPath, RecordType, path_in
 from service.model.validation import causes
+from service.model.values import integral
 from service.mongo.raw import Filter
 from service.query.near import parse_shape
 
@@ -130,7 +130,7 @@ class Compiler:
     def condition(self, name: str, at: FieldPath, condition: Any, level: int) -> Any:
         """Return the MongoDB condition on one field: a value, or an object of operators."""
         if not isinstance(condition, dict):
-            return {"$eq": self.value(name, at, condition)}
+            return dict([self.compared(name, at, "$eq", condition)])
         if not condition:
             raise BadQuery(f"`{name}`: an empty object matches nothing; name an operator")
         return {
@@ -172,7 +172,7 @@ class Compiler:
             yield "$regex", "^" + re.escape(text)
         else:
             self.by_alphabet |= operator in ORDER and at.compared.is_text
-            yield operator, self.value(name, at, operand, operator in ("$eq", "$ne"))
+            yield self.compared(name, at, operator, operand)
 
     def element(self, name: str, at: FieldPath, operand: Any, level: int) -> Any:
         """Return the conditions that one entry of a list has to fulfil together."""
@@ -183,6 +183,12 @@ class Compiler:
         if at.compared.document is not None:
             return self.compile(operand, level + 1, EntryOf(f"{name}.", f"{at.stored}."))
         return self.condition(name, EntryPath(at.compared, at.stored, False), operand, level + 1)
+
+    def compared(self, name: str, at: FieldPath, operator: str, operand: Any) -> tuple[str, Any]:
+        """Return MongoDB's form of a comparison with one value."""
+        value = self.value(name, at, operand, operator in ("$eq", "$ne"))
+        change = at.compared.meaning.compared
+        return (operator, value) if change is None or value is None else change(operator, operand, value)
 
     def value(self, name: str, at: FieldPath, value: Any, nullable: bool = True) -> Any:
         """Return one value in BSON form, typed by the field."""
@@ -201,7 +207,7 @@ class Compiler:
             raise BadQuery(f"`{name}`: {operator} takes a list")
         if not operand:
             self.count()
-        return [self.value(name, at, value) for value in operand]
+        return [self.compared(name, at, "$eq", value)[1] for value in operand]
 
     def boolean(self, name: str, operand: Any) -> bool:
         """Return the operand of `$exists`."""
@@ -213,9 +219,10 @@ class Compiler:
     def size(self, name: str, operand: Any) -> int:
         """Return the operand of `$size`."""
         self.count()
-        if isinstance(operand, bool) or not isinstance(operand, int) or not 0 <= operand < 2**31:
+        number = integral(operand)
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < 2**31:
             raise BadQuery(f"`{name}`: $size takes a whole number from 0")
-        return operand
+        return number
 
     def count(self) -> None:
         """Count one term."""
@@ -226,5 +233,5 @@ class Compiler:
 
 def short(value: Any) -> str:
     """Return a value for a sentence, at most 40 characters of it."""
-    text = orjson.dumps(value).decode()
+    text = encode(value).decode()
     return text if len(text) <= 40 else text[:40] + "…"

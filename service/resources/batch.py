@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from service.context import g
 from service.core.errors import DatabaseUnavailable, FailedDependency, Problem, TooExpensive, TooLarge
+from service.core.json_text import encode
 from service.http.arguments import Arguments, json_object, take_decoded
 from service.http.idempotency import ATOMIC, DERIVED_KEY, WRITE_METHODS, Undone
 from service.http.openapi import operation
@@ -78,7 +79,7 @@ class BatchRequest(Arguments):
     @classmethod
     def as_text(cls, body: Any) -> bytes:
         """Write the body down as that of a request of its own."""
-        return b"" if body is None else orjson.dumps(body)
+        return b"" if body is None else encode(body)
 
     @field_validator("headers", mode="before")
     @classmethod
