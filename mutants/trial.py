@@ -162,6 +162,7 @@ class Conductor:
     def run(self, names: Iterable[str]) -> None:
         """Run tests here, to the end or until a plugin ends the process."""
         items = [self.items[name] for name in names]
+        self.session._setupstate.teardown_exact(items[0])  # what was made for all stays; the last file is left
         for item, following in zip(items, [*items[1:], None], strict=True):
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
 
