@@ -1,13 +1,34 @@
 """If-Match and If-None-Match, to the letter of RFC 9110."""
 
+from contextlib import nullcontext
 from typing import Any
 
+import mongomock
 import pytest
 
+from service.core.errors import RevisionMismatch
+from service.records.precondition import Precondition, Tags
 from tests.client import Person
 
 NOTE = "/v1/notes/x"
 WRITES = [("PATCH", {"title": "b"}), ("PUT", {"title": "b"}), ("DELETE", None)]
+
+
+TAGS: list[Tags | None] = [None, "*", (), (3,), (2,), (2, 3)]
+
+
+@pytest.mark.parametrize("none_match", TAGS)
+@pytest.mark.parametrize("match", TAGS)
+def test_the_filter_and_the_check_of_a_precondition_agree(match: Tags | None, none_match: Tags | None) -> None:
+    asked = Precondition(match, none_match)
+    fulfilled = match in (None, "*", (3,), (2, 3)) and none_match in (None, (), (2,))
+    records = mongomock.MongoClient().db.records
+    records.insert_one({"revision": 3})
+    assert (records.find_one(asked.condition) is not None) is fulfilled
+    with nullcontext() if fulfilled else pytest.raises(RevisionMismatch):
+        asked.check(3)
+    with nullcontext() if match is None else pytest.raises(RevisionMismatch):
+        asked.check_absent()
 
 
 @pytest.mark.parametrize("header", ["If-Match", "If-None-Match"])
