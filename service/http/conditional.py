@@ -10,7 +10,7 @@ import orjson
 from service.core.errors import BadRequest
 from service.http.web import current_request
 from service.mongo.raw import Raw
-from service.records.precondition import NONE, Precondition, Tags
+from service.records.precondition import Precondition, Tags
 
 ENTITY_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 BETWEEN = re.compile(r"[ \t]*(?:,[ \t,]*|\Z)")
@@ -31,9 +31,6 @@ def etag_of_answer(record: Raw, item: Any) -> str:
 
 def precondition() -> Precondition:
     """Return what the request at hand says of the record that it is about. Raises `BadRequest`."""
-    environ = current_request().environ
-    if "HTTP_IF_MATCH" not in environ and "HTTP_IF_NONE_MATCH" not in environ:
-        return NONE
     return Precondition(revisions("If-Match"), revisions("If-None-Match", weak=True))
 
 
