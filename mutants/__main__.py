@@ -1,4 +1,7 @@
-"""`python -m mutants` tries all mutants; with modules it tries those. It fails where one lives that is not known to."""
+"""`python -m mutants` tries the mutants of the modules that were gone through, or of those that are named.
+
+It fails where one lives that is not in the list of those that are the same program.
+"""
 
 import argparse
 import sys

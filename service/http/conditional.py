@@ -49,7 +49,7 @@ def revisions(header: str, weak: bool = False) -> Tags | None:
 def is_known(tag: str) -> bool:
     """Tell whether `If-None-Match` names the entity tag of the answer at hand."""
     named = tags("If-None-Match")
-    return named is not None and (named == "*" or tag.strip('"') in (text for _, text in named))
+    return named is not None and (named == "*" or tag[1:-1] in (text for _, text in named))
 
 
 def tags(header: str) -> Literal["*"] | Iterator[tuple[bool, str]] | None:
