@@ -32,13 +32,26 @@ def test_the_filter_and_the_check_of_a_precondition_agree(match: Tags | None, no
 
 
 @pytest.mark.parametrize("header", ["If-Match", "If-None-Match"])
-@pytest.mark.parametrize("tags", ['w/"1"', 'x"1"y', "1", '"1', '"1" "2"', "", '"a b"', "*, *", '"1", *'])
+@pytest.mark.parametrize(
+    "tags",
+    [
+        *('w/"1"', 'x"1"y', "1", '"1', '"1" "2"', "", '"a b"', "*, *", '"1", *'),
+        *("X*X", "\x0b*", 'X"1"', '"1"X', '\x0b"1"', '"1"\x0b'),
+    ],
+)
 def test_what_is_no_list_of_entity_tags_is_refused(ada: Person, header: str, tags: str) -> None:
     ada.make_note(id="x")
     for method, body in (("GET", None), *WRITES):
         answer = ada.send(method, NOTE, body, headers={header: tags})
         assert (answer.status_code, answer.json["code"]) == (400, "bad_request"), (method, tags)
+        assert answer.json["detail"].startswith(f"{header} takes")
     assert ada.get(NOTE).json["revision"] == 1
+
+
+@pytest.mark.parametrize("tags", [' , "1"', '\t"1"', '"1" ,\t', '"7",,"1"', " * ", "\t*"])
+def test_spaces_and_empty_places_in_a_list_mean_nothing(ada: Person, tags: str) -> None:
+    ada.make_note(id="x")
+    assert ada.patch(NOTE, {"title": "b"}, headers={"If-Match": tags}).status_code == 200
 
 
 @pytest.mark.parametrize("tags", ['W/"1"', '"0001"', '"+1"', '"2"', '"other"', '"1-0123456789abcdef0"'])
