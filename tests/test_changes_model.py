@@ -74,6 +74,9 @@ class Phone:
     has: dict[str, Any] = field(default_factory=dict)
 
     def take(self, items: list[dict[str, Any]]) -> None:
+        if self.cursor is None:
+            # Who begins drops what does not come: what it has it may have without the cursor behind it.
+            self.has = {}
         for item in items:
             if "gone" in item:
                 self.has.pop(item["id"], None)
