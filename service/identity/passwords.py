@@ -16,6 +16,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from service.core.errors import TooManyRequests
+from service.core.normal_forms import normalized
 from service.model.values import wrong
 
 MIN_LENGTH = 8
@@ -77,7 +78,7 @@ def step_back() -> None:
 def prepared(password: str) -> str:
     """Return the form of a password that is hashed, one for all keyboards (RFC 8265, section 4.2: OpaqueString)."""
     spaced = "".join(" " if unicodedata.category(character) == "Zs" else character for character in password)
-    return unicodedata.normalize("NFC", spaced)
+    return normalized("NFC", spaced)
 
 
 def has_hash(stored: str, password: str) -> bool:

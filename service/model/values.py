@@ -4,7 +4,6 @@ import base64
 import binascii
 import math
 import re
-import unicodedata
 import uuid
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -19,6 +18,8 @@ from mongoengine import fields as me
 from mongoengine.base import BaseField
 from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
+
+from service.core.normal_forms import normalized
 
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -279,9 +280,7 @@ def check_free(value: Any, *place: str | int) -> None:
 
 def composed(value: Any) -> Any:
     """Return text in Unicode's form NFC, so that one name is one however a keyboard sends it; all else as it is."""
-    if not isinstance(value, str) or value.isascii() or unicodedata.is_normalized("NFC", value):
-        return value
-    return unicodedata.normalize("NFC", value)
+    return normalized("NFC", value) if isinstance(value, str) else value
 
 
 KEYS = "keys of 1 to 200 characters, without a `.` or NUL in them and no `$` in front"
