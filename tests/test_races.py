@@ -223,12 +223,12 @@ def test_new_roles_hold_everywhere_within_a_second(app: Flask, here: Server, the
     assert [remote.send("GET", path).status_code for remote in (phone, phone.moved(there))] == [200, 200]
 
 
-def long_batch() -> dict[str, Any]:
+def long_batch(rounds: int = 16) -> dict[str, Any]:
     """An atomic batch that goes on for more than a second, and looks at the own account again and again."""
     look = {"method": "GET", "path": ME}
     make = lambda: {"username": f"racer{next(numbers)}", "password": PASSWORD}  # noqa: E731
     sign_up = lambda: {"method": "POST", "path": "/v1/accounts", "body": make()}  # noqa: E731
-    return {"atomic": True, "requests": [part for _ in range(16) for part in (sign_up(), sign_up(), look)]}
+    return {"atomic": True, "requests": [part for _ in range(rounds) for part in (sign_up(), sign_up(), look)]}
 
 
 def test_a_batch_does_not_keep_a_session_alive(here: Server, there: Server) -> None:
@@ -332,6 +332,28 @@ def test_after_a_logout_no_refresh_brings_the_session_back(here: Server, there: 
         assert (refreshed.status_code in (200, 401), ended.status_code) == (True, 204)
         assert {phone.refresh(token).status_code for token in tokens if token} == {401}
         assert Session.objects(id=phone.tokens["session_id"]).count() == 0
+
+
+def test_nobody_waits_for_what_another_hashes_in_a_batch(here: Server, there: Server) -> None:
+    phone, owner = sign_up(here), sign_up(there)
+    readers = {"title": "x", "readers": ["*"], "writers": ["*"]}
+    path = owner.send("POST", "/v1/notes", readers).headers["Location"]
+    touch = {"method": "PATCH", "path": path, "body": {"$inc": {"priority": 1}}}
+    for _ in range(3):
+        with ThreadPoolExecutor(1) as pool:
+            body = long_batch(rounds=6)
+            body["requests"].insert(0, touch)
+            batch = pool.submit(phone.send, "POST", "/v1/batch", body)
+            waits, written = [], []
+            while not batch.done():
+                began = time.monotonic()
+                written.append(owner.send("PATCH", path, {"title": "mine"}).status_code)
+                waits.append(time.monotonic() - began)
+        assert batch.result().status_code == 200, batch.result().text
+        assert {part["status"] for part in batch.result().json()["responses"]} <= {200, 201}
+        assert set(written) == {200}
+        assert max(waits) < 2
+        assert owner.send("PATCH", path, {"priority": 0}).status_code == 200
 
 
 @pytest.mark.parametrize("way", ["plain", "with a key", "in an atomic batch"])

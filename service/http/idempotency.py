@@ -22,6 +22,7 @@ from service.core.clock import now
 from service.core.errors import BadRequest, IdempotencyMismatch, NotFound, Problem, RequestInProgress
 from service.core.json_text import canonical
 from service.documents import KeptAnswer
+from service.http.beforehand import BEFOREHAND, in_transaction, made_by
 from service.http.kept_bytes import kept_bytes
 from service.http.openapi import Operation, operation_of, record_type
 from service.http.web import Answer, current_request
@@ -102,6 +103,11 @@ class Attempt:
         try:
             if not self.transactional:
                 return self.replay() or self.keep(self.work())
+            if self.asked.beforehand is not None:
+                if (kept := self.replay()) is not None:
+                    return kept
+                current_request().environ[BEFOREHAND] = made_by(self.asked.beforehand)
+                return in_transaction(self.first)
             return transactions.run(self.first)
         except Undone as undone:
             return self.keep(undone.response)

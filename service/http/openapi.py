@@ -40,7 +40,8 @@ class Operation:
     `parameters` are the query parameters, or the model that `take` reads them into; any other is refused. `headers` are
     those of an answer. `conditional` takes `If-Match`. `public` needs no token. `problems` are codes beyond those that
     follow from the rest. `bounded` tells whether the work of the request at hand is small enough for one transaction;
-    `replayed` makes of the answer that was kept for a request with an idempotency key the one that a retry gets.
+    `beforehand` makes what takes long and is done before that (`service/http/beforehand.py`); `replayed` makes of the
+    answer that was kept for a request with an idempotency key the one that a retry gets.
     """
 
     summary: str
@@ -57,6 +58,7 @@ class Operation:
     problems: Iterable[str] = ()
     media_type: str = "application/json"
     bounded: Callable[[], bool] = lambda: True
+    beforehand: Callable[[], Any] | None = None
     replayed: Callable[[Answer], Answer] = lambda kept: kept
 
     @property

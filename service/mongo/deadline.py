@@ -38,6 +38,16 @@ def apart(work: Callable[..., Result], *args: Any) -> Result:
     return copy_context().run(released, work, *args)
 
 
+def anew(seconds: float, work: Callable[..., Result], *args: Any) -> Result:
+    """Do `work` with a deadline so many seconds from now, whatever deadline there was."""
+
+    def lasting_work() -> Result:
+        with lasting(seconds):
+            return work(*args)
+
+    return apart(lasting_work)
+
+
 def released(work: Callable[..., Result], *args: Any) -> Result:
     """Do `work` in a context whose deadline is gone from here on."""
     _csot.reset_all()

@@ -26,6 +26,7 @@ from service.core.log import log
 from service.documents import Account, Event
 from service.documents.account import ALIVE, public
 from service.http.arguments import Arguments, json_body, json_object, take
+from service.http.beforehand import beforehand
 from service.http.openapi import operation
 from service.http.usage import account_usage
 from service.http.web import Answer, empty_answer
@@ -77,19 +78,25 @@ class AccountList(Resource):
         answer={201: ACCOUNT},
         headers={201: ["Location"]},
         problems=["already_exists", "too_many_requests"],
+        beforehand=lambda: hashed_sign_up(),
     )
     def post(self) -> tuple[dict[str, Any], int, dict[str, str]]:
         """Make an account."""
-        body = json_object()
-        found: list[Any] = []
-        content = operands.collected(found, lambda: ACCOUNT.load(without_password(body)))
-        password = operands.collected(found, lambda: new_password(body, "password", body.get("username")))
-        if found:
-            raise ValidationFailed(found)
-        security().throttle.sign_up(g.address)
-        account = store(content, security().hashing.hash(password))
+        account = store(*beforehand(hashed_sign_up))
         Event.record(account["_id"], "sign_up", g.address)
         return ACCOUNT.dump(account), 201, {"Location": "/v1/accounts/me"}
+
+
+def hashed_sign_up() -> tuple[dict[str, Any], str]:
+    """Return the content of the account that the request at hand asks for, and the hash of its password."""
+    body = json_object()
+    found: list[Any] = []
+    content = operands.collected(found, lambda: ACCOUNT.load(without_password(body)))
+    password = operands.collected(found, lambda: new_password(body, "password", body.get("username")))
+    if found:
+        raise ValidationFailed(found)
+    security().throttle.sign_up(g.address)
+    return content, security().hashing.hash(password)
 
 
 def store(content: dict[str, Any], password_hash: str) -> Raw:
@@ -178,24 +185,31 @@ class Password(Resource):
         body=PasswordChange,
         answer={204: None},
         problems=["bad_credentials", "too_many_requests"],
+        beforehand=lambda: checked_change(),
     )
     def put(self) -> tuple[None, int]:
         """Set a new password; every other session ends."""
-        sent = take(PasswordChange)
-        account = own_account()
-        security().throttle.password_change(account["_id"])
-        if not security().hashing.matches(account["password_hash"], sent.current_password):
-            transactions.outside(Event.record, account["_id"], "login_failed", g.address)
-            raise BadCredentials("the current password is wrong")
-        password = new_password({"new_password": sent.new_password}, "new_password", account["username"])
+        account, password_hash = beforehand(checked_change)
         same = {"_id": account["_id"], "password_hash": account["password_hash"]}
-        change = {"password_hash": security().hashing.hash(password), "updated_at": now()}
+        change = {"password_hash": password_hash, "updated_at": now()}
         if not Account._get_collection().update_one(same, Account.written({"$set": change})).matched_count:
             raise BadCredentials("the password was changed at the same time")
         # First the account, then the sessions: a login that runs at the same time looks at the account last.
         security().sessions.end(account["_id"], but=current_identity.session)
         Event.record(account["_id"], "password_changed", g.address, device_of(current_identity.session))
         return None, 204
+
+
+def checked_change() -> tuple[Raw, str]:
+    """Return the account that may change its password as the request at hand asks, and the hash of the new one."""
+    sent = take(PasswordChange)
+    account = own_account()
+    security().throttle.password_change(account["_id"])
+    if not security().hashing.matches(account["password_hash"], sent.current_password):
+        transactions.outside(Event.record, account["_id"], "login_failed", g.address)
+        raise BadCredentials("the current password is wrong")
+    password = new_password({"new_password": sent.new_password}, "new_password", account["username"])
+    return account, security().hashing.hash(password)
 
 
 class Export(Resource):

@@ -10,11 +10,12 @@ from flask import current_app, request
 from pydantic import Field, field_validator, model_validator
 
 from service.context import g
-from service.core.errors import DatabaseUnavailable, FailedDependency, Problem, TooExpensive, TooLarge
+from service.core.errors import DatabaseUnavailable, FailedDependency, Overloaded, Problem, TooExpensive, TooLarge
 from service.core.json_text import encode
 from service.http.arguments import Arguments, json_object, take_decoded
+from service.http.beforehand import BEFOREHAND, beforehand, in_transaction, made_by
 from service.http.idempotency import ATOMIC, DERIVED_KEY, WRITE_METHODS, Undone
-from service.http.openapi import operation
+from service.http.openapi import operation, operation_of
 from service.http.web import Answer, json_answer
 from service.model.values import wrong
 from service.mongo import deadline, transactions
@@ -28,11 +29,16 @@ MOST_BYTES = 8 * 1024 * 1024
 """
 MOST_KEPT_TWICE = 256 * 1024
 """Most bytes of the answers of a plain batch that are kept as a whole, beside those of its writes."""
+ATOMIC_SHARE = 0.6
+"""What of the time of a request an atomic batch may take for its transaction."""
+MOST_BEFOREHAND = 15.0
+"""Most seconds for what is done before that transaction: fifty passwords are hashed in less, if few others are."""
 LEAST_LEFT = 0.05
 """Time that a request needs to be begun; the batch has as much in all as one request alone."""
 ALONE = ("/v1/batch", "/v1/accounts/me/export")
 """Paths that stand for themselves: no batch in a batch, and an export is streamed."""
 ENDS_ACCOUNT = ("DELETE", "/v1/accounts/me")
+NEW_PASSWORD = ("PUT", "/v1/accounts/me/password")
 PATH = r"^/v1/(?!(batch|accounts/me/export)/*(\?|$))[\x01-\x7f]*$"
 """What the document says of a path; a percent sign does not change what is refused."""
 PART_HEADERS = ("If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID")
@@ -125,6 +131,8 @@ class BatchArguments(Arguments):
         """Refuse what is more than one transaction holds, and what the log says of it would stay said."""
         if self.atomic and any((part.method, routed(part.path)) == ENDS_ACCOUNT for part in self.requests):
             raise wrong("not_allowed", "an account is deleted by a request of its own, not in an atomic batch")
+        if self.atomic and sum((part.method, routed(part.path)) == NEW_PASSWORD for part in self.requests) > 1:
+            raise wrong("not_allowed", "the password is changed once in an atomic batch")
         return self
 
 
@@ -153,6 +161,12 @@ class Outcome(NamedTuple):
     keepable: bool = True
     reading: float = 0.0
 
+    @property
+    def is_too_expensive(self) -> bool:
+        """Tell whether it took MongoDB too long."""
+        body = self.response["body"]
+        return isinstance(body, dict) and body.get("code") == TooExpensive.code
+
 
 def is_atomic() -> bool:
     """Tell whether the batch at hand is one transaction."""
@@ -170,24 +184,58 @@ class Batch(Resource):
         answer={200: BatchAnswer},
         problems=["not_supported", "too_expensive"],
         bounded=is_atomic,
+        beforehand=lambda: prepared_batch(),
         replayed=lambda kept: replayed_batch(kept),
     )
     def post(self) -> Answer:
         """Answer each request in order; with `atomic`, the first failure undoes all."""
-        sent = take_decoded(BatchArguments)
+        sent, made = beforehand(prepared_batch)
         if not sent.atomic:
             outcomes = one_by_one(sent.requests, sent.on_error == "stop")
-            made = together(sent.requests, outcomes)
+            told = together(sent.requests, outcomes)
             # The answers to its writes are kept already: of a long one a second time would be too much.
-            made.keepable = made.keepable and size_of(outcomes) <= MOST_KEPT_TWICE
-            return made
+            told.keepable = told.keepable and size_of(outcomes) <= MOST_KEPT_TWICE
+            return told
         try:
-            return transactions.run(lambda: all_or_none(sent.requests))
+            return in_transaction(lambda: all_or_none(sent.requests, made))
         except Undone as undone:
             if transactions.is_active():
                 # The transaction is that of the batch's own idempotency key: it has to be undone as a whole.
                 raise
             return undone.response
+
+
+def prepared_batch() -> tuple[BatchArguments, list[Any]]:
+    """Return the batch at hand, and what has to be made for its requests before the transaction if it is one.
+
+    Raises `Overloaded` where that takes too long.
+    """
+    sent = take_decoded(BatchArguments)
+    made: list[Any] = []
+    end = time.monotonic() + MOST_BEFOREHAND
+    for index, part in enumerate(sent.requests if sent.atomic else ()):
+        if time.monotonic() > end:
+            raise Overloaded
+        # Most of it is no work of MongoDB's, whose time a deadline counts.
+        made.append(deadline.apart(prepared_part, part, index))
+    return sent, made
+
+
+def prepared_part(part: BatchRequest, index: int) -> Any:
+    """Return what has to be made for one request of an atomic batch before its transaction; None for nothing."""
+    request_id, started = g.request_id, g.started
+    try:
+        with current_app.request_context(environment(part, index, request_id)):
+            rule = request.url_rule
+            asked = None if rule is None else operation_of(current_app, rule.endpoint, part.method)
+            if asked is None or asked.beforehand is None:
+                return None
+            current_app.preprocess_request()
+            return made_by(asked.beforehand)
+    except Problem:
+        return None  # nobody is let in: the request itself will say so
+    finally:
+        g.request_id, g.started = request_id, started
 
 
 def one_by_one(requests: list[BatchRequest], stops_on_error: bool) -> list[Outcome]:
@@ -231,15 +279,19 @@ def together(requests: list[BatchRequest], outcomes: list[Outcome]) -> Answer:
     return made
 
 
-def all_or_none(requests: list[BatchRequest]) -> Answer:
-    """Return the answers to requests of one transaction; raises `Undone` with the answers when one fails."""
+def all_or_none(requests: list[BatchRequest], made: list[Any]) -> Answer:
+    """Return the answers to requests of one transaction; raises `Undone` with the answers when one fails.
+
+    What it has written others wait for, so it has less time than they have.
+    """
     done: list[Outcome] = []
-    for index, part in enumerate(requests):
-        outcome = answer(part, done)
-        if outcome.response["status"] >= 400:
-            missed = undone(index)
-            raise Undone(together(requests, [*[missed] * index, outcome, *[missed] * (len(requests) - index - 1)]))
-        done.append(outcome)
+    with deadline.lasting(current_app.config["MONGODB_TIMEOUT"] * ATOMIC_SHARE):
+        for index, part in enumerate(requests):
+            outcome = answer(part, done, made[index])
+            if outcome.response["status"] >= 400:
+                missed = undone(index)
+                raise Undone(together(requests, [*[missed] * index, outcome, *[missed] * (len(requests) - index - 1)]))
+            done.append(outcome)
     return together(requests, done)
 
 
@@ -297,15 +349,16 @@ def not_tried(problem: Problem) -> Outcome:
 
 def out_of_time(before: list[Outcome]) -> Problem:
     """Return why a request is not begun: those before it that read are too expensive, or MongoDB is slow."""
-    if sum(outcome.reading for outcome in before) > current_app.config["MONGODB_TIMEOUT"] / 2:
+    long = sum(outcome.reading for outcome in before) > current_app.config["MONGODB_TIMEOUT"] / 2
+    if long or any(outcome.is_too_expensive for outcome in before):
         return TooExpensive("the lists before this request took the time of the batch; send it in another")
     return DatabaseUnavailable("the requests before this one took the time of the batch; send it again")
 
 
-def answer(part: BatchRequest, before: list[Outcome]) -> Outcome:
+def answer(part: BatchRequest, before: list[Outcome], made: Any = None) -> Outcome:
     """Return the answer to one request: the app's own dispatch, as for a request that comes alone.
 
-    `before` are the answers to those before it.
+    `before` are the answers to those before it, and `made` is what was made for it beforehand.
     """
     size, began = size_of(before), time.monotonic()
     if size > MOST_BYTES:
@@ -314,7 +367,7 @@ def answer(part: BatchRequest, before: list[Outcome]) -> Outcome:
         return not_tried(out_of_time(before))
     request_id, started = g.request_id, g.started
     try:
-        with current_app.request_context(environment(part, len(before), request_id)):
+        with current_app.request_context(environment(part, len(before), request_id) | {BEFOREHAND: made}):
             response = cast(Answer, current_app.full_dispatch_request())
             body = response.get_data()
             headers = {"X-Request-ID": g.request_id}
