@@ -55,7 +55,7 @@ build/clients/installed: tests/clients/package.json tests/clients/requirements.t
 	@command -v npm >/dev/null || sh tools/apt-install nodejs npm
 	mkdir -p build/clients
 	cp tests/clients/package.json build/clients
-	cd build/clients && npm install --silent --no-audit --no-fund
+	cd build/clients && npm install --silent --no-audit --no-fund --ignore-scripts
 	$(PYTHON) -m venv build/clients/python
 	build/clients/python/bin/pip install -q --disable-pip-version-check -r tests/clients/requirements.txt
 	@touch $@

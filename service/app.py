@@ -129,7 +129,9 @@ def problem_response(error: Exception) -> Response:
         log.error("internal_error", request_id=g.request_id, exc_info=error)
     elif problem.status == 503:
         log.warning("unavailable", request_id=g.request_id, reason=f"{type(error).__name__}: {error}")
-    answer = json_answer(problem.as_dict(g.request_id), problem.status, problem.headers.items(), PROBLEM_JSON)
+    answer = json_answer(
+        problem.as_dict(g.request_id, current_request().path), problem.status, problem.headers.items(), PROBLEM_JSON
+    )
     answer.keepable = problem.keepable
     return answer
 

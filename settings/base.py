@@ -103,6 +103,8 @@ class Base:
 
     MAX_CONTENT_LENGTH: int = 1024 * 1024
     """Most bytes of a request body."""
+    MAX_PUSH_LENGTH: int = 16 * 1024 * 1024
+    """Most bytes of the body of a push of WatermelonDB or RxDB, of which a worker takes two large ones at a time."""
     TRUSTED_PROXIES: int = 0
     """Number of proxies in front whose `X-Forwarded-*` headers are believed."""
     BEHIND_DOOR: bool = False

@@ -81,8 +81,10 @@ def test_a_change_of_an_account_says_which_version_wrote(ada: Person, method: st
 def test_no_client_sees_or_names_the_version(ada: Person, client: FlaskClient, name: str) -> None:
     ada.make_note(id="x")
     ada.patch("/v1/notes/x", {"title": "b"})
-    for path in ("/v1/notes/x", "/v1/notes", "/v1/accounts/me", "/v1/accounts/me/export", "/openapi.json"):
+    for path in ("/v1/notes/x", "/v1/notes", "/v1/accounts/me", "/v1/accounts/me/export"):
         assert name not in ada.get(path).text
+    # WatermelonDB has a query parameter of that name.
+    assert name not in str(ada.get("/openapi.json").json["components"])
     assert ada.find(where={name: 1}).status_code == 400
     assert ada.find(sort=name).status_code == 400
     assert ada.find(fields=name).status_code == 400

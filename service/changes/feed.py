@@ -173,6 +173,22 @@ class Feed:
             found |= {(name, row["_id"]): row for row in driver.find(type.collection, condition)}
         return found
 
+    def ended(self, wanted: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return those of the records named, by type and id, that the account could read once and no longer can.
+
+        As far as the order remembers; of what it never had a right to nobody is told that it was there.
+        """
+        held, own = self.memberships(), self.own_marks()
+        ids: dict[str, list[str]] = {}
+        for name, id in wanted:
+            ids.setdefault(name, []).append(id)
+        found = set()
+        for name, named in ids.items():
+            for change in Change._get_collection().find({"type": name, "record": {"$in": named}}):
+                if compaction.can_have_it(change, change["marks"], held, own):
+                    found.add((name, change["record"]))
+        return found
+
     # --- What MongoDB is asked ---------------------------------------------------------------------------------------
 
     def identity(self) -> Identity:

@@ -95,11 +95,11 @@ def parse_pull(registry: Registry, args: Mapping[str, str], account: str, key: b
     return Pull(account, types, within, checkpoint, limit, float(whole(args, "wait", 0, 0, int(MOST_WAIT))), seal)
 
 
-def parse_types(registry: Registry, text: str | None) -> list[RecordType]:
+def parse_types(registry: Registry, text: str | None, parameter: str = "types") -> list[RecordType]:
     """Return the record types that are named with commas; all, if none is."""
     names = [*registry] if text is None else text.split(",")
     if len(set(names)) != len(names) or not set(names) <= registry.keys():
-        raise bad("types", f"one or several of {listing(tuple(registry))}, with commas")
+        raise bad(parameter, f"one or several of {listing(tuple(registry))}, with commas")
     return [registry[name] for name in names]
 
 

@@ -37,6 +37,10 @@ def pointer(*steps: str | int) -> str:
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
 
 
+RXDB = "/v1/sync/rxdb/"
+"""Where a problem has a member `error`: the client takes any answer without it for a good one."""
+
+
 class Problem(Exception):
     """An answer that is an error: what `status` and `code` the client gets, and in `detail` why.
 
@@ -73,8 +77,8 @@ class Problem(Exception):
         self.members = members
         super().__init__(self.detail)
 
-    def as_dict(self, request_id: str) -> dict[str, Any]:
-        """Return the problem document of RFC 9457, section 3."""
+    def as_dict(self, request_id: str, path: str = "") -> dict[str, Any]:
+        """Return the problem document of RFC 9457, section 3, as the answer to a request for a path."""
         document: dict[str, Any] = {
             "type": f"/docs/problems#{self.code}",
             "title": self.title,
@@ -85,6 +89,8 @@ class Problem(Exception):
         }
         if self.causes:
             document["errors"] = [cause.as_dict() for cause in self.causes]
+        if path.startswith(RXDB):
+            document["error"] = True
         return {**document, **self.members}
 
 
@@ -232,6 +238,28 @@ class StillReferenced(Problem):
     )
 
 
+class SyncConflict(Problem):
+    """A push is about records that others have changed meanwhile."""
+
+    status, code, title = 409, "sync_conflict", "Sync conflict"
+    keepable = False
+    meaning = (
+        "Records of this push have changed since `last_pulled_at`, so nothing of it was done; `errors` names them. "
+        "Pull, and push what is left."
+    )
+
+
+class ReferencePending(Problem):
+    """A push refers to what has not come yet."""
+
+    status, code, title = 409, "reference_pending", "Reference pending"
+    retry_after, keepable = 5, False
+    meaning = (
+        "Records of this push refer to others that have not come yet; nothing of it was done. Send it again after "
+        "`Retry-After` seconds, when the others are there."
+    )
+
+
 class CursorExpired(Problem):
     """A cursor of changes is older than the tombstones."""
 
@@ -297,6 +325,14 @@ class FailedDependency(Problem):
 
     status, code, title = 424, "failed_dependency", "Failed dependency"
     meaning = "Another request of this batch failed, so this one was undone or not tried."
+
+
+class UpgradeRequired(Problem):
+    """The app is of a version that is not served any more."""
+
+    status, code, title = 426, "upgrade_required", "Upgrade required"
+    keepable = False
+    meaning = "The app has records in a form that the service no longer speaks. Its user has to install a newer one."
 
 
 class TooManyRequests(Problem):

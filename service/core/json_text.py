@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from itertools import islice
 from typing import Any
@@ -81,6 +81,47 @@ def encode(value: Any, option: int = 0) -> bytes:
     except orjson.JSONEncodeError:
         # A whole number of more than 64 bits.
         return json.dumps(value, sort_keys=bool(option & orjson.OPT_SORT_KEYS), separators=(",", ":")).encode()
+
+
+def decode_rows(text: bytes) -> tuple[Any, Callable[[Any], list[Cause]]]:
+    """Return the value of a JSON text, and what finds in a part of it the text that cannot be stored.
+
+    JavaScript has strings that end in the middle of a character, and writes them as they are. Where a text brings many
+    rows, one such row, or one with NUL, must not keep the others from being read. Raises `MalformedJson`.
+    """
+    is_half = SURROGATE.search(text) is not None
+    try:
+        value = json.loads(text, parse_constant=no_constant, parse_int=int_or_float) if is_half else orjson.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MalformedJson(f"not JSON in UTF-8: {error}") from None
+    return value, unstorable if is_half or b"\\u0000" in text else lambda _value: []
+
+
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+"""Half of a character, as JSON escapes it."""
+
+
+def no_constant(name: str) -> None:
+    """Refuse what Python takes for JSON."""
+    raise ValueError(f"{name} is no JSON")
+
+
+def int_or_float(text: str) -> int | float:
+    """Return the whole number that a text says; as orjson does, with a fraction where it has more than 64 bits."""
+    return int(text) if len(text) < 20 else float(text)
+
+
+def unstorable(value: Any) -> list[Cause]:
+    """Return where in a decoded value there is text with NUL, or with half a character; both cannot be stored.
+
+    Raises `MalformedJson` if it is too deep.
+    """
+    found = list(islice(nul_places(value), MOST_CAUSES))
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        found.append(Cause("text", "text that is Unicode", pointer=""))
+    return found
 
 
 def canonical(text: bytes) -> bytes:

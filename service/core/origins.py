@@ -2,7 +2,10 @@
 
 import re
 
-EXPOSED_HEADERS = ("ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotent-Replayed")
+EXPOSED_HEADERS = (
+    *("ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotent-Replayed"),
+    "Sync-Problems",
+)
 """Headers of an answer that a page may read."""
 PREFLIGHT_SECONDS = 600
 """How long a browser may remember what it was allowed."""

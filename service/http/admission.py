@@ -18,6 +18,10 @@ OWN = ("/health/", "/metrics", "/docs", "/openapi.json", "/.well-known/")
 OWN_SLOTS = 6
 QUEUE = 4
 """Requests that may wait for a slot or for their client, for each slot there is. A quarter may wait for a slot only."""
+SYNC = "/v1/sync/"
+"""Paths of pushes, whose bodies may be larger than others."""
+LARGE_BODIES = 2
+"""Most bodies at a time, larger than others may be: one of 16 MiB takes ten times as much when it is read."""
 SPARE = 2
 """Threads that are left to refuse when all others are taken; more of them would fight over Python's lock."""
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -64,14 +68,39 @@ class Admission:
         self.patience: float = settings["ADMISSION_WAIT"]
         self.readiness: float = settings["MONGODB_CONNECT_TIMEOUT"]
         self.largest: int = settings["MAX_CONTENT_LENGTH"]
+        self.largest_push: int = settings["MAX_PUSH_LENGTH"]
+        self.large = Room(LARGE_BODIES)
         self.watch = Watch(settings["CLIENT_TIMEOUT"], settings["IDLE_TIMEOUT"], settings["BEHIND_DOOR"])
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request."""
-        if "CONTENT_LENGTH" in environ or "HTTP_TRANSFER_ENCODING" in environ:
-            refusal = self.read_body(environ)
-            if refusal is not None:
-                return refuse(refusal, environ, start_response)
+        if "CONTENT_LENGTH" not in environ and "HTTP_TRANSFER_ENCODING" not in environ:
+            return self.admitted(environ, start_response)
+        largest = self.largest_push if environ["PATH_INFO"].startswith(SYNC) else self.largest
+        if not self.is_large(environ, largest):
+            return self.with_body(environ, start_response, largest)
+        if not self.large.enter():
+            return refuse(Overloaded(), environ, start_response)
+        try:
+            return self.with_body(environ, start_response, largest)
+        finally:
+            self.large.leave()
+
+    def is_large(self, environ: dict[str, Any], largest: int) -> bool:
+        """Tell whether a body may be one of those few for which there is memory: of `largest` bytes at most."""
+        if "HTTP_TRANSFER_ENCODING" in environ:
+            return largest > self.largest
+        return self.largest < int(environ["CONTENT_LENGTH"] or 0) <= largest
+
+    def with_body(self, environ: dict[str, Any], start_response: Callable[..., Any], largest: int) -> Iterable[bytes]:
+        """Answer a request that has a body."""
+        refusal = self.read_body(environ, largest)
+        if refusal is not None:
+            return refuse(refusal, environ, start_response)
+        return self.admitted(environ, start_response)
+
+    def admitted(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer a request when there is a place for it."""
         app, room = self.app, self.work
         if environ["PATH_INFO"].startswith(OWN):
             app, room = self.hurry, self.own
@@ -101,13 +130,13 @@ class Admission:
                     anteroom.leave()
         return False
 
-    def read_body(self, environ: dict[str, Any]) -> Problem | None:
-        """Read the body before there is a slot for it; return why that cannot be."""
+    def read_body(self, environ: dict[str, Any], largest: int) -> Problem | None:
+        """Read a body of at most `largest` bytes before there is a slot for it; return why that cannot be."""
         if "HTTP_TRANSFER_ENCODING" in environ:
             # The chunks say where the body ends (RFC 9112, section 6.3); a length beside them is a trick.
             environ.pop("CONTENT_LENGTH", None)
-        length = int(environ.get("CONTENT_LENGTH") or self.largest + 1)
-        if length > self.largest and "CONTENT_LENGTH" in environ:
+        length = int(environ.get("CONTENT_LENGTH") or largest + 1)
+        if length > largest and "CONTENT_LENGTH" in environ:
             return None  # it is refused unread
         if not self.aside.enter():
             return Overloaded()

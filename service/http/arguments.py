@@ -104,8 +104,13 @@ def json_body() -> Any:
     Raises `UnsupportedMediaType` when it is not sent as plain JSON, `MalformedJson` when it cannot be read, and
     `ValidationFailed` where a string holds NUL, which other software would take for its end.
     """
+    return decode(json_text())
+
+
+def json_text() -> bytes:
+    """Return the JSON of the body as it was sent; raises `UnsupportedMediaType` when it is not sent as plain JSON."""
     sent = current_request()
-    data, limit = sent.body, current_service().config["MAX_CONTENT_LENGTH"]
+    data, limit = sent.body, sent.max_content_length or current_service().config["MAX_CONTENT_LENGTH"]
     if len(data) >= limit and sent.content_length is None:
         # Werkzeug cuts a body of unknown length at the limit, without a word.
         raise TooLarge(f"the body has more than {limit} bytes")
@@ -113,4 +118,4 @@ def json_body() -> Any:
         raise UnsupportedMediaType("send JSON with `Content-Type: application/json`")
     if data and sent.environ.get("HTTP_CONTENT_ENCODING", "identity").lower() != "identity":
         raise UnsupportedMediaType("send the body as it is, without `Content-Encoding`")
-    return decode(data)
+    return data

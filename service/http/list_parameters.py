@@ -59,5 +59,12 @@ PARAMETER_TEXTS: Mapping[str, str] = {
     "expand": "Add what these references point to, in `expanded`, with commas.",
     "count": "Add the `total`, exact up to 10,000; beyond, `total_at_least`.",
     "search": "Full-text search, best match first; in the own records only.",
+    "last_pulled_at": "The `timestamp` of the last pull; `null`, or none, where there was none.",
+    "schema_version": "The version of the schema on the device.",
+    "migration": "As JSON, the tables and columns that are new on the device since its last pull, or `null`.",
+    "turbo": "Whether a first pull has its rows in `created`, not in `updated`.",
+    "tables": "Which tables, with commas; all, if none is named.",
+    "lwt": "That of the last answer's `checkpoint`.",
+    "id": "That of the last answer's `checkpoint`.",
     "scope": "`mine`, `shared`, `public`, or several with commas.",
 }

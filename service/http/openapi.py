@@ -12,10 +12,11 @@ from mongoengine import DO_NOTHING
 from pydantic import BaseModel
 from werkzeug.routing import Rule
 
-from service.core.errors import Problem, all_problems
+from service.core.errors import RXDB, Problem, all_problems
 from service.http.components import Components
 from service.http.list_parameters import NARROWED, PARAMETER_SCHEMAS, PARAMETER_TEXTS
 from service.http.record_schemas import of_changes, of_everything, of_page, of_view
+from service.http.sync_schemas import OF_ONE, OF_SYNC
 from service.http.web import Answer
 from service.model import json_schema
 from service.model.example import example_of
@@ -36,7 +37,8 @@ class Operation:
     path. `example` is a body that works, or a function from the settings to one. `body` and the values of `answer` are
     a purpose of the record type ("create", "patch", "read", "view", "page"), "export" for all that an account owns,
     "changes" for what has changed, a `Schema`, a pydantic model, a JSON Schema, or a function from the settings to one
-    of these; None is no body.
+    of these; None is no body. Those of sync are called as in `sync_schemas`, and the body of a push (`is_push`) may be
+    as large as one.
     `parameters` are the query parameters, or the model that `take` reads them into; any other is refused. `headers` are
     those of an answer. `conditional` takes `If-Match`. `public` needs no token. `problems` are codes beyond those that
     follow from the rest. `bounded` tells whether the work of the request at hand is small enough for one transaction;
@@ -60,6 +62,7 @@ class Operation:
     bounded: Callable[[], bool] = lambda: True
     beforehand: Callable[[], Any] | None = None
     replayed: Callable[[Answer], Answer] = lambda kept: kept
+    is_push: bool = False
 
     @property
     def known(self) -> frozenset[str]:
@@ -102,6 +105,7 @@ HEADER_TEXTS: Mapping[str, str] = {
     "Allow": "the methods that the path has",
     "Retry-After": "seconds to wait",
     "WWW-Authenticate": "the scheme that is asked for",
+    "Sync-Problems": "why rows of the push were refused, as JSON: a list of `id` and `problem`",
     "Idempotent-Replayed": "`true` when this is the kept answer to an earlier request",
 }
 REQUEST_ID_TEXT = (
@@ -126,6 +130,7 @@ PROBLEM: Json = {
         "detail": {"type": "string"},
         "request_id": {"type": "string"},
         "errors": {"type": "array", "items": {"$ref": "#/components/schemas/Cause"}},
+        "error": {"type": "boolean", "description": f"true under {RXDB}, and nowhere else"},
         **{name: schema for problem in all_problems() for name, schema in problem.extension.items()},
     },
     "required": ["type", "title", "status", "code", "detail", "request_id"],
@@ -157,6 +162,7 @@ TAGS: Mapping[str, str] = {
     "auth": "Where tokens are issued, refreshed and ended.",
     "batch": "Many requests in one.",
     "changes": "What has changed while the app was away.",
+    "sync": "The protocols of WatermelonDB and RxDB.",
     "system": "Health, metrics, keys and this document.",
 }
 METHOD_ORDER = ("GET", "POST", "PATCH", "PUT", "DELETE")
@@ -233,8 +239,12 @@ def path_of(rule: Rule) -> str:
 def path_parameters(app: Flask, rule: Rule) -> list[Json]:
     """Return the parameters in the path of a route."""
     record = record_type(app, rule.endpoint)
-    made = {"type": "string"} if record is None else json_schema.of_value(record.schema.fields["id"], "create")
-    return [{"name": name, "in": "path", "required": True, "schema": made} for name in sorted(rule.arguments)]
+    text: Json = {"type": "string"}
+    id = text if record is None else json_schema.of_value(record.schema.fields["id"], "create")
+    return [
+        {"name": name, "in": "path", "required": True, "schema": id if name == "id" else text}
+        for name in sorted(rule.arguments)
+    ]
 
 
 def operations(app: Flask, components: Components, rule: Rule, used: set[str]) -> Iterator[tuple[str, Json]]:
@@ -388,7 +398,7 @@ class Describer:
         if isinstance(kind, dict):
             return self.components.hoisted(kind)
         if isinstance(kind, str):
-            whole = {"export": of_everything, "changes": of_changes}.get(kind)
+            whole = {"export": of_everything, "changes": of_changes, **OF_SYNC}.get(kind)
             return self.components.hoisted(self.of_record(kind) if whole is None else whole(self.registry))
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return self.components.of_model(kind)
@@ -411,6 +421,8 @@ class Describer:
         """Return the JSON Schema of the route's record type for a purpose."""
         record = self.record
         assert record is not None  # noqa: S101  purposes are named by the record resources only
+        if (made := OF_ONE.get(purpose)) is not None:
+            return made(record)
         if purpose == "page":
             return of_page(f"{record.document.__name__}Page", of_view(self.registry, record))
         return of_view(self.registry, record) if purpose == "view" else record.schema.json_schema(purpose)

@@ -21,4 +21,4 @@ def refuse(problem: Problem, environ: dict[str, Any], start_response: Callable[.
     start_response(f"{problem.status} {HTTPStatus(problem.status).phrase}", [*headers, *FRESH])
     method = environ["REQUEST_METHOD"]
     metrics.requests_of(method if method in metrics.METHODS else "other", REFUSED, problem.status).inc()
-    return [orjson.dumps(problem.as_dict(named))]
+    return [orjson.dumps(problem.as_dict(named, environ["PATH_INFO"]))]

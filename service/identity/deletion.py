@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 
 from service.core.clock import now
-from service.documents import Account, Event, KeptAnswer, Session
+from service.documents import Account, AwaitedReference, Correction, Event, KeptAnswer, PushReceipt, Session
 from service.model.record_type import RecordType
 from service.model.registry import Registry
 from service.mongo.raw import Raw
@@ -36,12 +36,15 @@ PERSONAL_FIELDS = ("username_key", "username", "password_hash", "email", "displa
 
 
 def purge(registry: Registry, account: str) -> None:
-    """Remove the sessions, kept answers, events, records and grants of an account."""
+    """Remove the sessions, kept answers, events, records and grants of an account, and what sync keeps for it."""
     Session._get_collection().delete_many({"account": account})
     KeptAnswer._get_collection().delete_many({"account": account})
     # Those of others stay, without what is this account's: a retry must not do again what was done.
     KeptAnswer._get_collection().update_many({"others": account}, {"$unset": {"body": "", "others": ""}})
     Event._get_collection().delete_many({"account": account})
+    Correction._get_collection().delete_many({"account": account})
+    PushReceipt._get_collection().delete_many({"account": account})
+    AwaitedReference._get_collection().delete_many({"account": account})
     release_account(registry, account, timedelta())
     for type in registry.values():
         for ids in id_batches(type, {"access": owned_by(account)}):

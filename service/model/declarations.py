@@ -24,7 +24,7 @@ ARGUMENTS = frozenset(
     {"read_only", "fixed", "hidden", "owner_only", "help_text", "delete_rule", "collation", "as_string"}
 )
 """What a field takes beside MongoEngine's own arguments."""
-OWN_META = frozenset({"sorts", "filters", "search", "version", "sync_public"})
+OWN_META = frozenset({"sorts", "filters", "search", "version", "sync_public", "sync_versions"})
 META = OWN_META | {
     *("abstract", "allow_inheritance", "auto_create_index", "auto_create_index_on_save", "cascade", "collection"),
     *("db_alias", "delete_rules", "id_field", "index_background", "index_cls", "index_opts", "index_specs", "indexes"),

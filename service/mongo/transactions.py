@@ -38,11 +38,12 @@ def is_active() -> bool:
     return active.get() is not None
 
 
-def run(work: Callable[[], Result]) -> Result:
+def run(work: Callable[[], Result], seconds: float = 0.0) -> Result:
     """Do `work` in one MongoDB transaction and return its result; inside another transaction, as a part of that.
 
     It is tried again, as MongoDB's driver asks, when the server says that the conflict passes, for as long as an
-    operation may take. Every operation of this thread belongs to it, without being told. An exception undoes all.
+    operation may take, or for so many `seconds` where these are more, and no deadline is nearer. Every operation of
+    this thread belongs to it, without being told. An exception undoes all.
 
     Raises `NotSupported` on mongomock.
     """
@@ -54,7 +55,8 @@ def run(work: Callable[[], Result]) -> Result:
     transaction = Transaction()
     token = active.set(transaction)
     try:
-        with pymongo.timeout(client.options.timeout), client.start_session() as session, session.bind():
+        timeout = max(client.options.timeout or 0.0, seconds)
+        with pymongo.timeout(timeout), client.start_session() as session, session.bind():
             result = session.with_transaction(lambda _session: ended_on_error(session, transaction, work))
     finally:
         active.reset(token)

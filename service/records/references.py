@@ -38,8 +38,13 @@ def missing_targets(
     """Yield a cause for every id that names nothing that the identity may read."""
     for target, pointed in named_targets(type, content, current).items():
         there = existing_targets(registry, identity, target, dict.fromkeys(id for _, id in pointed))
-        detail = f"the id of {'an account' if target is Account else 'a record that you may read'}"
-        yield from (Cause("not_found", detail, pointer=pointer(*place)) for place, id in pointed if id not in there)
+        yield from (missing(target, place) for place, id in pointed if id not in there)
+
+
+def missing(target: Any, place: tuple[str | int, ...]) -> Cause:
+    """Return the cause that what stands at a place names nothing of the class `target`."""
+    detail = f"the id of {'an account' if target is Account else 'a record that you may read'}"
+    return Cause("not_found", detail, pointer=pointer(*place))
 
 
 def named_targets(

@@ -5,9 +5,11 @@ changes. What watches records, and what comes after, goes by these.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
+from pymongo import UpdateOne
 from pymongo.errors import DuplicateKeyError
 
 from service.core.clock import now
@@ -83,17 +85,70 @@ def guessed(type: RecordType, id: str, values: Mapping[str, Any]) -> Unique | No
     return None
 
 
+def create_many(type: RecordType, owner: str, contents: Iterable[Mapping[str, Any]]) -> list[Raw]:
+    """Store new records of `owner`, as a part of a transaction, and return them; see `create`.
+
+    Raises `pymongo.errors.BulkWriteError` where an id or a unique value is taken.
+    """
+    records = [new_record(type, owner, content) for content in contents]
+    if records:
+        type.collection.insert_many(records)
+    return records
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A record as it was read, and the values that some of its stored fields get, None for those that go."""
+
+    current: Raw
+    values: Mapping[str, Any]
+
+    @property
+    def after(self) -> Raw:
+        """The record with these values, before it is stamped."""
+        kept = {name: value for name, value in self.current.items() if name not in self.values}
+        after = {**kept, **self.given}
+        return {**after, "access": access_list(after["owner"], after)}
+
+    @property
+    def given(self) -> Raw:
+        """The values that are stored."""
+        return {name: value for name, value in self.values.items() if value is not None}
+
+    @property
+    def update(self) -> Update:
+        """The MongoDB update."""
+        shared = {"access": self.after["access"]} if {"readers", "writers"} & self.values.keys() else {}
+        cleared = dict.fromkeys(self.values.keys() - self.given.keys(), "")
+        update = {"$set": {**self.given, **shared}}
+        return {**update, "$unset": cleared} if cleared else update
+
+
+def change_each(type: RecordType, edits: Sequence[Edit]) -> list[Raw]:
+    """Change records, each in its own way, as a part of a transaction, and return them as they then are.
+
+    Nobody has changed them since they were read in it: MongoDB would not let the transaction go on.
+    Raises `pymongo.errors.BulkWriteError` where a unique value is taken.
+    """
+    moment = now()
+    if edits:
+        type.collection.bulk_write(
+            [UpdateOne({"_id": edit.current["_id"]}, stamped(type, edit.update, moment)) for edit in edits]
+        )
+    return [{**edit.after, "updated_at": moment, "revision": edit.current["revision"] + 1} for edit in edits]
+
+
 def change_many(type: RecordType, ids: Sequence[str], condition: Mapping[str, Any], update: Update) -> None:
     """Apply one MongoDB `update` to those of several records that fulfil `condition` still."""
     type.collection.update_many({"_id": {"$in": ids}, **condition}, stamped(type, update))
 
 
-def stamped(type: RecordType, update: Update) -> dict[str, Mapping[str, Any]]:
+def stamped(type: RecordType, update: Update, moment: datetime | None = None) -> dict[str, Mapping[str, Any]]:
     """Return the MongoDB `update` of a record that is there, with the stamps of any write."""
     return type.document.written(
         {
             **update,
-            "$set": {**update.get("$set", {}), "updated_at": now()},
+            "$set": {**update.get("$set", {}), "updated_at": moment or now()},
             "$inc": {**update.get("$inc", {}), "revision": 1},
         }
     )
@@ -141,15 +196,20 @@ LEAST_MARKED = timedelta(minutes=10)
 """How long a tombstone with a mark is kept at least: for longer than any write takes that found the record there."""
 
 
+def tombstone_mark(keep: timedelta, going: bool) -> dict[str, datetime]:
+    """Return what a tombstone has that no record has: when it goes, and since when others are released from it."""
+    moment = now()
+    return {"purge_at": moment + max(keep, LEAST_MARKED), "going_at": moment} if going else {"purge_at": moment + keep}
+
+
 def bury(type: RecordType, condition: Mapping[str, Any], keep: timedelta, going: bool = False) -> bool:
     """Leave of the one record that fulfils `condition` a tombstone for `keep`; False when there is none.
 
     Where others may refer to it, and so it is `going`, the tombstone has a mark until `settle`.
     """
     # The names of all fields are known, so one update without a read leaves nothing of the content.
-    moment = now()
-    mark = {"purge_at": moment + max(keep, LEAST_MARKED), "going_at": moment} if going else {"purge_at": moment + keep}
-    tombstone = change(type, condition, {"$unset": dict.fromkeys(type.cleared, ""), "$set": mark})
+    update: Update = {"$unset": dict.fromkeys(type.cleared, ""), "$set": tombstone_mark(keep, going)}
+    tombstone = change(type, condition, update)
     if tombstone is None:
         return False
     if unknown := tombstone.keys() - LEFT:
@@ -157,6 +217,17 @@ def bury(type: RecordType, condition: Mapping[str, Any], keep: timedelta, going:
         buried = {"_id": tombstone["_id"], "purge_at": {"$exists": True}}
         type.collection.update_one(buried, {"$unset": dict.fromkeys(unknown, "")})
     return True
+
+
+def bury_many(type: RecordType, records: Sequence[Raw], keep: timedelta, going: bool = False) -> None:
+    """Leave tombstones of records that were read in the same transaction; see `bury`."""
+    if not records:
+        return
+    # What a newer server has stored goes as well.
+    names = type.cleared | {name for record in records for name in record.keys() - LEFT}
+    update: Update = {"$unset": dict.fromkeys(names, ""), "$set": tombstone_mark(keep, going)}
+    ids = [record["_id"] for record in records]
+    type.collection.update_many({"_id": {"$in": ids}}, stamped(type, update))
 
 
 def settle(type: RecordType, ids: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from service.resources.batch import Batch
 from service.resources.changes import ChangeList
 from service.resources.records import RecordItem, RecordList
 from service.resources.sessions import EventList, SessionItem, SessionList
+from service.resources.sync import RxdbPuller, RxdbPusher, WatermelonSync
 from service.security import identify
 
 
@@ -66,6 +67,7 @@ def init_app(app: Flask) -> None:
     v1.add_resource(PublicAccount, "/accounts/<id>", endpoint="account")
     v1.add_resource(Batch, "/batch", endpoint="batch")
     v1.add_resource(ChangeList, "/changes", endpoint="changes")
+    v1.add_resource(WatermelonSync, "/sync/watermelondb", endpoint="watermelon")
     registry: Registry = app.extensions["madang.registry"]
     for name, type in registry.items():
         parser = Parser(type)
@@ -75,6 +77,10 @@ def init_app(app: Flask) -> None:
         app.extensions["madang.record_types"] |= {f"v1.{name}/list": type, f"v1.{name}/item": type}
         v1.add_resource(RecordList, f"/{name}", endpoint=f"{name}/list", resource_class_kwargs=kwargs)
         v1.add_resource(RecordItem, f"/{name}/<id>", endpoint=f"{name}/item", resource_class_kwargs=kwargs)
+        for part, resource in (("pull", RxdbPuller), ("push", RxdbPusher)):
+            endpoint, path = f"{name}/rxdb-{part}", f"/sync/rxdb/{name}/<version>/{part}"
+            app.extensions["madang.record_types"][f"v1.{endpoint}"] = type
+            v1.add_resource(resource, path, endpoint=endpoint, resource_class_kwargs={"type": type})
     app.register_blueprint(blueprint)
 
     auth = Api(app)
@@ -99,5 +105,7 @@ def admit() -> None:
         current_globals().identity = identify(sent.environ.get("HTTP_AUTHORIZATION"))
     if sent.parameters:
         refuse_unknown((name for name, _ in sent.parameters), asked.known if asked is not None else frozenset())
+    if asked is not None and asked.is_push:
+        sent.max_content_length = current_service().config["MAX_PUSH_LENGTH"]
     if asked is not None and asked.body is None and sent.has_body:
         raise BadRequest("this takes no body")

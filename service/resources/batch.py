@@ -37,9 +37,11 @@ LEAST_LEFT = 0.05
 """Time that a request needs to be begun; the batch has as much in all as one request alone."""
 ALONE = ("/v1/batch", "/v1/accounts/me/export")
 """Paths that stand for themselves: no batch in a batch, and an export is streamed."""
+ALL_ALONE = "/v1/sync/"
+"""Beginning of others that do: what a library syncs is streamed, or a transaction of its own."""
 ENDS_ACCOUNT = ("DELETE", "/v1/accounts/me")
 NEW_PASSWORD = ("PUT", "/v1/accounts/me/password")
-PATH = r"^/v1/(?!(batch|accounts/me/export)/*(\?|$))[\x01-\x7f]*$"
+PATH = r"^/v1/(?!(batch|accounts/me/export)/*(\?|$)|sync/)[\x01-\x7f]*$"
 """What the document says of a path; a percent sign does not change what is refused."""
 PART_HEADERS = ("If-Match", "If-None-Match", "Idempotency-Key", "X-Request-ID")
 """Headers that a request in a batch may have; who sends it is who sends the batch."""
@@ -77,8 +79,9 @@ class BatchRequest(Arguments):
     @classmethod
     def is_in_api(cls, path: str) -> str:
         """Refuse a path that leads elsewhere, or to a batch in a batch."""
-        if not unquote(path).startswith("/v1/") or routed(path) in ALONE or not path.isascii():
-            raise wrong("not_allowed", f"a path under /v1 in ASCII, but not {' or '.join(ALONE)}")
+        alone = routed(path) in ALONE or unquote(path).startswith(ALL_ALONE)
+        if not unquote(path).startswith("/v1/") or alone or not path.isascii():
+            raise wrong("not_allowed", f"a path under /v1 in ASCII, but not {', '.join(ALONE)} or under {ALL_ALONE}")
         return path
 
     @field_validator("body")

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from service.core.errors import AnswerLost, BadRequest, Problem, ShuttingDown, TooLarge, Unavailable
+from service.core.errors import RXDB, AnswerLost, BadRequest, Problem, ShuttingDown, TooLarge, Unavailable
 from service.core.headers import FRESH, HEADERS_BYTES, REQUEST_ID
+from service.http.admission import SYNC
 from service.http.connections import SLOWEST
 from service.serve.addresses import API, STREAMS, Address, answers
 from service.serve.failures import CannotStart
@@ -180,15 +181,23 @@ def routes(settings: Mapping[str, Any], api: Sequence[str], streams: Sequence[st
             {"match": [{"path": ["/health/ready"]}], "handle": asked, "terminal": True},
             {"match": long, "handle": [to_streams], "terminal": True},
         ]
-    largest = settings["MAX_CONTENT_LENGTH"]
+    pushes = bounded(proxy(settings, api), settings["MAX_PUSH_LENGTH"])
     return [
         *found,
+        {"match": [{"path": [f"{SYNC}*"]}], "handle": [subroute(pushes)], "terminal": True},
+        *bounded(proxy(settings, api), settings["MAX_CONTENT_LENGTH"]),
+    ]
+
+
+def bounded(handler: Config, largest: int) -> list[Config]:
+    """Return the routes to a handler for requests whose bodies have at most so many bytes."""
+    return [
         {
             "match": [{"header_regexp": {"Content-Length": {"pattern": f"^0*({above(largest)})$"}}}],
             "handle": [subroute(answering(TooLarge()))],
             "terminal": True,
         },
-        {"handle": [{"handler": "request_body", "max_size": largest}, proxy(settings, api)]},
+        {"handle": [{"handler": "request_body", "max_size": largest}, handler]},
     ]
 
 
@@ -289,6 +298,7 @@ def answering(problem: Problem) -> list[Config]:
     """Return the routes that answer with a problem, and with the id of the request."""
     named = {"header_regexp": {"X-Request-ID": {"pattern": f"^{REQUEST_ID.pattern}$"}}}
     document = json.dumps(problem.as_dict("{http.vars.request_id}"))
+    marked = json.dumps(problem.as_dict("{http.vars.request_id}", RXDB))
     headers = {
         "Content-Type": "application/problem+json",
         "X-Request-ID": "{http.vars.request_id}",
@@ -303,10 +313,12 @@ def answering(problem: Problem) -> list[Config]:
         # The first brace is none of a placeholder.
         "body": "\\" + document,
     }
+    shown = {"handler": "headers", "response": {"delete": ["Server"], "deferred": True}}
     return [
         {"handle": [{"handler": "vars", "request_id": "{http.request.uuid}"}]},
         {"match": [named], "handle": [{"handler": "vars", "request_id": "{http.request.header.X-Request-ID}"}]},
-        {"handle": [{"handler": "headers", "response": {"delete": ["Server"], "deferred": True}}, answer]},
+        {"match": [{"path": [f"{RXDB}*"]}], "handle": [shown, {**answer, "body": "\\" + marked}]},
+        {"handle": [shown, answer]},
     ]
 
 

@@ -115,5 +115,5 @@ def json_response(content: Any, status: int = 200) -> Response:
 
 def response_to(problem: Problem, request: Request) -> Response:
     """Return the answer that tells of a problem."""
-    document = orjson.dumps(problem.as_dict(request.id))
+    document = orjson.dumps(problem.as_dict(request.id, request.path))
     return Response(problem.status, document, (*problem.headers.items(), ("Content-Type", PROBLEM_TYPE)))

@@ -16,7 +16,16 @@ from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
 from service.core.clock import now
 from service.core.ids import new_id
-from service.documents import Account, Change, Lease, MigrationRun, Session
+from service.documents import (
+    Account,
+    AwaitedReference,
+    Change,
+    Correction,
+    Lease,
+    MigrationRun,
+    PushReceipt,
+    Session,
+)
 from service.documents.versioned import Versioned
 from service.model.registry import Registry
 from service.mongo.raw import Raw
@@ -47,9 +56,10 @@ def backed_up(registry: Registry) -> list[Any]:
     """Return the document classes that a backup holds; accounts last, for nobody logs in before they are there.
 
     Sessions are not among them: an old backup would bring ended ones back to life, that of a stolen phone too. Leases
-    are of the moment, and so is the order of changes, which begins anew after a restore: its numbers never go back.
+    are of the moment, and so is the order of changes, which begins anew after a restore: its numbers never go back. So
+    is what sync keeps, which goes by them.
     """
-    beside = (Session, Account, Lease, Change)
+    beside = (Session, Account, Lease, Change, Correction, PushReceipt, AwaitedReference)
     others = [document for document in indexes.document_classes(registry) if document not in beside]
     return [*others, Account]
 

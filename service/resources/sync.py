@@ -1,0 +1,152 @@
+"""Sync: the two protocols of the libraries that apps keep their records with, WatermelonDB and RxDB."""
+
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+
+from flask import current_app
+
+from service.changes.order import Order
+from service.changes.rxdb_documents import problems_text
+from service.changes.rxdb_pull import parse_rxdb_pull
+from service.changes.rxdb_push import RxdbPush, parse_documents
+from service.changes.watermelon_pull import parse_number, parse_watermelon_pull
+from service.changes.watermelon_push import WatermelonPush, parse_rows
+from service.context import current_globals, current_registry, g
+from service.core.errors import NotFound, UpgradeRequired
+from service.http.arguments import json_text, parameters
+from service.http.openapi import operation
+from service.http.usage import account_usage
+from service.http.web import Answer, json_answer
+from service.model.record_type import RecordType
+from service.mongo import deadline
+from service.resources.changes import current_barrier
+from service.resources.resource import Resource
+from service.security import security
+
+PULL_PROBLEMS = ["cursor_expired", "feed_unavailable", "not_supported", "too_many_requests"]
+PUSH_PROBLEMS = ["feed_unavailable", "not_supported"]
+MOST_TOLD = 4096
+"""Most bytes of the header in which a push of RxDB is told what was wrong."""
+
+
+class WatermelonSync(Resource):
+    """What the two functions of WatermelonDB's `synchronize` call."""
+
+    @operation(
+        "Pull what has changed, as WatermelonDB has it",
+        name="pullWatermelon",
+        parameters=frozenset({"last_pulled_at", "schema_version", "migration", "turbo", "tables"}),
+        answer={200: "watermelon pull"},
+        problems=PULL_PROBLEMS,
+    )
+    def get(self) -> Answer:
+        """Stream all that has changed for this account, up to now."""
+        asked = parse_watermelon_pull(current_registry(), parameters(), g.identity.account)
+        return streamed(asked.pieces)
+
+    @operation(
+        "Push what was changed, as WatermelonDB has it",
+        name="pushWatermelon",
+        parameters=frozenset({"last_pulled_at"}),
+        body="watermelon push",
+        answer={200: "watermelon problems"},
+        problems=[*PUSH_PROBLEMS, "sync_conflict", "cursor_expired"],
+        bounded=lambda: False,
+        is_push=True,
+    )
+    def post(self) -> Answer:
+        """Store all that is right, in one transaction, and tell what is not."""
+        current_barrier()
+        since = parse_number(parameters().get("last_pulled_at"))
+        rows = parse_rows(current_registry(), json_text())
+        push = WatermelonPush(current_registry(), current_globals().identity, since, rows, tombstones_kept())
+        problems = [
+            {"table": row.type.name, "id": row.id, "problem": problem.as_dict(g.request_id)}
+            for row, problem in deadline.apart(push.done)
+        ]
+        return not_kept(json_answer({"problems": problems} if problems else {}))
+
+
+class RxdbSync(Resource):
+    """What a replication of RxDB calls, for one record type."""
+
+    def __init__(self, type: RecordType) -> None:
+        self.type = type
+
+    def check_version(self, text: str) -> None:
+        """Raise `UpgradeRequired` for a version that the type no longer serves, `NotFound` for none of its versions."""
+        served = self.type.document._meta.get("sync_versions")
+        if not (text.isascii() and text.isdecimal() and len(text) <= 9):
+            raise NotFound("the version is a whole number")
+        if served and int(text) < min(served):
+            raise UpgradeRequired(f"version {text} of {self.type.name} is served no more; the oldest is {min(served)}")
+        if served and int(text) not in served:
+            raise NotFound(
+                f"there is no version {text} of {self.type.name} yet; there are {', '.join(map(str, served))}"
+            )
+
+
+class RxdbPuller(RxdbSync):
+    """Where documents come from."""
+
+    @operation(
+        "Pull the next documents, as RxDB has them",
+        name="pull{types}",
+        parameters=frozenset({"lwt", "id", "limit"}),
+        answer={200: "rxdb pull"},
+        problems=[*PULL_PROBLEMS, "upgrade_required"],
+    )
+    def get(self, version: str) -> Answer:
+        """Stream the documents that have changed for this account since its checkpoint, as many as it asks for."""
+        self.check_version(version)
+        asked = parse_rxdb_pull(self.type, parameters(), g.identity, security().cursor_key)
+        return streamed(asked.pieces)
+
+
+class RxdbPusher(RxdbSync):
+    """Where documents go to."""
+
+    @operation(
+        "Push documents, as RxDB has them",
+        name="push{types}",
+        body="rxdb push",
+        answer={200: "rxdb conflicts"},
+        headers={200: ["Sync-Problems"]},
+        problems=[*PUSH_PROBLEMS, "upgrade_required", "reference_pending"],
+        bounded=lambda: False,
+        is_push=True,
+    )
+    def post(self, version: str) -> Answer:
+        """Store all that is right, in one transaction, and answer what the client has otherwise than the service."""
+        self.check_version(version)
+        current_barrier()
+        rows = parse_documents(json_text())
+        push = RxdbPush(current_registry(), current_globals().identity, self.type, rows, tombstones_kept())
+        done = deadline.apart(push.done)
+        answer = json_answer(done.conflicts)
+        if done.problems:
+            told = [{"id": id, "problem": problem.as_dict(g.request_id)} for id, problem in done.problems]
+            answer.headers["Sync-Problems"] = problems_text(told, MOST_TOLD)
+        return not_kept(answer)
+
+
+def streamed(pieces: Callable[[Order], Iterable[bytes]]) -> Answer:
+    """Return the answer of a pull, from the order when that has come to this moment; its making is counted.
+
+    Raises `FeedUnavailable`, `CursorExpired` and `TooManyRequests`.
+    """
+    account, usage = g.identity.account, account_usage()
+    usage.check(account)
+    made = pieces(current_barrier().passed())
+    return Answer(usage.each(account, made), mimetype="application/json")
+
+
+def tombstones_kept() -> timedelta:
+    """Return how long ends are remembered."""
+    return timedelta(days=current_app.config["TOMBSTONE_DAYS"])
+
+
+def not_kept(answer: Answer) -> Answer:
+    """Return an answer that no retry gets again: a push that comes again does no harm, and is answered as of then."""
+    answer.keepable = False
+    return answer

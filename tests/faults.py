@@ -1,0 +1,108 @@
+"""An HTTP proxy that loses requests and answers, cuts answers short, delays them and doubles requests."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from random import Random
+from typing import Any
+
+KEPT = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive"})
+"""Headers of one connection alone."""
+FAULTS = ("lost before", "lost after", "cut", "late", "doubled")
+
+Choose = Callable[[str, str], str]
+"""Takes the method and the path of a request, and says what goes wrong with it; nothing, if that is empty."""
+
+
+def now_and_then(random: Random, share: float) -> Choose:
+    """Let so large a share of the requests go wrong, in any of the ways."""
+    lock = threading.Lock()
+
+    def choose(_method: str, _path: str) -> str:
+        with lock:
+            return random.choice(FAULTS) if random.random() < share else ""
+
+    return choose
+
+
+class FaultyProxy:
+    """Stands between clients and a service; it starts and ends with a `with` block."""
+
+    def __init__(self, port: int, choose: Choose = lambda _method, _path: "", lateness: float = 0.05) -> None:
+        self.port, self.choose, self.lateness = port, choose, lateness
+        self.happened: Counter[str] = Counter()
+        self.seen: list[tuple[str, str, int]] = []
+        """Method, path and status of each request that was answered."""
+        proxy = self
+
+        class Handler(Exchange):
+            owner = proxy
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def __enter__(self) -> FaultyProxy:
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Exchange(BaseHTTPRequestHandler):
+    """One connection of a client."""
+
+    owner: FaultyProxy
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+    def handle_any(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        fault = self.owner.choose(self.command, self.path)
+        self.owner.happened[fault] += 1
+        if fault == "lost before":
+            self.close_connection = True
+            return
+        if fault == "late":
+            time.sleep(self.owner.lateness)
+        if fault == "doubled":
+            self.forward(body)
+        status, headers, answer = self.forward(body)
+        if fault == "lost after":
+            self.close_connection = True
+            return
+        self.owner.seen.append((self.command, self.path, status))
+        self.send_response_only(status)
+        for name, text in headers:
+            if name.lower() not in KEPT:
+                self.send_header(name, text)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer[: len(answer) // 2] if fault == "cut" else answer)
+        if fault == "cut":
+            self.close_connection = True
+
+    do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = handle_any  # noqa: N815  as the library calls them
+
+    def forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        """Send the request on, and return the whole answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.owner.port, timeout=60)
+        headers = {name: text for name, text in self.headers.items() if name.lower() not in KEPT}
+        try:
+            connection.request(self.command, self.path, body or None, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.getheaders(), answer.read()
+        finally:
+            connection.close()
