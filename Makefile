@@ -74,7 +74,7 @@ fuzz: install  ## send whatever a machine makes up to the API and the parsers; t
 	@$(INSTALL) requirements-fuzz.lock
 	$(BIN)/python -m fuzz $(ARGS)
 
-mutants: install  ## change the modules that security stands on in every small way: each time a test has to fail; takes hours
+mutants: install  ## change the modules that security stands on in every small way: each time a test has to fail; takes a quarter of an hour
 	@$(INSTALL) requirements-mutants.lock
 	nice $(BIN)/python -m mutants $(ARGS)
 

@@ -84,3 +84,12 @@ def test_a_tombstone_is_found_by_no_filter(action: Any) -> None:
 def test_nobody_may_write_where_no_writers_are_named() -> None:
     assert not policy.may(Identity("bob", "s", 0), "write", {"owner": "ada"})
     assert policy.may(Identity("ada", "s", 0), "write", {"owner": "ada"})
+
+
+def test_a_withdrawal_takes_all_from_one_principal_and_nothing_from_others() -> None:
+    records = mongomock.MongoClient().db.records
+    given = {"readers": ["bob", "eve"], "writers": ["eve", "bob"], "access": ["o:ada", "r:bob", "r:eve"]}
+    records.insert_one({"_id": 1, **given})
+    records.update_one({"_id": 1}, policy.withdrawal("bob"))
+    left = {"readers": ["eve"], "writers": ["eve"], "access": ["o:ada", "r:eve"]}
+    assert records.find_one() == {"_id": 1, **left}
