@@ -131,6 +131,24 @@ def test_a_failed_login_renews_nothing(app: Flask, ada: Person) -> None:
     assert stored_hash() == old
 
 
+def test_a_login_that_renews_the_hash_does_not_bring_back_a_password_that_was_changed_meanwhile(
+    app: Flask, ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Account.objects.update(password_hash=OLD_HASHER.hash(PASSWORD))
+    changed = OLD_HASHER.hash("four green boats")
+    hashing = app.extensions["madang.security"].hashing
+    plain = hashing.renewed
+
+    def renewed(*args: Any) -> str | None:
+        Account.objects.update(password_hash=changed)
+        made: str | None = plain(*args)
+        return made
+
+    monkeypatch.setattr(hashing, "renewed", renewed)
+    assert log_in(app).status_code == 401
+    assert stored_hash() == changed
+
+
 def test_two_logins_that_both_renew_the_hash_both_succeed(app: Flask, ada: Person) -> None:
     Account.objects.update(password_hash=OLD_HASHER.hash(PASSWORD))
     together = Barrier(2)

@@ -65,6 +65,19 @@ def test_spaces_around_a_token_are_no_part_of_it(ada: Person, app: Flask) -> Non
     assert ask(app, f"Bearer   {ada.tokens['access_token']}  ").status_code == 200
 
 
+def test_the_challenge_names_an_error_where_a_token_was_offered(app: Flask) -> None:
+    challenge = 'Bearer realm="madang"'
+    assert ask(app, None).headers["WWW-Authenticate"] == challenge
+    for offered in ("Basic x", "Bearer x"):
+        assert ask(app, offered).headers["WWW-Authenticate"] == f'{challenge}, error="invalid_token"'
+
+
+def test_an_access_token_whose_session_has_ended_says_so(app: Flask, ada: Person) -> None:
+    Session._get_collection().delete_many({})
+    answer = ask(app, f"Bearer {ada.tokens['access_token']}")
+    assert answer.json["detail"] == "the session has ended; log in again"
+
+
 @pytest.mark.parametrize("header", ["Bearer", "Bearer ", "Basic"])
 def test_a_header_without_a_token_is_told_what_to_send(app: Flask, header: str) -> None:
     assert ask(app, header).json["detail"].startswith("send the access token as")
