@@ -44,6 +44,8 @@ class Base:
     """Most clients that wait in one process of the streams, for changes or for live events; one beyond is 503."""
     LIVE_CONNECTIONS_ACCOUNT: int = 10
     """Most of them of one account, live connections and waiting pulls each; one beyond is 429."""
+    LIVE_SUBSCRIPTIONS: int = 20
+    """Most record types that one live connection follows; more are 429."""
     DRAIN_DELAY: float = 0.0
     """Seconds between the signal to end, from when `/health/ready` is 503, and the end of listening."""
     VAR: str = "var"

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +15,16 @@ from mongoengine.connection import get_connection
 
 import settings
 from service import app as application
+from service.core.log import Lines
 from service.documents import RECORDS, Record
 from service.identity import passwords
 from service.mongo import connection
 from service.serve import mongod
+from service.streams.app import Streams
 from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
+from tests.recording import Recording
+from tests.streaming import Served, served
 from tests.trees import another_database
 from tests.types import REGISTRY
 
@@ -142,6 +147,65 @@ def bob(app: Flask) -> Person:
 @pytest.fixture
 def database_name() -> str:
     return str(get_connection().get_default_database().name)
+
+
+# The streams, and who records for them
+
+
+class Draining:
+    """Whether the server is about to end, in the hands of a test."""
+
+    def __init__(self) -> None:
+        self.now = False
+
+    def __call__(self) -> bool:
+        return self.now
+
+
+@pytest.fixture
+def draining() -> Draining:
+    return Draining()
+
+
+@pytest.fixture
+def serve(app: Flask, test_settings: dict[str, Any], draining: Draining) -> Any:
+    """A function that makes the streams with some other settings."""
+
+    def make(**changed: Any) -> Any:
+        config = {**test_settings, **changed}
+        return served(Streams(config, REGISTRY, draining, {}, Lines(config)))
+
+    return make
+
+
+@pytest.fixture
+def streams(serve: Any) -> Iterator[Served]:
+    with serve() as found:
+        yield found
+
+
+@pytest.fixture
+def recording(app: Flask, test_settings: dict[str, Any]) -> Iterator[Recording]:
+    found = Recording(REGISTRY, test_settings)
+    found.catch_up()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def recorded(recording: Recording) -> Iterator[None]:
+    """All that is written is recorded as it comes, as a worker does it."""
+    ending = threading.Event()
+
+    def work() -> None:
+        while not ending.is_set():
+            recording.recorder.step(recording.lease)
+
+    recorder = threading.Thread(target=work)
+    recorder.start()
+    yield
+    ending.set()
+    recorder.join()
 
 
 ROOT = Path(__file__).parent.parent

@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode
@@ -65,6 +65,10 @@ class Exchange:
         """Take nothing more of what is sent."""
         self.loop.call_soon_threadsafe(self.reads.clear)
 
+    def read_on(self) -> None:
+        """Take again what is sent."""
+        self.loop.call_soon_threadsafe(self.reads.set)
+
     def result(self, seconds: float = 10) -> Sent:
         """The whole answer."""
         self.done.result(seconds)
@@ -77,11 +81,13 @@ class Served:
     def __init__(self, app: Streams, loop: asyncio.AbstractEventLoop) -> None:
         self.app, self.loop = app, loop
         self.said: list[str] = []
+        self.exchanges: list[Exchange] = []
         self.ended = asyncio.Event()
 
     def begin(self, method: str, path: str, query: dict[str, Any] | str = "", **headers: str) -> Exchange:
         """Send a request, and do not wait for its answer."""
-        return Exchange(self.app, self.loop, scope(method, path, query, **headers))
+        self.exchanges.append(Exchange(self.app, self.loop, scope(method, path, query, **headers)))
+        return self.exchanges[-1]
 
     def ask(self, method: str, path: str, query: dict[str, Any] | str = "", **headers: str) -> Sent:
         """Send a request and return its answer."""
@@ -114,6 +120,10 @@ def served(app: Streams) -> Iterator[Served]:
         until(lambda: found.said)
         yield found
     finally:
+        for one in found.exchanges:
+            one.hang_up()
+            one.read_on()
+        wait([one.done for one in found.exchanges], 10)
         loop.call_soon_threadsafe(found.ended.set)
         life.result(10)
         asyncio.run_coroutine_threadsafe(loop.shutdown_default_executor(), loop).result(10)

@@ -342,6 +342,8 @@ NOT_WALKED = {
     "/docs/<path:path>": "files of Swagger UI",
     "/.well-known/jwks.json": "404 while the key is a secret",
     "/v1/changes": "needs a recorder: tests/test_changes.py",
+    "/v1/live": "the streams answer: tests/test_live.py",
+    "/v1/live/tickets": "needs a real MongoDB: tests/test_live.py",
 }
 """The routes of sync need one too: tests/test_watermelon.py, tests/test_rxdb.py."""
 

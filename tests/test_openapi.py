@@ -126,7 +126,7 @@ def test_the_license_has_its_identifier(document: Json) -> None:
 
 def test_groups_come_in_the_order_of_use_and_say_what_they_are(document: Json) -> None:
     names = [tag["name"] for tag in document["tags"]]
-    assert names == ["accounts", "auth", "notebooks", "notes", "changes", "sync", "batch", "system"]
+    assert names == ["accounts", "auth", "notebooks", "notes", "changes", "live", "sync", "batch", "system"]
     assert all(tag["description"] for tag in document["tags"])
     assert list(dict.fromkeys(about["tags"][0] for _, _, about in operations(document))) == names
 

@@ -162,3 +162,11 @@ def test_a_polygon_that_is_none_is_a_bad_query(city: Person, shape: dict[str, An
     answer = city.find(where={"place": {"$within": shape}}, **more)
     assert (answer.status_code, answer.json["code"]) == (400, "bad_query")
     assert "`place`" in answer.json["detail"]
+
+
+def test_a_shape_stands_alone_on_its_field(ada: Person) -> None:
+    box = {"$within": {"box": [[0, 0], [1, 1]]}}
+    for where in ({"place": {**box, "$exists": True}}, {"place": {"$not": {**box, "$exists": True}}}):
+        answer = ada.find(where=where)
+        assert (answer.status_code, answer.json["code"]) == (400, "bad_query")
+        assert "stands alone" in answer.json["detail"]

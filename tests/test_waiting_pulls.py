@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from service.documents import Account, Session
 from service.mongo import connection
 from service.streams.app import Streams
 from tests.client import Person
+from tests.conftest import Draining
 from tests.recording import Recording
 from tests.streaming import Exchange, Sent, Served, served
 from tests.types import REGISTRY
@@ -25,62 +26,6 @@ from tests.waiting import until
 pytestmark = pytest.mark.real
 
 ORIGIN = "https://app.example.com"
-
-
-class Draining:
-    """Whether the server is about to end, in the hands of a test."""
-
-    def __init__(self) -> None:
-        self.now = False
-
-    def __call__(self) -> bool:
-        return self.now
-
-
-@pytest.fixture
-def draining() -> Draining:
-    return Draining()
-
-
-@pytest.fixture
-def serve(app: Flask, test_settings: dict[str, Any], draining: Draining) -> Any:
-    """A function that makes the streams with some other settings."""
-
-    def make(**changed: Any) -> Any:
-        config = {**test_settings, **changed}
-        return served(Streams(config, REGISTRY, draining, {}, Lines(config)))
-
-    return make
-
-
-@pytest.fixture
-def streams(serve: Any) -> Iterator[Served]:
-    with serve() as found:
-        yield found
-
-
-@pytest.fixture
-def recording(app: Flask, test_settings: dict[str, Any]) -> Iterator[Recording]:
-    found = Recording(REGISTRY, test_settings)
-    found.catch_up()
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def recorded(recording: Recording) -> Iterator[None]:
-    """All that is written is recorded as it comes, as a worker does it."""
-    ending = threading.Event()
-
-    def work() -> None:
-        while not ending.is_set():
-            recording.recorder.step(recording.lease)
-
-    recorder = threading.Thread(target=work)
-    recorder.start()
-    yield
-    ending.set()
-    recorder.join()
 
 
 def pull(streams: Served, person: Person, **query: Any) -> Exchange:

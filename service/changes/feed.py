@@ -24,6 +24,8 @@ from service.mongo import driver
 from service.mongo.raw import Filter, Raw
 from service.policy import EVERYONE, Identity, Within, given_to, marks, member_mark, owned_by, scope, withdrawn
 
+WITHIN: Within = ("mine", "shared")
+"""What a device keeps, if it asks for nothing else."""
 Gone = Literal["", "deleted", "withdrawn"]
 MOST_BRANCHES = 200
 """Most ranges of an index that MongoDB merges in order; of more it would sort (`internalQueryMaxScansToExplode`)."""
@@ -111,6 +113,9 @@ class Feed:
                 found, more = found[:number], True
                 break
         items = self.items(identity, [row for row in found if self.is_heard(row, checkpoint)], checkpoint.at)
+        if items and identity.roles and self.identity() != identity:
+            # What was read may have been written after a role was lost.
+            return FeedPage((), checkpoint, True)
         # Behind the last one there is nothing, so nobody has to look there again.
         seq = found[-1]["seq"] if more else max([last, checkpoint.seq, *(row["seq"] for row in found)])
         return FeedPage(items, checkpoint.at(seq), more)

@@ -8,10 +8,11 @@ import orjson
 
 from service.changes.barrier import Barrier
 from service.changes.cursors import checkpoint_of, seal_of, sealed_cursor
-from service.changes.feed import Checkpoint, Feed, Item
+from service.changes.feed import Checkpoint, Feed
 from service.core.errors import BadParameter
 from service.model.record_type import RecordType
 from service.model.registry import Registry
+from service.mongo.raw import Raw
 from service.policy import Within
 from service.query.paging import bad
 from service.query.parse import parse_scopes
@@ -48,7 +49,7 @@ class Pull:
         pieces: list[bytes] = []
         size = 0
         for item in page.items:
-            piece = orjson.dumps(as_json(item))
+            piece = orjson.dumps(as_json(item.type, item.id, item.row, item.gone))
             size += len(piece)
             if pieces and size > MOST_ANSWER_BYTES:
                 return Pulled(pieces, page.items[len(pieces) - 1].checkpoint, True, self.seal)
@@ -71,12 +72,12 @@ class Pulled:
         return {"items": items, "cursor": sealed_cursor(self.checkpoint, self.seal), "more": self.more}
 
 
-def as_json(item: Item) -> dict[str, Any]:
-    """Return an item as a client gets it: the record as it is now, or that it is gone."""
-    named = {"type": item.type.name, "id": item.id}
-    if item.row is None:
-        return {**named, "gone": item.gone}
-    return {**named, "revision": item.row["revision"], "record": item.type.schema.dump(item.row)}
+def as_json(type: RecordType, id: str, row: Raw | None, gone: str) -> dict[str, Any]:
+    """Return an item as a client gets it: the record as it is stored, or why it is gone."""
+    named = {"type": type.name, "id": id}
+    if row is None:
+        return {**named, "gone": gone}
+    return {**named, "revision": row["revision"], "record": type.schema.dump(row)}
 
 
 # --- What is asked for -----------------------------------------------------------------------------------------------

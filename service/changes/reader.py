@@ -13,9 +13,9 @@ from bson import Timestamp
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from service.changes.tail import Events, HistoryLost, Tail, Token
+from service.changes.tail import HistoryLost, Tail, Token
 from service.core.log import log
-from service.documents import Change, Session
+from service.documents import Account, Change, Session
 from service.mongo.raw import Raw
 
 HEARD_WITHIN_MS = 1000
@@ -23,30 +23,45 @@ HEARD_WITHIN_MS = 1000
 TRIED_AGAIN_AFTER = 0.2
 """Seconds before another try, where MongoDB does not answer."""
 
-CHANGES, SESSIONS = Change._get_collection_name(), Session._get_collection_name()
+CHANGES, SESSIONS, ACCOUNTS = (kind._get_collection_name() for kind in (Change, Session, Account))
 HEARD: list[Raw] = [
     {
         "$match": {
             "$or": [
                 {"ns.coll": CHANGES, "operationType": {"$in": ["insert", "replace"]}},
                 {"ns.coll": SESSIONS, "operationType": "delete"},
+                {
+                    "ns.coll": ACCOUNTS,
+                    "$or": [
+                        {"operationType": {"$in": ["replace", "delete"]}},
+                        {"updateDescription.updatedFields.roles": {"$exists": True}},
+                        {"updateDescription.removedFields": "roles"},
+                        {"updateDescription.truncatedArrays.field": "roles"},
+                    ],
+                },
             ]
         }
     },
     {"$project": {"ns.coll": 1, "fullDocument": 1, "documentKey": 1, "clusterTime": 1}},
 ]
-"""What the recorder writes, whole, for it replaces what it wrote before; and which sessions have ended."""
+"""What the recorder writes, whole, for it replaces what it wrote before; which sessions ended; whose roles changed.
+
+Of roles the order itself may tell late: it has a record as it is when the recorder looks, which may be after a role was
+lost whose place comes behind. This stream has both when they happened.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What has happened since the last time: changes in their order, and the ids of sessions that have ended.
+    """What has happened since the last time: changes in their order, sessions that ended, accounts with other roles.
 
-    Where something was `missed`, nobody knows what happened before.
+    What had happened to `accounts` before the newest of the `changes` was told before it, or is told with it. Where
+    something was `missed`, nobody knows what happened.
     """
 
     changes: Sequence[Raw] = ()
     sessions: Sequence[str] = ()
+    accounts: Sequence[str] = ()
     missed: bool = False
 
 
@@ -97,10 +112,13 @@ class OrderReader:
             self.open()
         assert self.tail is not None  # noqa: S101  it was just opened
         found = self.tail.next(HEARD_WITHIN_MS)
-        told = self.complete(found)
+        events = [*self.held, *found.events]
+        told = [event for event in events if not is_after(event, found.until)]
         if told:
             self.hear(heard_of(told))
+        # Not before: what could not be told is read once more.
         self.token = found.token
+        self.held = [event for event in events if is_after(event, found.until)]
 
     def open(self) -> None:
         """Go on behind what was read; where nothing was, tell that something was missed."""
@@ -109,12 +127,6 @@ class OrderReader:
             self.held = []
             self.token = self.tail.token
             self.hear(Heard(missed=True))
-
-    def complete(self, found: Events) -> list[Raw]:
-        """Return the events of which no more can come, and keep the others."""
-        events = [*self.held, *found.events]
-        self.held = [event for event in events if is_after(event, found.until)]
-        return [event for event in events if not is_after(event, found.until)]
 
     def close(self) -> None:
         """Leave the stream."""
@@ -131,5 +143,8 @@ def is_after(event: Mapping[str, Any], moment: Timestamp) -> bool:
 def heard_of(events: Sequence[Raw]) -> Heard:
     """Return what events tell of."""
     changes = [event["fullDocument"] for event in events if event["ns"]["coll"] == CHANGES]
-    ended = [event["documentKey"]["_id"] for event in events if event["ns"]["coll"] == SESSIONS]
-    return Heard(sorted(changes, key=lambda change: change["seq"]), ended)
+    named = {
+        name: [event["documentKey"]["_id"] for event in events if event["ns"]["coll"] == name]
+        for name in (SESSIONS, ACCOUNTS)
+    }
+    return Heard(sorted(changes, key=lambda change: change["seq"]), named[SESSIONS], named[ACCOUNTS])

@@ -9,11 +9,11 @@ import orjson
 
 from service.changes import receipts
 from service.changes.cursors import seal_of
-from service.changes.feed import Checkpoint, Feed, FeedPage, Item
+from service.changes.feed import WITHIN, Checkpoint, Feed, FeedPage, Item
 from service.changes.order import Order
 from service.changes.pull import whole
 from service.changes.rxdb_documents import documents_of
-from service.changes.watermelon_pull import FEW_ROWS, LAST_NUMBER, WITHIN, fitting
+from service.changes.watermelon_pull import FEW_ROWS, LAST_NUMBER, fitting
 from service.core.errors import BadParameter
 from service.model.record_type import RecordType
 from service.policy import Identity

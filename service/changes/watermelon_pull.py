@@ -9,16 +9,14 @@ from typing import IO, Any
 import orjson
 
 from service.changes import corrections
-from service.changes.feed import Checkpoint, Feed, Item
+from service.changes.feed import WITHIN, Checkpoint, Feed, Item
 from service.changes.order import Order
 from service.changes.pull import parse_types
 from service.changes.watermelon_rows import EMPTY, Columns, columns_of
 from service.model.record_type import RecordType
 from service.model.registry import Registry
-from service.policy import Within
 from service.query.paging import bad
 
-WITHIN: Within = ("mine", "shared")
 LAST_NUMBER = 2**53
 """The end of the whole numbers that JavaScript knows."""
 FEW_ROWS, MANY_ROWS = 50, 200

@@ -352,7 +352,7 @@ class NotSupported(Problem):
 
     status, code, title = 501, "not_supported", "Not supported"
     keepable = False
-    meaning = "The service runs without a real MongoDB (`--memory`), which this needs."
+    meaning = "The service runs without a real MongoDB (`--memory`), or without the streams, which this needs."
 
 
 class DatabaseUnavailable(Problem):

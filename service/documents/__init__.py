@@ -15,11 +15,12 @@ from service.documents.notebook import Notebook
 from service.documents.push_receipt import PushReceipt
 from service.documents.record import Record
 from service.documents.session import Session
+from service.documents.ticket import Ticket
 
 RECORDS: list[type[Record]] = [Notebook, Note]
 SYSTEM: tuple[type[Document], ...] = (
     *(Account, Session, Event, KeptAnswer, Lease, MigrationRun),
-    *(Change, Correction, PushReceipt, AwaitedReference),
+    *(Change, Correction, PushReceipt, AwaitedReference, Ticket),
 )
 """The document classes with a collection that are no record types."""
 
@@ -41,4 +42,5 @@ __all__ = [
     "Record",
     "Right",
     "Session",
+    "Ticket",
 ]

@@ -54,6 +54,8 @@ PARAMETER_TEXTS: Mapping[str, str] = {
     "limit": "Most records of a page.",
     "types": "Which record types, with commas; all, if none is named.",
     "wait": "Seconds to wait for something new.",
+    "subscribe": 'Types with their conditions, as JSON: `{"notes": {"pinned": true}}`; all, if it is left out.',
+    "ticket": "In place of the access token, for a browser.",
     "cursor": "The `next` of an earlier answer to the same query.",
     "fields": "Send the id and these fields only, with commas.",
     "expand": "Add what these references point to, in `expanded`, with commas.",

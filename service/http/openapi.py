@@ -162,6 +162,7 @@ TAGS: Mapping[str, str] = {
     "auth": "Where tokens are issued, refreshed and ended.",
     "batch": "Many requests in one.",
     "changes": "What has changed while the app was away.",
+    "live": "What changes, as it happens.",
     "sync": "The protocols of WatermelonDB and RxDB.",
     "system": "Health, metrics, keys and this document.",
 }

@@ -9,6 +9,7 @@ from service.identity.keys import Keys
 from service.identity.passwords import Hashing
 from service.identity.sessions import SESSION_ENDED, Sessions
 from service.identity.throttle import Throttle
+from service.identity.tickets import Tickets
 from service.identity.tokens import Tokens
 from service.mongo.raw import Raw
 from service.policy import Identity
@@ -24,6 +25,7 @@ class Security:
         self.sessions = Sessions(config, self.tokens, self.keys)
         self.hashing = Hashing(config["PASSWORD_HASHING_LIMIT"])
         self.throttle = Throttle(config)
+        self.tickets = Tickets()
         self.cursor_key = self.keys.derived("cursor")
 
     def claims(self, header: str | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, cast
 
 from service.core.base64url import decode_base64url, encode_base64url
@@ -73,6 +73,11 @@ class Sessions:
         identity = Identity(account, session, auth_time, tuple(found.get("roles", ())))
         self.seen.put(session, Seen(moment, identity))
         return identity
+
+    def expiry(self, session: str) -> datetime | None:
+        """Return when a session ends if nobody refreshes it, in UTC without zone; None when it has ended."""
+        found = driver.find_one(Session._get_collection(), {"_id": session}, {"expires_at": 1})
+        return None if found is None else found["expires_at"]
 
     def open(self, account: Raw, address: str, device: str | None) -> dict[str, Any]:
         """Start a session of an account whose password was just given, and return its tokens, as the login answers.

@@ -133,6 +133,8 @@ class Compiler:
             return dict([self.compared(name, at, "$eq", condition)])
         if not condition:
             raise BadQuery(f"`{name}`: an empty object matches nothing; name an operator")
+        if "$within" in condition and len(condition) > 1:
+            raise BadQuery(f"`{name}`: $within stands alone on its field; put what else it has to fulfil into $and")
         return {
             key: value
             for operator, operand in condition.items()

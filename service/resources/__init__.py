@@ -19,6 +19,7 @@ from service.resources.accounts import AccountList, Export, OwnAccount, Password
 from service.resources.auth import Login, Logout, Refresh, login_arguments
 from service.resources.batch import Batch
 from service.resources.changes import ChangeList
+from service.resources.live import LiveEventStream, TicketList
 from service.resources.records import RecordItem, RecordList
 from service.resources.sessions import EventList, SessionItem, SessionList
 from service.resources.sync import RxdbPuller, RxdbPusher, WatermelonSync
@@ -67,6 +68,8 @@ def init_app(app: Flask) -> None:
     v1.add_resource(PublicAccount, "/accounts/<id>", endpoint="account")
     v1.add_resource(Batch, "/batch", endpoint="batch")
     v1.add_resource(ChangeList, "/changes", endpoint="changes")
+    v1.add_resource(LiveEventStream, "/live", endpoint="live")
+    v1.add_resource(TicketList, "/live/tickets", endpoint="tickets")
     v1.add_resource(WatermelonSync, "/sync/watermelondb", endpoint="watermelon")
     registry: Registry = app.extensions["madang.registry"]
     for name, type in registry.items():

@@ -27,10 +27,14 @@ NOT_FOUND = (
     "  - run `docker compose up`\n"
     '  - run it without a door: make serve ARGS="--no-door"; the API and the streams then have a port each'
 )
-LONG = ("/v1/live", "/v1/live/*", "/v1/files", "/v1/files/*", "/v1/uploads", "/v1/uploads/*", "/socket.io/*")
+LONG = ("/v1/live", "/v1/live/", "/v1/files", "/v1/files/*", "/v1/uploads", "/v1/uploads/*", "/socket.io/*")
 """Paths of what takes long and waits."""
 LONG_PATTERN = "^/v1/sync/.*/pullStream$|^/v1/[^/]+/[^/]+/files/"
-COMPRESSED = ("application/json*", "application/problem+json*", "application/javascript*", "text/*", "image/svg+xml*")
+COMPRESSED = (
+    *("application/json*", "application/problem+json*", "application/javascript*", "image/svg+xml*"),
+    # Not live events: each client would take as much memory for that as all else.
+    *(f"text/{kind}*" for kind in ("html", "css", "plain", "javascript", "markdown")),
+)
 LEAST_COMPRESSED = 1024
 """Bytes from which on it is worth while."""
 UNREAD = (408, 413, 503)

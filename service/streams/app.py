@@ -15,6 +15,7 @@ from service.model.registry import Registry
 from service.mongo import connection, problems
 from service.mongo.raw import Raw
 from service.streams.cors import CrossOrigin
+from service.streams.events import LIVE_PARAMETERS, LiveEvents
 from service.streams.exchange import (
     CLIENT_GONE,
     ClientGone,
@@ -93,7 +94,10 @@ class Streams:
                 Route("GET", "/health/live", lives),
                 Route("GET", "/health/ready", ready.own),
                 Route("GET", ALL_READY, ready.all),
-                Route("GET", "/v1/changes", self.real(lambda found: Pulls(found).answer), PULL_PARAMETERS, WAITING),
+                Route("GET", "/v1/live", self.real(lambda found: LiveEvents(found).answer), LIVE_PARAMETERS),
+                Route(
+                    "GET", "/v1/changes", self.real(lambda found: Pulls(found).answer), PULL_PARAMETERS, WAITING_PULL
+                ),
             ]
         )
 
@@ -123,9 +127,15 @@ class Streams:
         try:
             response = await self.response(request)
             self.tell(request, response.status)
-            await response.send(request, send, self.headers(request))
+            try:
+                await response.send(request, send, self.headers(request), self.settings["CLIENT_TIMEOUT"])
+            finally:
+                response.end()
         except ClientGone:
             self.tell(request, CLIENT_GONE)
+        except TimeoutError:
+            # It comes again with its cursor; until then nothing is kept for it.
+            metrics.CUT_OFF.inc()
         finally:
             metrics.IN_FLIGHT.dec()
 
@@ -172,7 +182,7 @@ class Streams:
         self.lines.tell_request(request.method, request.route, status, seconds, request.id, request.account)
 
 
-WAITING = "/v1/changes?wait"
+WAITING_PULL = "/v1/changes?wait"
 """What the pulls that wait are called in the metrics: they take long, and are not slow."""
 
 

@@ -1,7 +1,9 @@
 """A request and its answer, as the handlers of the streams see them."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -85,14 +87,18 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer: a body that is there, or one that comes piece by piece."""
+    """An answer: a body that is there, or one that comes piece by piece; then `end` is called when it is over."""
 
     status: int
-    body: bytes | AsyncIterator[bytes] = b""
+    body: bytes | AsyncGenerator[bytes, None] = b""
     headers: tuple[tuple[str, str], ...] = ()
+    end: Callable[[], None] = lambda: None
 
-    async def send(self, request: Request, send: Send, more: Iterable[tuple[str, str]]) -> None:
-        """Send the answer to a request, with those headers of every answer that it has not set, and with `more`."""
+    async def send(self, request: Request, send: Send, more: Iterable[tuple[str, str]], patience: float) -> None:
+        """Send the answer to a request, with those headers of every answer that it has not set, and with `more`.
+
+        Raises `TimeoutError` where the client does not take a piece within its `patience`, in seconds.
+        """
         names = {name.lower() for name, _ in self.headers}
         own = [*self.headers, *more, ("X-Request-ID", request.id)]
         own += [(name, text) for name, text in FRESH if name.lower() not in names]
@@ -103,8 +109,10 @@ class Response:
             shown = b"" if request.method == "HEAD" else self.body
             await send({"type": "http.response.body", "body": shown})
             return
-        async for piece in self.body:
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        async with aclosing(self.body) as pieces:
+            async for piece in pieces:
+                async with asyncio.timeout(patience):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
 

@@ -1,7 +1,7 @@
 """What the streams keep to follow the order of changes: its reader, who listens, and what pulls go by."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,12 +10,17 @@ from service.changes.reader import Heard, OrderReader
 from service.identity.security import Security
 from service.model.registry import Registry
 from service.mongo import connection
-from service.streams.subscriptions import Subscriptions
+from service.mongo.raw import Raw
+from service.streams.delivery import Delivery, entries_now, look_up
+from service.streams.subscriptions import Subscription, Subscriptions
 from service.streams.threads import Threads
 
 
 class Following:
-    """Of one process. The reader hears, on its thread; the event loop tells those that listen."""
+    """Of one process. The reader hears, on its thread; the event loop tells those that listen.
+
+    `reached` is the last number of which all that listen have been told.
+    """
 
     def __init__(self, settings: Mapping[str, Any], registry: Registry) -> None:
         self.settings, self.registry = settings, registry
@@ -25,6 +30,7 @@ class Following:
         self.client = connection.stream_client(settings)
         self.barrier = Barrier(registry, self.client, settings["MONGODB_CONNECT_TIMEOUT"])
         self.reader: OrderReader | None = None
+        self.reached = 0
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to read, and tell those that listen in an event loop."""
@@ -37,7 +43,33 @@ class Following:
 
     async def hear(self, heard: Heard) -> None:
         """Tell all that listen of what has happened."""
-        self.subscriptions.hear(heard)
+        if heard.missed:
+            self.subscriptions.miss()
+        for session in heard.sessions:
+            self.subscriptions.end(session)
+        for account in heard.accounts:
+            self.subscriptions.turn(account)
+        if heard.changes:
+            await self.deliver(heard.changes)
+            self.reached = heard.changes[-1]["seq"]
+
+    async def deliver(self, changes: Sequence[Raw]) -> None:
+        """Tell those that listen of changes, with the records as they are now.
+
+        Who begins to listen meanwhile need not be told: they pull after that, and the changes are there already.
+        """
+        newest = {change["_id"]: Delivery(change) for change in changes}
+        heard = [(delivery, found) for delivery in newest.values() if (found := self.subscriptions.of(delivery.change))]
+        wanted = [delivery for delivery, found in heard if not delivery.is_membership and wants_record(found)]
+        if wanted:
+            await self.threads.do(partial(look_up, self.registry, wanted))
+        if doubtful := {one.account for delivery, found in heard for one in found if one.is_doubtful(delivery)}:
+            readers = await self.threads.do(partial(entries_now, doubtful))
+            for delivery in wanted:
+                delivery.readers = readers
+        for delivery, found in sorted(heard, key=lambda pair: pair[0].seq):
+            for one in found:
+                one.tell(delivery)
 
     async def stop(self) -> None:
         """End, when what was begun is done."""
@@ -47,3 +79,8 @@ class Following:
         self.barrier.leave()
         self.threads.close()
         self.client.close()
+
+
+def wants_record(found: set[Subscription]) -> bool:
+    """Tell whether one of those that hear of a change needs the record."""
+    return any(one.wants_records for one in found)

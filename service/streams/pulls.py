@@ -13,9 +13,10 @@ from service.core.errors import NotAuthenticated
 from service.core.query_string import each_once
 from service.identity.sessions import SESSION_ENDED
 from service.policy import marks
+from service.streams.delivery import Delivery
 from service.streams.exchange import ClientGone, Request, Response, json_response
 from service.streams.following import Following
-from service.streams.subscriptions import Subscription
+from service.streams.subscriptions import Subscription, woken_within
 
 PULL_PARAMETERS = frozenset({"types", "scope", "cursor", "limit", "wait"})
 
@@ -30,9 +31,12 @@ class Waiting(Subscription):
         self.woken = asyncio.Event()
         self.has_ended = self.is_draining = self.is_gone = False
 
-    def tell(self, change: Mapping[str, Any]) -> None:
+    def tell(self, delivery: Delivery) -> None:
         """Wake up: there may be something new."""
         self.woken.set()
+
+    def turn(self) -> None:
+        """Go on waiting: the change that tells what follows from it wakes it."""
 
     def miss(self) -> None:
         """Wake up, and look."""
@@ -52,15 +56,6 @@ class Waiting(Subscription):
         """Wake up: the client has gone."""
         self.is_gone = True
         self.woken.set()
-
-    async def woken_within(self, seconds: float) -> bool:
-        """Tell whether there is a reason to look again within so many seconds."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self.woken.wait()
-        except TimeoutError:
-            return False
-        return True
 
 
 class Pulls:
@@ -100,7 +95,7 @@ class Pulls:
             heard = waiting.keys_of(marks(identity, asked.within))
             self.following.subscriptions.find_by(waiting, heard)
             found = await self.threads.do(partial(asked.answer, self.following.barrier))
-            if found.items or waiting.is_draining or not await waiting.woken_within(end - loop.time()):
+            if found.items or waiting.is_draining or not await woken_within(waiting.woken, end - loop.time()):
                 return found
             if waiting.is_gone:
                 raise ClientGone

@@ -3,15 +3,17 @@
 All of it belongs to the event loop.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from service.changes.compaction import MEMBERSHIP
-from service.changes.reader import Heard
+from service.core import metrics
 from service.core.errors import Overloaded, TooManyRequests
 from service.policy import member_mark
+from service.streams.delivery import Delivery
 
 Heed = tuple[str, str]
 """A mark and a type."""
@@ -20,10 +22,12 @@ Heed = tuple[str, str]
 class Subscription(ABC):
     """What one client waits for: the changes of some types that have one of its marks.
 
-    Those of its own memberships it hears of whatever its types are. `kind` is what is counted for each account.
+    Those of its own memberships it hears of whatever its types are. `kind` is what is counted for each account;
+    `wants_records` tells whether it needs the records themselves.
     """
 
     kind = ""
+    wants_records = False
 
     def __init__(self, account: str, session: str, types: Iterable[str]) -> None:
         self.account, self.session, self.types = account, session, tuple(types)
@@ -34,9 +38,17 @@ class Subscription(ABC):
         own = member_mark(self.account)
         return frozenset({(own, MEMBERSHIP), *((mark, type) for mark in marks if mark != own for type in self.types)})
 
+    def is_doubtful(self, delivery: Delivery) -> bool:
+        """Tell whether the rights of the account have to be looked up before it may be told of a change."""
+        return False
+
     @abstractmethod
-    def tell(self, change: Mapping[str, Any]) -> None:
+    def tell(self, delivery: Delivery) -> None:
         """Hear of a change."""
+
+    @abstractmethod
+    def turn(self) -> None:
+        """Hear that its account has other roles; what follows from that is told by a change, later."""
 
     @abstractmethod
     def miss(self) -> None:
@@ -70,6 +82,7 @@ class Subscriptions:
             raise TooManyRequests(f"this account has {self.of_account} connections that wait; close one")
         self.counts[counted] += 1
         self.all.add(one)
+        metrics.WAITING.set(len(self.all))
         index_under(self.by_session, one.session, one)
         for key in one.keys:
             index_under(self.by_key, key, one)
@@ -77,6 +90,7 @@ class Subscriptions:
     def remove(self, one: Subscription) -> None:
         """Let one listen no longer."""
         self.all.discard(one)
+        metrics.WAITING.set(len(self.all))
         counted = one.account, one.kind
         self.counts[counted] -= 1
         if not self.counts[counted]:
@@ -101,22 +115,35 @@ class Subscriptions:
             found |= self.by_key.get((mark, change["type"]), NOBODY)
         return found
 
-    def hear(self, heard: Heard) -> None:
-        """Tell each of what it has to hear of."""
-        if heard.missed:
-            for one in [*self.all]:
-                one.miss()
-        for session in heard.sessions:
-            for one in [*self.by_session.get(session, NOBODY)]:
-                one.end()
-        for change in heard.changes:
-            for one in self.of(change):
-                one.tell(change)
+    def miss(self) -> None:
+        """Tell all that something was missed."""
+        for one in [*self.all]:
+            one.miss()
+
+    def end(self, session: str) -> None:
+        """Tell those of a session that it has ended."""
+        for one in [*self.by_session.get(session, NOBODY)]:
+            one.end()
+
+    def turn(self, account: str) -> None:
+        """Tell those of an account that it has other roles."""
+        for one in [*self.by_key.get((member_mark(account), MEMBERSHIP), NOBODY)]:
+            one.turn()
 
     def drain(self) -> None:
         """Tell all that the server is about to end."""
         for one in [*self.all]:
             one.drain()
+
+
+async def woken_within(woken: asyncio.Event, seconds: float) -> bool:
+    """Tell whether an event is set within so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            await woken.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 NOBODY: frozenset[Subscription] = frozenset()
