@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 TESTS: dict[str, tuple[str, ...]] = {
-    "service/identity/security.py": ("tokens", "sessions", "accounts", "passwords", "events"),
+    "service/identity/security.py": ("tokens", "sessions", "accounts", "passwords", "events", "key_rotation"),
     "service/security.py": ("tokens", "sessions", "accounts", "passwords", "events"),
     "service/policy.py": ("policy", "sharing", "owner_only", "attacks_data"),
     "service/identity/tokens.py": ("tokens", "key_rotation"),

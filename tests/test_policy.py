@@ -93,3 +93,7 @@ def test_a_withdrawal_takes_all_from_one_principal_and_nothing_from_others() -> 
     records.update_one({"_id": 1}, policy.withdrawal("bob"))
     left = {"readers": ["eve"], "writers": ["eve"], "access": ["o:ada", "r:eve"]}
     assert records.find_one() == {"_id": 1, **left}
+
+
+def test_the_marks_that_are_stored_keep_their_form() -> None:
+    assert (policy.OWNER, policy.GIVEN, policy.WITHDRAWN, policy.MEMBER) == ("o:", "r:", "x:", "a:")
