@@ -36,6 +36,7 @@ GONE_THROUGH: tuple[str, ...] = (
 REAL = frozenset(
     f"service/{name}.py"
     for name in (
+        "policy",
         "identity/security",
         "identity/sessions",
         "identity/throttle",
