@@ -105,7 +105,7 @@ def test_a_page_of_the_configured_origin_may_call_the_api(app: Flask, path: str)
     headers = crossed(app, path)
     assert headers["Access-Control-Allow-Origin"] == ORIGIN
     assert set(headers["Access-Control-Expose-Headers"].split(", ")) == {
-        *("ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotent-Replayed")
+        *("ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotent-Replayed", "Sync-Problems")
     }
 
 
