@@ -359,6 +359,17 @@ def test_an_id_that_cannot_be_is_not_there(me: Person, id: str) -> None:
     assert me.get(f"/v1/accounts/{id}").json["code"] == "not_found"
 
 
+@pytest.mark.parametrize("text", ["%ED%A0%80", "%FF", "%C3", "a%80b"])
+@pytest.mark.parametrize("query", ['where={"title":"TEXT"}', "TEXT=1", "fields=TEXT", "cursor=TEXT"])
+def test_a_query_string_that_is_not_utf_8_is_refused(ada: Person, query: str, text: str) -> None:
+    ada.make_note(title=text)
+    answer = ada.get("/v1/notes?" + query.replace("TEXT", text))
+    assert (answer.status_code, answer.json["code"]) == (400, "bad_parameter")
+    assert "UTF-8" in answer.json["detail"]
+    part = {"method": "GET", "path": "/v1/notes?" + query.replace("TEXT", text).replace('"', "%22")}
+    assert ada.post("/v1/batch", {"requests": [part]}).json["responses"][0]["status"] == 400
+
+
 def test_every_route_refuses_a_parameter_that_it_does_not_know(app: Flask, me: Person) -> None:
     for rule in app.url_map.iter_rules():
         for method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} & (rule.methods or set()):

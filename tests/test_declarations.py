@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import mongoengine as me
@@ -53,6 +54,18 @@ class WideField(me.StringField):
         self.width = 2 if wide else 1
 
 
+def flagged(where: str, argument: str) -> type[Record]:
+    return declared(part=INSIDE[where](me.IntField(**{argument: True})))
+
+
+INSIDE: dict[str, Callable[[BaseField], BaseField]] = {
+    "in a list": me.ListField,
+    "in a map": me.MapField,
+    "in an embedded document": lambda field: embedded(a=field),
+    "in a list of them": lambda field: me.ListField(embedded(a=field)),
+}
+
+
 REFUSED: dict[str, tuple[Making, str]] = {
     # Arguments
     "an argument": (
@@ -73,6 +86,14 @@ REFUSED: dict[str, tuple[Making, str]] = {
         "Inner.a .*mean owner_only?",
     ),
     "on a hidden field": (lambda: declared(a=me.StringField(hidden=True, defualt="x")), "Thing.a .*mean default?"),
+    **{
+        f"{argument} {where}": (
+            partial(flagged, where, argument),
+            f"(Thing.part|Inner.a) is {argument} inside of a field",
+        )
+        for argument in ("read_only", "fixed", "hidden", "owner_only")
+        for where in INSIDE
+    },
     "unlike any": (
         lambda: declared(title=me.StringField(zzz=1)),
         "Thing.title has the argument zzz, which nobody knows$",

@@ -14,7 +14,6 @@ from service.core.errors import BadParameter, BadQuery
 from service.documents import Note, Notebook, Record
 from service.model.record_type import InvalidDocument, path_in
 from service.query import paging
-from service.query.near import within
 from service.query.parse import Query, View
 from tests.properties import examples
 from tests.types import parser_of, schema_of
@@ -502,17 +501,6 @@ def test_near_becomes_a_query_of_its_own() -> None:
     point = {"type": "Point", "coordinates": [127.0, 37.5]}
     assert asked.near == {"place": {"$near": {"$geometry": point, "$maxDistance": 100.0}}}
     assert asked.where == {"pinned": {"$eq": True}}
-
-
-@pytest.mark.parametrize(
-    ("near", "counted"),
-    [
-        ({"point": [1, 2]}, {"$ne": None}),
-        ({"point": [1, 2], "max_metres": 6_378_100}, {"$geoWithin": {"$centerSphere": [[1.0, 2.0], 1.0]}}),
-    ],
-)
-def test_what_is_near_can_be_counted(near: Any, counted: Any) -> None:
-    assert within(parse(where={"place": {"$near": near}}).near or {}) == {"place": counted}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ from werkzeug.test import TestResponse
 
 from service.documents import RECORDS, Note, Notebook, Record
 from service.documents.versioned import STAMPS
+from service.model.patch import parse as parse_patch
 from service.records import store
 from tests.client import Person, Phone, pointers
+from tests.types import schema_of
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 KINDS = ["notes", "notebooks"]
@@ -225,9 +228,22 @@ def test_null_is_not_stored(ada: Person) -> None:
     assert None not in Note._get_collection().find_one({"_id": "x"}).values()
 
 
-def test_an_object_in_a_merge_patch_replaces_a_point(ada: Person) -> None:
+def test_a_merge_patch_goes_into_a_point(ada: Person) -> None:
     ada.make_note(id="x", place=POINT)
-    assert ada.patch("/v1/notes/x", {"place": {**POINT, "coordinates": [0, 0]}}).json["place"]["coordinates"] == [0, 0]
+    for moved in ({**POINT, "coordinates": [0, 0]}, {"coordinates": [1, 2]}):
+        told = ada.patch("/v1/notes/x", {"place": moved}).json["place"]
+        assert told == {"type": "Point", "coordinates": moved["coordinates"]}
+    assert ada.patch("/v1/notes/x", {"place": {}}).json["place"] == told
+    for wrong in ({"type": None}, {"height": 1}, {"coordinates": [200, 0]}, {"type": "Polygon"}, {**POINT, "x": 1}):
+        assert pointers(ada.patch("/v1/notes/x", {"place": wrong})).keys() == {"/place"}
+    assert ada.patch("/v1/notes/x", {"place": None}).json["place"] is None
+    assert pointers(ada.patch("/v1/notes/x", {"place": {"coordinates": [1, 2]}})) == {"/place": "geojson"}
+
+
+def test_a_whole_point_is_set_by_one_operation() -> None:
+    parse = partial(parse_patch, schema_of(Note))
+    assert parse({"place": POINT}).direct
+    assert not parse({"place": {"coordinates": [0, 0]}}).direct
 
 
 def test_a_merge_patch_may_say_that_it_is_one(ada: Person) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from service.documents import Note
 from tests.client import Person
-from tests.types import parser_of
+from tests.types import new, parser_of
 
 pytestmark = pytest.mark.real
 
@@ -85,6 +85,19 @@ def test_only_what_is_within_the_distance_is_found_and_counted(city: Person) -> 
     answer = city.find(where={"place": {"$near": {"point": [127.0, 37.5], "max_metres": 2000}}}, count="true", limit=1)
     assert titles(answer) == ["here"]
     assert (answer.json["total"], answer.json["next"]) == (2, None)
+
+
+@pytest.mark.parametrize("centre", [(0, 90), (10, 90), (0, -90), (180, 0), (-180, 0), (30, 89.99), (0, 0)])
+@pytest.mark.parametrize("most", [0, 1, 1112, 60_000, 20_100_000, None])
+def test_what_is_near_is_counted_as_it_is_listed(ada: Person, centre: tuple[float, float], most: float | None) -> None:
+    _, latitude = centre
+    away = [(shift, turn) for shift in (0, 0.01, 0.5) for turn in (0, 90, -90)]
+    inwards = -1 if latitude > 0 else 1
+    spots = [centre, *((turn, latitude + inwards * shift) for shift, turn in away)]
+    Note._get_collection().insert_many(new(Note, ada.id, {"title": "x", "place": place(*spot)}) for spot in spots)
+    near = {"point": centre, **({} if most is None else {"max_metres": most})}
+    answer = ada.find(where={"place": {"$near": near}, "title": "x"}, count="true", limit=100).json
+    assert answer["total"] == len(answer["items"]) > 0
 
 
 def test_what_is_near_is_filtered_too(city: Person) -> None:

@@ -399,7 +399,10 @@ REFUSED: dict[str, tuple[Callable[[], type[Record]], str]] = {
     "a place": (lambda: declared(value=me.PointField(auto_index=False, unique=True)), "holds no single value"),
     "a default": (lambda: declared(value=me.StringField(default="", unique=True)), "which two records would share"),
     "hidden": (lambda: declared(value=me.StringField(hidden=True, unique=True)), "no client sees it"),
-    "hidden inside": (lambda: declared(value=inside(me.StringField(hidden=True, unique=True))), "no client sees it"),
+    "hidden inside": (
+        lambda: declared(value=inside(me.StringField(hidden=True, unique=True))),
+        "hidden inside",
+    ),
     "an index": (
         lambda: declared(value=me.StringField(), meta={"indexes": [{"fields": ["value"], "unique": True}]}),
         "say unique=True on the field",

@@ -6,8 +6,6 @@ from urllib.parse import parse_qsl
 
 from service.core.errors import BadParameter, Cause
 
-UNDECODED = "werkzeug.url_quote"
-"""What is no UTF-8 stays percent-encoded, as Werkzeug has it."""
 KNOWN_QUERIES, LONGEST_KNOWN, MOST_KNOWN = 512, 500, 16  # of so many bytes and parameters
 
 Parameters = tuple[tuple[str, str], ...]
@@ -15,7 +13,7 @@ Parameters = tuple[tuple[str, str], ...]
 
 
 def query_parameters(text: bytes) -> Parameters:
-    """Return the parameters of a query string.
+    """Return the parameters of a query string. Raises `BadParameter` for one that is not UTF-8.
 
     An app sends a handful of them all day long, for all who use it, and to take one apart is a twentieth of a list. The
     last ones are remembered, unless they are long: at most 2 MB.
@@ -29,7 +27,11 @@ def query_parameters(text: bytes) -> Parameters:
 @lru_cache(KNOWN_QUERIES)
 def known_parameters(text: bytes) -> Parameters:
     """Return the parameters of a query string, and remember them."""
-    return tuple(parse_qsl(text.decode(errors="replace"), keep_blank_values=True, errors=UNDECODED))
+    try:
+        return tuple(parse_qsl(text.decode(), keep_blank_values=True, errors="strict"))
+    except UnicodeDecodeError:
+        # Kept as it is, it would be looked for as a text that nobody has meant.
+        raise BadParameter("the query string is not UTF-8, percent-encoded") from None
 
 
 def each_once(sent: Parameters) -> dict[str, str]:

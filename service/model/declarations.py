@@ -24,6 +24,8 @@ ARGUMENTS = frozenset(
     {"read_only", "fixed", "hidden", "owner_only", "help_text", "delete_rule", "collation", "as_string"}
 )
 """What a field takes beside MongoEngine's own arguments."""
+OF_WHOLE_FIELDS = ("read_only", "fixed", "hidden", "owner_only")
+"""Those of them that only a field of the record itself takes: what is inside of one comes and goes with it."""
 OWN_META = frozenset({"sorts", "filters", "search", "version", "sync_public", "sync_versions"})
 META = OWN_META | {
     *("abstract", "allow_inheritance", "auto_create_index", "auto_create_index_on_save", "cascade", "collection"),
@@ -106,6 +108,8 @@ def check_fields(document: Any, name: str, seen: set[Any]) -> None:
             raise mistake(f"{name}.{field_name}", f"is stored as {field.db_field!r}, and so is {name}.{other}")
         for inner in with_entries(field):
             check_field(f"{name}.{field_name}", inner)
+            if inner is not field or issubclass(document, me.EmbeddedDocument):
+                check_inner(f"{name}.{field_name}", inner)
             embedded = inner.document_type if isinstance(inner, me.EmbeddedDocumentField) else None
             if embedded is not None and embedded not in seen:
                 check_meta(embedded.__name__, embedded._meta)
@@ -135,6 +139,13 @@ def check_field(name: str, field: BaseField) -> None:
         raise mistake(name, f"has the argument as_string, which a LongField takes; this is a {kind.__name__}")
     if isinstance(field.choices, str):
         raise mistake(name, f"has the choices {field.choices!r}, one text; write a list of them")
+
+
+def check_inner(name: str, field: BaseField) -> None:
+    """Raise `InvalidDocument` where it is said of what a field holds who may write or see it."""
+    for argument in OF_WHOLE_FIELDS:
+        if getattr(field, argument, False):
+            raise mistake(name, f"is {argument} inside of a field, which is written as a whole; say it of that field")
 
 
 def check_limits(name: str, least: str, low: Any, most: str, high: Any) -> None:

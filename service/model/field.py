@@ -6,7 +6,7 @@ from typing import Any
 
 from mongoengine import DO_NOTHING
 from mongoengine import fields as me
-from mongoengine.base import BaseDocument, BaseField, ComplexBaseField
+from mongoengine.base import BaseDocument, BaseField, ComplexBaseField, GeoJsonBaseField
 from mongoengine.errors import NotRegistered
 
 from service.model.collation import Collation, collation_of
@@ -55,7 +55,12 @@ class Field:
     @property
     def is_object(self) -> bool:
         """Tell whether it is a JSON object that a merge patch goes into."""
-        return isinstance(self.declared, me.EmbeddedDocumentField | me.DictField)
+        return isinstance(self.declared, me.EmbeddedDocumentField | me.DictField) or self.is_geometry
+
+    @property
+    def is_geometry(self) -> bool:
+        """Tell whether it is a geometry of GeoJSON (RFC 7946), which has two members."""
+        return isinstance(self.declared, GeoJsonBaseField)
 
     @property
     def is_id(self) -> bool:

@@ -334,6 +334,8 @@ def add_value(patch: Patch, name: str, value: Any) -> None:
 
 def is_merged(part: Part, value: Any) -> bool:
     """Tell whether a value of a merge patch is an object that is merged with what is there, and checked after that."""
+    if part.field.is_geometry and isinstance(value, dict) and value.keys() >= {"type", "coordinates"}:
+        return False  # the whole of it
     return isinstance(value, dict) and part.field.is_object and part.field.is_patched
 
 

@@ -8,7 +8,7 @@ from pymongo import ASCENDING, IndexModel
 
 from service.core.errors import AlreadyExists, Cause, pointer
 from service.documents.record import Record
-from service.model.field import Field, embedded_documents
+from service.model.field import Field
 from service.model.fields import EQUAL, InvalidDocument, named
 from service.model.places import Place, place_at, places
 
@@ -57,7 +57,7 @@ class Unique:
 
 def uniques_of(document: type[Record], fields: Mapping[str, Field]) -> Iterator[Unique]:
     """Yield what a document class declares to be unique; raises `InvalidDocument` for what no index can hold."""
-    refuse_hidden(document, fields)
+    refuse_hidden(document)
     refuse_indexes(document)
     for place in places(fields, lambda field: field.declared.unique and not field.is_id):
         around = place.name.rpartition(".")[0]
@@ -88,12 +88,11 @@ def obstacle_to_unique(place: Place) -> str:
     return next((sentence for sentence, is_so in found.items() if is_so), "")
 
 
-def refuse_hidden(document: type[Record], fields: Mapping[str, Field]) -> None:
+def refuse_hidden(document: type[Record]) -> None:
     """Raise `InvalidDocument` for a unique field that is hidden: no client could be told what is taken."""
-    for kind in (document, *embedded_documents(fields)):
-        for field in kind._fields.values():
-            if field.unique and getattr(field, "hidden", False):
-                raise InvalidDocument(f"{named(field)} cannot be unique: no client sees it, and could be told of it")
+    for field in document._fields.values():
+        if field.unique and getattr(field, "hidden", False):
+            raise InvalidDocument(f"{named(field)} cannot be unique: no client sees it, and could be told of it")
 
 
 def refuse_indexes(document: type[Record]) -> None:

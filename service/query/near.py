@@ -12,7 +12,6 @@ from service.model.values import parse_polygon, parse_position
 from service.mongo.raw import Filter
 from service.query.paging import bad
 
-EARTH_METRES = 6_378_100
 MOST_POSITIONS = 500
 SHAPES = (
     '$within takes a GeoJSON polygon {"type": "Polygon", "coordinates": […]} of at most 500 positions, '
@@ -56,13 +55,15 @@ def metres(name: str, value: Any) -> float:
     return float(value)
 
 
-def within(near: Filter) -> Filter:
-    """Return the filter that matches what `$near` does without sorting: what a count can use."""
-    ((name, condition),) = near.items()
-    if "$maxDistance" not in condition["$near"]:
-        return {name: {"$ne": None}}
-    point = condition["$near"]["$geometry"]["coordinates"]
-    return {name: {"$geoWithin": {"$centerSphere": [point, condition["$near"]["$maxDistance"] / EARTH_METRES]}}}
+def geo_near(near: Filter, condition: Filter) -> dict[str, Any]:
+    """Return the first stage of an aggregation that finds, under a condition, what `$near` does.
+
+    To count within a circle instead is not the same: at a pole a circle without a radius holds what is degrees away.
+    """
+    ((name, asked),) = near.items()
+    point = {"near": asked["$near"]["$geometry"], "key": name, "spherical": True, "distanceField": "_distance"}
+    most = {"maxDistance": asked["$near"]["$maxDistance"]} if "$maxDistance" in asked["$near"] else {}
+    return {"$geoNear": {**point, **most, "query": condition}}
 
 
 def parse_shape(name: str, operand: Any) -> Filter:

@@ -1,6 +1,5 @@
 """Keyset paging: opaque cursors, and the filter of all that follows one in the order of a sort."""
 
-import base64
 import hashlib
 import hmac
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from typing import Any
 import orjson
 from pymongo import ASCENDING
 
+from service.core.base64url import decode_base64url, encode_base64url
 from service.core.errors import BadParameter, Cause
 from service.model.field import Field
 from service.model.record_type import Sort
@@ -27,18 +27,16 @@ def bad(parameter: str, detail: str, code: str = "not_allowed") -> BadParameter:
 def sealed(values: list[Any], seal: bytes) -> str:
     """Return the opaque text of the last values, authenticated by the seal of their query."""
     payload = orjson.dumps(values)
-    return base64.urlsafe_b64encode(mac_of(payload, seal) + payload).rstrip(b"=").decode()
+    return encode_base64url(mac_of(payload, seal) + payload)
 
 
 def unsealed(text: str, seal: bytes) -> list[Any]:
     """Return the values that `sealed` hid; raises `BadParameter` for what it did not make for this query."""
     problem = bad("cursor", "the `next` of an earlier answer to the very same query", "not_valid")
     try:
-        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        data = decode_base64url(text)
     except ValueError:
         raise problem from None
-    if base64.urlsafe_b64encode(data).rstrip(b"=").decode() != text:
-        raise problem
     mac, payload = data[:MAC_BYTES], data[MAC_BYTES:]
     if not hmac.compare_digest(mac, mac_of(payload, seal)):
         raise problem

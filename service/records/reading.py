@@ -69,10 +69,12 @@ class Reader:
         Raises `TooExpensive`.
         """
         condition = self.condition(asked)
+        if asked.near is not None:
+            stages = [near.geo_near(asked.near, condition), {"$limit": MOST_COUNTED + 1}, {"$count": "total"}]
+            found = deadline.limited(lambda: list(self.type.collection.aggregate(stages)))
+            return int(found[0]["total"]) if found else 0
         if asked.search is not None:
             condition = self.searched(asked)
-        elif asked.near is not None:
-            condition = {"$and": [condition, near.within(asked.near)]}
         options: dict[str, Any] = {"limit": MOST_COUNTED + 1}
         if asked.by_alphabet and asked.sort.collation is not None:
             options |= {"hint": asked.sort.index_name, "collation": asked.sort.bson}
