@@ -48,16 +48,18 @@ install:  ## bring .venv up to the lock: all that serving, tests and tools need
 browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || sh tools/apt-install chromium
 
-clients: install build/clients/installed  ## make clients in TypeScript and Python from the API document, compile and run them
+clients: install build/clients/installed  ## make clients in five languages from the API document, compile and run what can be
 	$(BIN)/pytest --mongodb tests/test_generated_clients.py
 
-build/clients/installed: tests/clients/package.json tests/clients/requirements.txt
+# One environment for the generators of all languages. Of `jars.txt` only the packages themselves are wanted.
+build/clients/installed: tests/clients/package.json tests/clients/requirements.txt tests/clients/jars.txt
 	@command -v npm >/dev/null || sh tools/apt-install nodejs npm
 	mkdir -p build/clients
 	cp tests/clients/package.json build/clients
-	cd build/clients && npm install --silent --no-audit --no-fund --ignore-scripts
+	cd build/clients && npm install --silent --no-audit --no-fund --ignore-scripts && npm rebuild --silent node
 	$(PYTHON) -m venv build/clients/python
 	build/clients/python/bin/pip install -q --disable-pip-version-check -r tests/clients/requirements.txt
+	build/clients/python/bin/pip install -q --disable-pip-version-check --no-deps -r tests/clients/jars.txt
 	@touch $@
 
 COMPILE = $(BIN)/pip-compile -q --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host \

@@ -153,7 +153,8 @@ def test_the_openapi_document_shows_all_that_was_added(extended: Service) -> Non
     schemas = document["components"]["schemas"]
     assert {"Task", "TaskCreate", "TaskPatch", "TaskPage", "FinishArguments", "FinishAnswer"} <= set(schemas)
     task = schemas["TaskCreate"]["properties"]
-    assert task["state"]["enum"] == ["open", "started", "done"]
+    assert task["state"]["allOf"] == [{"$ref": "#/components/schemas/TaskState"}]
+    assert schemas["TaskState"]["enum"] == ["open", "started", "done"]
     assert task["state"]["description"] == 'how far it is; `"open"` where it is left out'
     assert "finished_at" not in task
     assert "origin" not in schemas["TaskPatch"]["properties"]

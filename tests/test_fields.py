@@ -3,6 +3,8 @@
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import bson
@@ -90,6 +92,14 @@ CASES = {
         me.StringField(choices=[("s", "small"), ("m", "medium")]), ["s", "m"], [("small", "not_allowed")]
     ),
     "string with a rule": Case(me.StringField(validation=not_monday), ["friday"], [("monday", "not_valid")]),
+    "decimal with choices": Case(
+        me.DecimalField(precision=2, choices=[Decimal("1.10"), Decimal("2.50")]),
+        ["1.10", "2.50"],
+        [("1.20", "not_allowed"), (1.1, "wrong_type")],
+    ),
+    "date with choices": Case(
+        me.DateField(choices=[date(2026, 11, 22)]), ["2026-11-22"], [("2026-11-23", "not_allowed")]
+    ),
     "e-mail": Case(
         me.EmailField(max_length=30),
         ["ada@example.com"],
@@ -575,10 +585,14 @@ def test_the_json_schema_of_a_field_knows_whether_null_is_a_value(document: type
     ("field", "part"),
     [
         (me.IntField(default=3), {"description": "`3` where it is left out", "format": "int32"}),
-        (me.EnumField(Mood, default=Mood.GOOD), {"description": '`"good"` where it is left out'}),
+        (me.EnumField(Mood, default=Mood.GOOD), {"description": 'one of "good", 1; `"good"` where it is left out'}),
+        (me.IntField(choices=[1, 2]), {"description": "one of 1, 2"}),
+        (me.StringField(choices=["s", "m"], required=True), {"type": "string", "enum": ["s", "m"]}),
+        (me.DecimalField(choices=[Decimal("1.10")], required=True), {"type": "string", "enum": ["1.10"]}),
+        (me.DateField(choices=[date(2026, 11, 22)], required=True), {"enum": ["2026-11-22"]}),
         (me.LongField(required=True), {"format": "int64"}),
         (me.FloatField(required=True), {"format": "double"}),
-        (me.DecimalField(required=True), {"type": "string", "format": "decimal"}),
+        (me.DecimalField(required=True), {"type": "string", "examples": ["12.50"]}),
         (me.DateTimeField(required=True), {"format": "date-time"}),
         (me.DateField(required=True), {"format": "date"}),
         (me.UUIDField(required=True), {"format": "uuid"}),

@@ -67,7 +67,7 @@ def flask(tree: Path, uri: str, *words: str, code: int = 0, **options: Any) -> s
 class Server:
     """A version of the service on a port, and somebody signed in on it."""
 
-    def __init__(self, tree: Path, uri: str, var: Path) -> None:
+    def __init__(self, tree: Path, uri: str, var: Path, only: str = "api") -> None:
         port = free_port()
         self.base = f"http://127.0.0.1:{port}"
         self.session = requests.Session()
@@ -75,7 +75,7 @@ class Server:
         self.output = var / f"output-{port}"
         with self.output.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "run.py", "--only", "api", "--port", str(port), "--workers", "1"],
+                [sys.executable, "run.py", "--only", only, "--port", str(port), "--workers", "1"],
                 cwd=tree,
                 env=environment(uri, var),
                 stdout=out,
@@ -122,12 +122,12 @@ class Server:
 
 
 @contextmanager
-def serving(uri: str, var: Path, *trees: Path) -> Iterator[list[Server]]:
-    """A server of each version on one database."""
+def serving(uri: str, var: Path, *trees: Path, only: str = "api") -> Iterator[list[Server]]:
+    """A server of each version on one database, of these programs."""
     servers: list[Server] = []
     try:
         for tree in trees:
-            servers.append(Server(tree, uri, var))
+            servers.append(Server(tree, uri, var, only))
             servers[-1].wait()
         yield servers
     finally:

@@ -75,7 +75,7 @@ def of_rxdb_push(_type: RecordType) -> Json:
     """Return the JSON Schema of the body of a push of RxDB."""
     own: Json = {"id": {"type": "string"}, "_deleted": {"type": "boolean"}}
     state = object_of("RxdbDocument", "A document as it is on the device.", own, "id", more=True)
-    assumed: Json = {"anyOf": [{"type": "object", "additionalProperties": True}, {"type": "null"}]}
+    assumed: Json = {"anyOf": [{"type": "object", "additionalProperties": {}}, {"type": "null"}]}
     properties = {"newDocumentState": state, "assumedMasterState": assumed}
     row = object_of("RxdbRow", "A document to store.", properties, "newDocumentState")
     return {"type": "array", "items": row, "maxItems": MOST_ROWS}

@@ -11,11 +11,9 @@ from service.model.schema import Schema
 
 NO_VALUE = object()
 SAMPLES: Json = {
-    "date-time": "2026-11-22T10:00:00.000Z",
     "date": "2026-11-22",
     "uuid": "6ba7b810-9dad-11d1-80b4-00c04fd430c8",
     "email": "ada@example.com",
-    "decimal": "12.50",
 }
 SEOUL = [126.978, 37.566]
 COORDINATES = {
@@ -69,8 +67,10 @@ def sample(field: Field) -> Any:
 
 def of_schema(made: Json) -> Any:
     """Return a value that a JSON Schema of no members may well take, or `NO_VALUE`."""
-    if choices := made.get("enum"):
+    if choices := made.get("enum") or made.get("then", {}).get("enum"):
         return choices[0]
+    if told := made.get("examples"):
+        return told[0]
     kind = made.get("type")
     if kind == "string":
         text = SAMPLES.get(made.get("format", ""), "Text")

@@ -11,10 +11,11 @@ import mongoengine
 from annotated_types import Ge, Le, MaxLen, MinLen
 from bson import Decimal128, ObjectId
 from mongoengine import fields as me
-from mongoengine.base import BaseField
+from mongoengine.base import BaseField, ComplexBaseField
 from pydantic import AfterValidator, WithJsonSchema
 
 from service.model.values import (
+    DECIMAL_TEXT,
     EMAIL,
     LONG_INTEGER,
     POSITION,
@@ -103,9 +104,11 @@ def whole_line(validate: Callable[[str], Any]) -> Callable[[str], Any]:
 def own_rules(field: BaseField) -> Iterator[Any]:
     """Yield what a document's author added to a field: `choices`, `validation=`, or a field class of their own."""
     if field.choices and not isinstance(field, me.EnumField):
-        allowed = [choice[0] if isinstance(choice, list | tuple) else choice for choice in field.choices]
-        yield AfterValidator(one_of(allowed))
-        yield WithJsonSchema({"enum": [*map(str, allowed)] if is_text(field) else allowed})
+        allowed = stored_choices(field)
+        shape = meaning(field).shape(field)
+        told = allowed if shape is None else [shape(choice) for choice in allowed]
+        yield AfterValidator(one_of(allowed, told))
+        yield WithJsonSchema(enumerated(told))
     if field.validation is not None:
         yield passing(field.validation)
     if not type(field).__module__.startswith("mongoengine."):
@@ -125,15 +128,43 @@ def member_parser(field: BaseField) -> Callable[[Any], Any]:
     return parse
 
 
-def one_of(allowed: list[Any]) -> Callable[[Any], Any]:
-    """Return the check that a value stands in a list."""
+def stored_choices(field: BaseField) -> list[Any]:
+    """Return the choices of a field in BSON form; each may stand in a pair with its name for people."""
+    allowed = [choice[0] if isinstance(choice, list | tuple) else choice for choice in field.choices]
+    return allowed if isinstance(field, ComplexBaseField) else list(map(field.to_mongo, allowed))
+
+
+def one_of(allowed: list[Any], told: list[Any]) -> Callable[[Any], Any]:
+    """Return the check that a value stands in a list, which is `told` in its JSON form."""
 
     def check(value: Any) -> Any:
         if value not in allowed:
-            raise wrong("not_allowed", "one of " + ", ".join(map(repr, allowed)))
+            raise wrong("not_allowed", "one of " + ", ".join(map(repr, told)))
         return value
 
     return check
+
+
+TYPE_NAMES = {str: "string", bool: "boolean", int: "integer", float: "number"}
+
+
+def enumerated(values: list[Any]) -> dict[str, Any]:
+    """Return the JSON Schema of one of some values.
+
+    Generators want to know their type. Of a choice of numbers some make names that they send as strings, so that is a
+    condition, which they skip.
+    """
+    kinds = {TYPE_NAMES.get(type(value)) for value in values}
+    if kinds == {"string"}:
+        return {"type": "string", "enum": values}
+    condition = {"if": {}, "then": {"enum": values}}
+    return condition if len(kinds) > 1 or None in kinds else {"type": kinds.pop(), **condition}
+
+
+def enum_schema(field: BaseField) -> dict[str, Any]:
+    """Return the JSON Schema of an enum's member, with the names that generated clients give them."""
+    made = enumerated([member.value for member in field.choices])
+    return made | {"x-enum-varnames": [member.name for member in field.choices]} if "enum" in made else made
 
 
 def length(field: BaseField) -> Iterator[Any]:
@@ -245,12 +276,12 @@ MEANINGS: Mapping[type[BaseField], Meaning | str] = {
         lowest=NO_NUMBER,
     ),
     me.DecimalField: Meaning(
-        lambda field: parsed(decimal_parser(field), {"type": "string", "format": "decimal"}),
+        lambda field: parsed(decimal_parser(field), DECIMAL_TEXT),
         shape=decimal_text,
         compare=EQUAL,
     ),
     me.Decimal128Field: Meaning(
-        lambda field: parsed(decimal_parser(field), {"type": "string", "format": "decimal"}),
+        lambda field: parsed(decimal_parser(field), DECIMAL_TEXT),
         shape=decimal_text,
         compare=COMPARE,
         lowest=Decimal128("-Infinity"),
@@ -286,7 +317,7 @@ MEANINGS: Mapping[type[BaseField], Meaning | str] = {
         shape=always(bytes_text),
     ),
     me.EnumField: Meaning(
-        lambda field: parsed(member_parser(field), {"enum": [member.value for member in field.choices]}),
+        lambda field: parsed(member_parser(field), enum_schema(field)),
         compare=EQUAL,
     ),
     me.ReferenceField: Meaning(always(REFERENCE_ID), compare=EQUAL),
@@ -299,7 +330,7 @@ MEANINGS: Mapping[type[BaseField], Meaning | str] = {
     me.ListField: Meaning(always(list), length, compare=LIST_OPERATORS | PRESENT, update=LIST_UPDATES),
     me.MapField: Meaning(always(dict)),
     me.DictField: Meaning(
-        always(parsed(parse_free, {"type": "object", "additionalProperties": True})),
+        always(parsed(parse_free, {"type": "object", "additionalProperties": {}})),
     ),
     me.EmbeddedDocumentField: Meaning(always(dict)),
     me.GenericReferenceField: "the collection that it points to would come from the client; use a ReferenceField",

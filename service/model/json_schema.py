@@ -25,7 +25,10 @@ def of_object(document: Document, fields: Mapping[str, Field], purpose: Purpose)
 
     Each object in it has a `title`, by which the API document and generated clients call it.
     """
-    properties = {name: of_field(field, purpose) for name, field in fields.items() if is_in(field, purpose)}
+    names = {name: camel(f"{document.__name__} {name}") for name in fields}
+    properties = {
+        name: of_field(field, purpose, names[name]) for name, field in fields.items() if is_in(field, purpose)
+    }
     made: Json = {
         "title": document.__name__ + NAME_ENDS[purpose],
         "type": "object",
@@ -50,7 +53,8 @@ def of_operators(owner: str, fields: Mapping[str, Field]) -> Json:
     """Return the JSON Schema of each update operator that some of the `fields` of the class `owner` take."""
     # Paths into a field are taken too, which no generator can write down.
     cleared = [name for name, field in fields.items() if field.is_patched and not field.is_required]
-    found: Json = {"$unset": {"type": "array", "items": {"type": "string", "enum": cleared}}} if cleared else {}
+    some = {"title": f"{owner}Unset", "type": "string", "enum": cleared}
+    found: Json = {"$unset": {"type": "array", "items": some}} if cleared else {}
     for name, field in fields.items():
         for operator in sorted(field.meaning.update) if not field.read_only else ():
             empty = {"title": camel(f"{owner} {operator}"), "type": "object", "properties": {}}
@@ -70,23 +74,24 @@ def of_operand(owner: str, field: Field, operator: str) -> Json:
     One entry alone is taken too, but a union of the two is what many generators cannot write down.
     """
     if not field.is_list or field.entry is None:
-        return validator(annotation(field, False)).json_schema()
+        return validator(annotation(field, False)).json_schema() | number_format(field.declared)
     options: Json = {}
+    name = camel(f"{owner} {field.name}")
     if operator == "$push":
         options = {option: {"type": "integer", "format": "int32"} for option in PUSH_OPTIONS}
     return {
-        "title": camel(f"{owner} {field.name} {'Pushed' if options else 'Entries'}"),
+        "title": name + ("Pushed" if options else "Entries"),
         "type": "object",
         "description": "Entries of the list. One entry may stand here by itself too, without `each`.",
-        "properties": {"each": {"type": "array", "items": of_value(field.entry, "create")}, **options},
+        "properties": {"each": {"type": "array", "items": of_value(field.entry, "create", name)}, **options},
         "required": ["each"],
         "additionalProperties": False,
     }
 
 
-def of_field(field: Field, purpose: Purpose) -> Json:
-    """Return the JSON Schema of a field."""
-    made = of_value(field, purpose)
+def of_field(field: Field, purpose: Purpose, name: str = "") -> Json:
+    """Return the JSON Schema of a field; `name` is what its choices are called, if it has some."""
+    made = of_value(field, purpose, name)
     if field.is_nullable or (purpose == "patch" and not field.is_required):
         made = {"anyOf": [made, {"type": "null"}]}
     elif "title" in made:
@@ -104,7 +109,8 @@ def description(field: Field, purpose: Purpose) -> str:
     Its default stands here, not in `default`: generators take what has one for a member that always has to be there.
     """
     as_text = "a whole number of 64 bits; a JSON number is taken too" if is_text(field.declared) else None
-    text = "; ".join(filter(None, (getattr(field.declared, "help_text", None), as_text, told_unique(field))))
+    texts = getattr(field.declared, "help_text", None), as_text, told_choices(field), told_unique(field)
+    text = "; ".join(filter(None, texts))
     default = field.declared.default
     is_made = callable(default) and default not in (list, dict)
     if purpose != "create" or field.is_id or default is None or is_made:
@@ -112,27 +118,41 @@ def description(field: Field, purpose: Purpose) -> str:
     return "; ".join(filter(None, [text, f"`{orjson.dumps(json_default(field)).decode()}` where it is left out"]))
 
 
-def of_value(field: Field, purpose: Purpose) -> Json:
-    """Return the JSON Schema of a value of `field`."""
+def told_choices(field: Field) -> str:
+    """Return what a person is told of choices that stand in a condition: see `fields.enumerated`."""
+    if not field.declared.choices:
+        return ""
+    condition = validator(annotation(field)).json_schema().get("then")
+    return "one of " + ", ".join(orjson.dumps(value).decode() for value in condition["enum"]) if condition else ""
+
+
+def of_value(field: Field, purpose: Purpose, name: str = "") -> Json:
+    """Return the JSON Schema of a value of `field`; `name` is what its choices are called, if it has some."""
     if field.document is not None:
         return of_object(field.document, field.members, "read" if purpose == "read" else "create")
     if field.is_list and field.entry is not None:
         most = getattr(field.declared, "max_length", None)
         limits = {} if most is None else {"maxItems": most}
         least = {"minItems": 1} if field.is_required else {}
-        return {"type": "array", "items": of_value(field.entry, purpose), **least, **limits}
+        return {"type": "array", "items": of_value(field.entry, purpose, name), **least, **limits}
     if field.is_map and field.entry is not None:
-        return {"type": "object", "additionalProperties": of_value(field.entry, purpose)}
-    return validator(annotation(field)).json_schema() | told_limits(field.declared)
+        return {"type": "object", "additionalProperties": of_value(field.entry, purpose, name)}
+    made = validator(annotation(field)).json_schema() | told_limits(field.declared)
+    return {"title": name, **made} if name and "enum" in made else made
 
 
 NUMBER_FORMATS = {me.LongField: "int64", me.IntField: "int32", me.FloatField: "double"}
 
 
+def number_format(declared: Any) -> Json:
+    """Return how generated clients keep the number that a field is; without it they choose one that is too small."""
+    return next(({"format": name} for kind, name in NUMBER_FORMATS.items() if isinstance(declared, kind)), {})
+
+
 def told_limits(declared: Any) -> Json:
     """Return the limits of a field that its validator does not tell pydantic, as far as JSON Schema can say them."""
     told = {
-        "format": next((name for kind, name in NUMBER_FORMATS.items() if isinstance(declared, kind)), None),
+        **number_format(declared),
         "maxLength": getattr(declared, "max_length", None) if isinstance(declared, me.StringField) else None,
         "minimum": declared.min_value if isinstance(declared, me.FloatField) else None,
         "maximum": declared.max_value if isinstance(declared, me.FloatField) else None,

@@ -26,6 +26,13 @@ DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 DECIMAL = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,4})?")
 LONGEST_DECIMAL = 50
 LONG_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
+# Not `format: decimal`: some generators take that for a floating-point number, which loses digits and is refused here.
+DECIMAL_TEXT = {
+    "type": "string",
+    "pattern": f"^{DECIMAL.pattern}$",
+    "maxLength": LONGEST_DECIMAL,
+    "examples": ["12.50"],
+}
 KNOWN_TIMES = 8192
 MAX_DEPTH = 20
 """Most levels of a free-form object; MongoDB itself ends at 100."""
@@ -300,13 +307,13 @@ def check_key(key: str) -> str:
 
 POSITION = {
     "type": "array",
-    "prefixItems": [
-        {"type": "number", "format": "double", "minimum": -180, "maximum": 180},
-        {"type": "number", "format": "double", "minimum": -90, "maximum": 90},
-    ],
+    "description": "longitude and latitude in degrees",
     "items": {"type": "number", "format": "double"},
     "minItems": 2,
     "maxItems": 2,
+    # Generators make three numbers of `prefixItems` beside `items`, or numbers of no size without; they skip this.
+    "if": {"minItems": 2},
+    "then": {"prefixItems": [{"minimum": -180, "maximum": 180}, {"minimum": -90, "maximum": 90}]},
 }
 
 
@@ -350,7 +357,10 @@ def geojson(kind: str, parse: Callable[[Any], Any], coordinates: dict[str, Any])
         "title": kind,
         "type": "object",
         "description": "A geometry of GeoJSON (RFC 7946).",
-        "properties": {"type": {"type": "string", "enum": [kind]}, "coordinates": coordinates},
+        "properties": {
+            "type": {"title": f"{kind}Type", "type": "string", "enum": [kind]},
+            "coordinates": coordinates,
+        },
         "required": ["type", "coordinates"],
         "additionalProperties": False,
     }

@@ -20,11 +20,19 @@ HEALTH = {
     "required": ["status"],
 }
 
-OBJECT = {"type": "object", "additionalProperties": True}
+OBJECT = {"type": "object", "additionalProperties": {}}
+PUBLIC_KEY = {
+    "title": "PublicKey",
+    "type": "object",
+    "description": "A key of an elliptic curve (RFC 7518, section 6.2, and RFC 8037).",
+    "properties": {name: {"type": "string"} for name in ("kid", "kty", "alg", "use", "crv", "x", "y")},
+    "required": ["kid", "kty", "alg", "use", "crv", "x"],
+}
 JWKS = {
     "title": "PublicKeys",
     "type": "object",
-    "properties": {"keys": {"type": "array", "items": {"type": "object", "additionalProperties": True}}},
+    "description": "A set of keys (RFC 7517).",
+    "properties": {"keys": {"type": "array", "items": PUBLIC_KEY}},
     "required": ["keys"],
 }
 

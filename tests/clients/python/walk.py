@@ -2,12 +2,15 @@
 
 import sys
 import uuid
+from datetime import UTC, date, datetime
 from http import HTTPStatus
 
 from madang_client import AuthenticatedClient, Client
 from madang_client.api.accounts import export_own_account, get_own_account, sign_up
 from madang_client.api.auth import log_in, log_out, refresh_tokens
 from madang_client.api.batch import send_batch
+from madang_client.api.changes import list_changes
+from madang_client.api.gyms import create_gym
 from madang_client.api.notebooks import create_notebook
 from madang_client.api.notes import change_note, create_note, list_notes
 from madang_client.models import (
@@ -17,8 +20,18 @@ from madang_client.models import (
     BatchArguments,
     BatchRequest,
     BatchRequestMethod,
+    ChangePage,
+    ChangeRecord,
+    Gym,
+    GymCreate,
+    GymCreateExtra,
+    GymCreateHours,
+    GymKind,
+    GymMood,
     LoginArguments,
     LogoutArguments,
+    MachineCreate,
+    MachineState,
     Note,
     Notebook,
     NotebookCreate,
@@ -85,12 +98,49 @@ assert late.status_code == HTTPStatus.PRECONDITION_FAILED
 assert isinstance(late.parsed, Problem)
 assert late.parsed.code == "revision_mismatch"
 
+# A type of somebody's own: every kind of value comes back as it was sent.
+hours, extra = GymCreateHours(), GymCreateExtra()
+hours["mo"], extra["any"] = "6-22", ["thing", None]
+gym = GymCreate(
+    name="Yard",
+    kind=GymKind.VALUE_2,
+    level=2,
+    mood=GymMood.GOOD,
+    members=2**53 + 1,
+    steps=str(2**53 + 1),
+    rating=4.5,
+    fee="12.50",
+    opened=date(2026, 11, 22),
+    serviced=datetime(2026, 11, 22, 10, tzinfo=UTC),
+    serial=uuid.uuid4(),
+    corner=[127.0, 37.5],
+    hours=hours,
+    extra=extra,
+    machines=[MachineCreate(name="rower", weight_kg=30.5, state=MachineState.WORN_OUT)],
+)
+stored = create_gym.sync(client=ada, body=gym)
+assert isinstance(stored, Gym)
+sent, back = gym.to_dict(), stored.to_dict()
+machine = {"serial": None, "bought": None, "keeper": None, **sent.pop("machines")[0]}
+assert back.pop("machines") == [machine]
+assert sent.items() <= back.items()
+
 # Many at once.
 change = BatchRequest(method=BatchRequestMethod.PATCH, path=f"/v1/notes/{made.id}", body={"title": "Rye"})
 missing = BatchRequest(method=BatchRequestMethod.GET, path="/v1/notes/none")
 batch = send_batch.sync(client=ada, body=BatchArguments(requests=[change, missing]))
 assert isinstance(batch, BatchAnswer)
 assert [part.status for part in batch.responses] == [200, 404]
+
+# What has changed, and what has changed since.
+changes = list_changes.sync(client=ada, types="notes")
+assert isinstance(changes, ChangePage)
+(changed,) = changes.items
+assert isinstance(changed.record, ChangeRecord)
+assert (changed.type_, changed.id, changed.record["title"]) == ("notes", made.id, "Rye")
+since = list_changes.sync(client=ada, types="notes", cursor=changes.cursor)
+assert isinstance(since, ChangePage)
+assert since.items == []
 
 # Refresh, go on with the new tokens, log out.
 fresh = refresh_tokens.sync(client=anybody, body=RefreshArguments(refresh_token=tokens.refresh_token))
