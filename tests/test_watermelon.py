@@ -233,3 +233,15 @@ def test_each_answer_is_what_the_document_says(app: Flask, recording: Recording)
     ada.post(f"/v1/sync/watermelondb?last_pulled_at={melon.timestamp}", {"none": {"created": [{"id": "a"}]}})
     ada.post("/v1/sync/watermelondb", data="{", headers={"Content-Type": "application/json"})
     check_answers(app, client)
+
+
+def test_a_device_that_has_a_row_otherwise_is_put_right(ada: Person, adas: Melon) -> None:
+    """The answer to a push was lost: what is pulled then does not go into the columns that the device has changed."""
+    ada.make_note(id="one")
+    (row,) = adas.pull()["notes"]["updated"]
+    sent = changed(row, title="b", updated_at=1)
+    adas.push(notes={"updated": [sent]})
+    (row,) = adas.pull()["notes"]["updated"]
+    adas.push(notes={"updated": [{**row, **changed(row, title="b", updated_at=1)}]})
+    assert adas.pull()["notes"]["updated"] == [row]
+    assert ada.get("/v1/notes/one").json["revision"] == 2

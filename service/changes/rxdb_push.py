@@ -148,8 +148,13 @@ class RxdbPush:
         conflicting = {row for row, write in writes.items() if not self.is_to_be_done(bulk, row, write)}
         bulk.store(list(writes.values()))
         problems = [(row.id, write.problem) for row, write in writes.items() if write.problem is not None]
-        made = [row.id for row, write in writes.items() if write.problem is not None and write.current is None]
-        corrections.remember(self.identity.account, ((self.type.name, id) for id in made), self.keep)
+        # What there will not be, although others may refer to it.
+        none = [
+            row.id
+            for row, write in writes.items()
+            if write.current is None and (write.problem is not None or (row.is_deleted and not write.taken))
+        ]
+        corrections.remember(self.identity.account, ((self.type.name, id) for id in none), self.keep)
         return PushOutcome(
             [self.answer(write) for row, write in writes.items() if is_told(row, write, conflicting)], problems
         )
@@ -190,7 +195,7 @@ class RxdbPush:
         return found
 
     def refused_before(self, type: RecordType, ids: Iterable[str]) -> set[str]:
-        """Return those of the ids of which a push of this account was refused."""
+        """Return those of the ids of which a push of this account was refused, or that it has deleted unseen."""
         named = {f"{self.identity.account}/{type.name}/{id}": id for id in ids}
         return {named[row["_id"]] for row in Correction._get_collection().find({"_id": {"$in": [*named]}}, {"_id": 1})}
 

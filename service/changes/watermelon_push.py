@@ -126,9 +126,11 @@ class WatermelonPush:
         bulk = Bulk(self.registry, self.identity, self.keep, self.clearable, later)
         writes = self.decided(bulk, rows)
         bulk.store(list(writes.values()))
-        refused = [(row, write.problem) for row, write in writes.items() if write.problem is not None]
-        corrections.remember(self.identity.account, (record_of(row) for row, _ in refused), self.keep)
-        return refused
+        told = (
+            record_of(row) for row, write in writes.items() if write.problem is not None or is_otherwise(row, write)
+        )
+        corrections.remember(self.identity.account, told, self.keep)
+        return [(row, write.problem) for row, write in writes.items() if write.problem is not None]
 
     def decided(self, bulk: Bulk, rows: Sequence[PushedRow]) -> dict[PushedRow, BulkWrite]:
         """Return what is to be done about each row; raises `Conflicting`."""
@@ -174,16 +176,31 @@ class WatermelonPush:
         ]
 
     def clearable(self, targets: Collection[Target]) -> set[Target]:
-        """Return what has ended for the account: of a reference to that a row is cleared, as if it had been earlier."""
+        """Return what has ended for the account, or is deleted by the device itself.
+
+        Of a reference to that a row is cleared, as if it had been earlier.
+        """
         by_document = {type.document: name for name, type in self.registry.items()}
         known = {target: (by_document[target[0]], target[1]) for target in targets if target[0] in by_document}
         ended = self.feed.ended(known.values()) if known else set()
+        ended |= {record_of(row) for row in self.rows if row.kind == "deleted"}
         return {target for target, name in known.items() if name in ended}
 
     @property
     def feed(self) -> Feed:
         """What the account hears of."""
         return Feed(self.identity.account, self.registry.values(), ())
+
+
+def is_otherwise(row: PushedRow, write: BulkWrite) -> bool:
+    """Tell whether a device has a record otherwise, although nothing had to be done.
+
+    When a push comes again, its pull before has brought what the first one has done; but not into the columns that it
+    has changed itself, of which `updated_at` is one. What is done here it is told by the next pull anyhow.
+    """
+    if write.action or write.current is None or row.kind == "deleted":
+        return False
+    return not columns_of(row.type).has_all_of(write.current, row.row)
 
 
 class Conflicting(Exception):

@@ -1,0 +1,309 @@
+"""People with devices of every kind, on a network that loses what it can, until all is quiet: then all have the same.
+
+What happens follows from a seed. `python -m tests.converging --runs 200` is the long form.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import requests
+from pymongo import MongoClient
+
+from tests.client import PASSWORD
+from tests.devices import COLLECTIONS, TABLES, DeviceError, Devices, RealDevice
+from tests.faults import FAULTS, FaultyProxy
+from tests.test_run import Running, running
+
+Json = dict[str, Any]
+KINDS = ("watermelon", "watermelon", "rxdb", "rxdb-server")
+WORDS = ("milk", "bread", "tea", "rice", "salt", "kimchi")
+ROLES = ("cooks", "guests")
+SETTINGS = {"RATELIMIT_ENABLED": "false", "JWT_EXPIRATION_DELTA": "36000"}
+
+
+class Member:
+    """Somebody with an account, and the devices of theirs."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world, self.name = world, name
+        self.session = requests.Session()
+        self.session.trust_env = False
+        account = {"username": name, "password": PASSWORD}
+        self.id = self.send("POST", "/v1/accounts", account)["id"]
+        self.session.headers["Authorization"] = f"Bearer {self.token()}"
+        self.devices: list[tuple[str, RealDevice]] = []
+        self.lives = True
+
+    def token(self) -> str:
+        """The access token of a new session."""
+        return str(self.send("POST", "/auth", {"username": self.name, "password": PASSWORD})["access_token"])
+
+    def send(self, method: str, path: str, body: Any = None) -> Json:
+        """Ask the service itself; what it refuses is nothing."""
+        answer = self.session.request(method, self.world.direct + path, json=body, timeout=60)
+        if answer.status_code >= 500:
+            raise AssertionError(f"{method} {path}: {answer.status_code} {answer.text}")
+        found: Json = answer.json() if answer.content and answer.status_code < 400 else {}
+        return found
+
+    def listed(self, type: str) -> dict[str, Json]:
+        """All that lists show, by id."""
+        found: dict[str, Json] = {}
+        cursor = ""
+        while True:
+            page = self.send("GET", f"/v1/{type}?scope=mine,shared&limit=100{cursor}")
+            found |= {record["id"]: record for record in page["items"]}
+            if page["next"] is None:
+                return found
+            cursor = f"&cursor={page['next']}"
+
+    def open(self, kind: str) -> None:
+        """Get one more device."""
+        name = f"{self.name}-{len(self.devices)}"
+        given = {"url": self.world.proxy.url, "token": self.token()}
+        about = {"schema": TABLES} if kind == "watermelon" else {"collections": COLLECTIONS, "batch": 5}
+        self.devices.append((kind, self.world.devices.open(name, kind, **given, **about)))
+
+
+class World:
+    """One run."""
+
+    def __init__(self, seed: int, service: Running, devices: Devices, proxy: FaultyProxy, uri: str) -> None:
+        self.random, self.seed = Random(seed), seed
+        self.devices, self.proxy, self.uri = devices, proxy, uri
+        self.direct = f"http://127.0.0.1:{service.port}"
+        self.made = 0
+        self.done: Counter[str] = Counter()
+        prefix = f"u{time.time_ns():x}"
+        self.members = [Member(self, f"{prefix}-{number}") for number in range(3)]
+        for member in self.members:
+            for kind in self.random.sample(KINDS, 2):
+                member.open(kind)
+
+    def any_member(self) -> Member:
+        return self.random.choice([member for member in self.members if member.lives])
+
+    def step(self) -> None:
+        """Let one thing happen."""
+        member = self.any_member()
+        kind, device = self.random.choice(member.devices)
+        action = self.random.choices(
+            (self.make, self.change, self.remove, self.sync, self.share, self.enrol, self.edit, self.leave),
+            (20, 20, 8, 30, 10, 4, 8, 0.3),
+        )[0]
+        self.done[action.__name__] += 1
+        action(member, kind, device)
+
+    def make(self, _member: Member, kind: str, device: RealDevice) -> None:
+        """Make a notebook, or a note that may stand in one, and may be wrong."""
+        self.made += 1
+        id = f"r{self.seed}-{time.time_ns():x}-{self.made}"
+        if self.random.random() < 0.3:
+            device.do("create", table="notebooks", id=id, row={"title": self.random.choice(WORDS)})
+            return
+        title = "" if self.random.random() < 0.05 else self.random.choice(WORDS)
+        row: Json = {"title": title, "priority": self.random.choice((0, 1, 9)) if kind != "watermelon" else 0}
+        if kind == "watermelon":
+            row |= {"tags": "[]", "checklist": "[]"}
+        books = [*device.rows("notebooks")]
+        if books and self.random.random() < 0.5:
+            row["notebook"] = self.random.choice(books)
+        device.do("create", table="notes", id=id, row=row)
+
+    def change(self, _member: Member, _kind: str, device: RealDevice) -> None:
+        """Change a note on a device."""
+        rows = [*device.rows("notes")]
+        if rows:
+            field = self.random.choice(("title", "body"))
+            text = "x" * 300 if self.random.random() < 0.03 else self.random.choice(WORDS)
+            device.do("update", table="notes", id=self.random.choice(rows), row={field: text})
+
+    def remove(self, _member: Member, _kind: str, device: RealDevice) -> None:
+        """Delete a record on a device."""
+        table = self.random.choice(("notes", "notes", "notebooks"))
+        rows = [*device.rows(table)]
+        if rows:
+            device.do("remove", table=table, id=self.random.choice(rows))
+
+    def sync(self, _member: Member, _kind: str, device: RealDevice) -> None:
+        """Sync a device over a bad network; it may fail, and is tried again another time."""
+        try:
+            device.sync()
+        except DeviceError as error:
+            self.done["sync failed"] += 1
+            if not any(reason in str(error) for reason in EXPECTED):
+                raise
+
+    def share(self, member: Member, _kind: str, _device: RealDevice) -> None:
+        """Share a note, or share it no longer."""
+        own = [record for record in member.listed("notes").values() if record["owner"] == member.id]
+        if own:
+            others = [other.id for other in self.members if other is not member] + [f"role:{role}" for role in ROLES]
+            given = self.random.sample(others, self.random.randint(0, 2))
+            field = self.random.choice(("readers", "writers"))
+            member.send("PATCH", f"/v1/notes/{self.random.choice(own)['id']}", {field: given})
+
+    def enrol(self, member: Member, _kind: str, _device: RealDevice) -> None:
+        """Give an account roles, and take others."""
+        roles = self.random.sample(ROLES, self.random.randint(0, 2))
+        with MongoClient(self.uri) as client:
+            client.get_default_database()["accounts"].update_one({"_id": member.id}, {"$set": {"roles": roles}})
+
+    def edit(self, member: Member, _kind: str, _device: RealDevice) -> None:
+        """Change or delete a record from elsewhere."""
+        table = self.random.choice(("notes", "notebooks"))
+        if records := [*member.listed(table)]:
+            path = f"/v1/{table}/{self.random.choice(records)}"
+            if self.random.random() < 0.3:
+                member.send("DELETE", path)
+            else:
+                member.send("PATCH", path, {"title": self.random.choice(WORDS)})
+
+    def leave(self, member: Member, _kind: str, _device: RealDevice) -> None:
+        """Delete an account, if others stay."""
+        if sum(other.lives for other in self.members) > 1:
+            member.lives = False
+            member.send("DELETE", "/v1/accounts/me")
+
+    def settle(self, rounds: int = 3) -> None:
+        """Let all devices sync over a good network."""
+        # Longer than the service believes what roles somebody had.
+        time.sleep(1.0)
+        for _ in range(rounds):
+            for member in self.members:
+                for _, device in member.devices if member.lives else ():
+                    device.sync()
+
+    def check(self) -> None:
+        """Hold what each device has against what lists show."""
+        for member in self.members:
+            if not member.lives:
+                continue
+            for table in ("notes", "notebooks"):
+                listed = member.listed(table)
+                for kind, device in member.devices:
+                    has = device.rows(table)
+                    due = {id: expected(kind, table, record) for id, record in listed.items()}
+                    seen = {id: {name: row[name] for name in due.get(id, row)} for id, row in has.items()}
+                    if seen != due:
+                        raise AssertionError(difference(f"{kind} {device.name} {table}", seen, due))
+                    if kind == "watermelon":
+                        assert not device.do("unsynced"), f"{device.name} has something left to send"
+
+    def close(self) -> None:
+        for member in self.members:
+            member.session.close()
+            for _, device in member.devices:
+                device.do("close")
+
+
+EXPECTED = ("fetch failed", "terminated", "push 409", "JSON", "other side closed", "503", "401", "Unexpected end")
+"""What a device may say on such a network, and where others change the same."""
+
+
+def expected(kind: str, table: str, record: Json) -> Json:
+    """A record as a device has it."""
+    if kind != "watermelon":
+        return record
+    columns = {column["name"]: column for column in TABLES["tables"][table]}
+    return {"id": record["id"], **{name: as_column(record[name], column) for name, column in columns.items()}}
+
+
+def as_column(value: Any, column: Json) -> Any:
+    """A value as a column of WatermelonDB has it."""
+    if column["type"] == "number" and isinstance(value, str):
+        moment = datetime.fromisoformat(value).replace(tzinfo=UTC)
+        return round(moment.timestamp() * 1000)
+    if isinstance(value, list | dict):
+        return json.dumps(value, separators=(",", ":"))
+    return value
+
+
+def difference(who: str, seen: dict[str, Json], due: dict[str, Json]) -> str:
+    """What a device has and should not have, and the other way round."""
+    lines = [who]
+    for id in sorted(seen.keys() | due.keys()):
+        if seen.get(id) != due.get(id):
+            lines.append(f"  {id}\n    has {seen.get(id)}\n    due {due.get(id)}")
+    return "\n".join(lines)
+
+
+class Mood:
+    """How bad the network is."""
+
+    def __init__(self, seed: int) -> None:
+        self.random, self.share = Random(seed), 0.0
+
+    def __call__(self, _method: str, path: str) -> str:
+        if "/v1/sync/" not in path or self.random.random() >= self.share:
+            return ""
+        return self.random.choice(FAULTS)
+
+
+def run(seed: int, service: Running, devices: Devices, uri: str, steps: int = 60) -> Counter[str]:
+    """Let all of that happen once; raises `AssertionError` where a device has something else in the end."""
+    mood = Mood(seed)
+    with FaultyProxy(service.port, mood) as proxy:
+        world = World(seed, service, devices, proxy, uri)
+        try:
+            mood.share = 0.25
+            for _ in range(steps):
+                world.step()
+            mood.share = 0.0
+            world.settle()
+            world.check()
+        finally:
+            world.close()
+        return world.done + proxy.happened
+
+
+@contextmanager
+def stage(folder: Path, **settings: str) -> Iterator[tuple[Running, Devices]]:
+    """A service and a process for devices."""
+    (folder / "devices").mkdir()
+    with (
+        running(folder / "var", "--workers", "1", **{**SETTINGS, **settings}) as service,
+        Devices(folder / "devices") as devices,
+    ):
+        yield service, devices
+
+
+def main() -> None:
+    """Run as often as asked for, and say how it went."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=60)
+    asked = parser.parse_args()
+    total: Counter[str] = Counter()
+    failed = 0
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder, stage(Path(folder)) as (service, devices):
+        (uri,) = re.findall(r"\(mongod \d+, (\S+)\)", service.said)
+        for seed in range(asked.seed, asked.seed + asked.runs):
+            try:
+                total += run(seed, service, devices, uri, asked.steps)
+            except AssertionError as error:
+                failed += 1
+                print(f"seed {seed}: {error}", flush=True)
+            print(f"seed {seed}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    print(f"{asked.runs} runs, {failed} failed, in {time.monotonic() - began:.0f} s")
+    print(", ".join(f"{name or 'as it should be'} {count}" for name, count in sorted(total.items())))
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
