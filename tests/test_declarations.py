@@ -196,6 +196,23 @@ REFUSED: dict[str, tuple[Making, str]] = {
         lambda: declared(a=me.StringField(validation=5)),
         "Thing.a has a `validation` that is no function",
     ),
+    # Indexes that hold no record
+    "an index of two lists": (
+        lambda: declared(
+            a=me.ListField(me.IntField(), db_field="x"),
+            b=me.EmbeddedDocumentListField(embedded(c=me.IntField()).document_type),
+            meta={"collection": "things", "indexes": [("a", "b.c")]},
+        ),
+        "Thing has an index of x, b.c, but it takes one list, and x and b.c are or stand in lists",
+    ),
+    "an index of a hashed list": (
+        lambda: declared(a=me.ListField(me.IntField()), meta={"collection": "things", "indexes": ["#a"]}),
+        "Thing has an index of a, but no list is hashed, and a is one or is in one",
+    ),
+    "a filter on a list of points": (
+        lambda: declared(a=me.ListField(me.PointField()), meta={"collection": "things", "filters": ["a"]}),
+        "Thing has an index of access, a, but there is none for a, a list of shapes",
+    ),
     # Collections
     **{
         f"the collection {name!r}": (lambda name=name: declared(name), "is no part of a path")

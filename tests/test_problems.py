@@ -24,7 +24,6 @@ from service.mongo import problems
         (WTimeoutError("slow", 64), "database_unavailable"),
         (OperationFailure("stepped down", 189, {"errorLabels": ["RetryableWriteError"]}), "database_unavailable"),
         (DuplicateKeyError("again", 11000), "already_exists"),
-        (OperationFailure("too big", 17419), "too_large"),
         (NotImplementedError("mongomock"), "not_supported"),
     ],
 )

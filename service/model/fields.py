@@ -226,6 +226,7 @@ class Meaning:
     lowest: Any = None
 
 
+GEOMETRIES = me.PointField | me.LineStringField | me.PolygonField | me.GeoPointField
 TIME = {"type": "string", "format": "date-time", "examples": ["2026-11-22T10:00:00.000Z"]}
 REFERENCE_ID = Annotated[str, MinLen(1), MaxLen(64)]
 DAY_ONE = datetime(1, 1, 1)

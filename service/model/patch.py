@@ -118,7 +118,8 @@ class Patch:
                 if name in self.lists:
                     rest = "".join(rest[1:].partition("/")[1:]) if name in self.single else "/each" + rest
                 return replace(cause, pointer=self.places[name] + rest)
-        return cause
+        around = [name for spot, name in self.sources if cause.pointer and below(pointer(*spot), cause.pointer)]
+        return replace(cause, pointer=self.places[around[0]]) if around else cause
 
     def placed(self, cause: Cause) -> Cause:
         """Return a cause about the result with its place in the body of the patch."""

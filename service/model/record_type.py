@@ -16,7 +16,8 @@ from service.documents.record import LEFT, Record
 from service.model.collation import Collation
 from service.model.declarations import check_class, check_values
 from service.model.field import Field
-from service.model.fields import LIST_OPERATORS, InvalidDocument
+from service.model.fields import GEOMETRIES, LIST_OPERATORS, InvalidDocument
+from service.model.indexed import check_indexes
 from service.model.places import Place, places
 from service.model.schema import Schema
 from service.model.unique import Unique, uniques_of
@@ -132,6 +133,16 @@ class RecordType:
         return frozenset(field.stored for field in self.schema.fields.values() if field.is_given_by_clients)
 
     @cached_property
+    def shapes(self) -> tuple[Place, ...]:
+        """The places of geometries, at any depth."""
+        return tuple(places(self.schema.fields, lambda field: isinstance(field.declared, GEOMETRIES)))
+
+    @cached_property
+    def names(self) -> Mapping[str, str]:
+        """What clients call each field, by its stored name."""
+        return {field.stored: name for name, field in self.schema.fields.items()}
+
+    @cached_property
     def cleared(self) -> frozenset[str]:
         """The stored names of the fields of which nothing is left when a record is deleted."""
         return frozenset(field.db_field for field in self.document._fields.values()) - LEFT
@@ -157,6 +168,7 @@ def derive(document: type[Record]) -> RecordType:
     }
     uniques = tuple(uniques_of(document, schema.fields))
     indexes = (*indexes_of(sorts, filters, search, references), *(unique.index for unique in uniques))
+    check_indexes(document, (list(model.document["key"].items()) for model in indexes))
     return RecordType(document, meta["collection"], schema, sorts, filters, search, references, uniques, indexes)
 
 

@@ -328,20 +328,26 @@ def parse_position(value: Any) -> list[float]:
     return [longitude, latitude]
 
 
+LINE = "a list of at least two different positions [longitude, latitude]"
+
+
 def parse_line(value: Any) -> list[list[float]]:
-    """Return two positions or more."""
+    """Return two positions or more, of which two are different: MongoDB takes no other line for one."""
     if not isinstance(value, list) or len(value) < 2:
-        raise wrong("line", "a list of at least two positions [longitude, latitude]")
-    return [parse_position(position) for position in value]
+        raise wrong("line", LINE)
+    line = [parse_position(position) for position in value]
+    if line.count(line[0]) == len(line):
+        raise wrong("line", LINE)
+    return line
 
 
 def parse_polygon(value: Any) -> list[list[list[float]]]:
-    """Return closed rings of four positions or more (RFC 7946, section 3.1.6)."""
+    """Return closed rings of four positions or more (RFC 7946, section 3.1.6), of which three are different."""
     if not isinstance(value, list) or not value:
         raise wrong("polygon", "a list of rings, the outer one first")
     rings = [parse_line(ring) for ring in value]
-    if any(len(ring) < 4 or ring[0] != ring[-1] for ring in rings):
-        raise wrong("polygon", "rings of at least four positions, of which the last is the first")
+    if any(len(ring) < 4 or ring[0] != ring[-1] or len(set(map(tuple, ring))) < 3 for ring in rings):
+        raise wrong("polygon", "rings of at least three different positions, and the first again as the last")
     return rings
 
 

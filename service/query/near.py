@@ -9,6 +9,7 @@ from pymongo.errors import OperationFailure
 from service.core.errors import BadQuery
 from service.model.record_type import FieldPath
 from service.model.values import parse_polygon, parse_position
+from service.mongo import problems
 from service.mongo.raw import Filter
 from service.query.paging import bad
 
@@ -17,8 +18,6 @@ SHAPES = (
     '$within takes a GeoJSON polygon {"type": "Polygon", "coordinates": […]} of at most 500 positions, '
     'or {"box": [[west, south], [east, north]]}'
 )
-BAD_VALUE = 2
-"""The server's code of a query that it does not take."""
 NOT_PAGED = "$near sorts by distance and is not paged"
 
 
@@ -96,7 +95,7 @@ def box(name: str, operand: Any) -> list[list[float]]:
 
 def refused_shape(shapes: tuple[str, ...], error: OperationFailure) -> Exception:
     """Return what an error of the database means where the fields that `shapes` names are asked with a polygon."""
-    if not shapes or error.code != BAD_VALUE:
+    if not shapes or error.code != problems.BAD_VALUE:
         return error
     named = ", ".join(f"`{name}`" for name in shapes)
     # Only the server knows: edges are arcs of great circles, and it rounds as it does.

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pymongo import UpdateOne
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DocumentTooLarge, DuplicateKeyError, OperationFailure
 
 from service.core.clock import now
 from service.core.errors import AlreadyExists
@@ -21,6 +21,7 @@ from service.model.unique import Unique, stored_unique
 from service.mongo import driver
 from service.mongo.raw import Raw
 from service.policy import access_list
+from service.records import refusals
 
 Update = Mapping[str, Mapping[str, Any]]
 
@@ -28,13 +29,16 @@ Update = Mapping[str, Mapping[str, Any]]
 def create(type: RecordType, owner: str, content: Mapping[str, Any]) -> Raw:
     """Store a new record of `owner` with `content` in BSON form and return it.
 
-    Raises `pymongo.errors.DuplicateKeyError` when its `_id` is taken, `AlreadyExists` when a unique value is.
+    Raises `pymongo.errors.DuplicateKeyError` when its `_id` is taken, `AlreadyExists` when a unique value is, and
+    `ValidationFailed` where MongoDB refuses a value.
     """
     record = new_record(type, owner, content)
     try:
         driver.insert(type.collection, record)
     except DuplicateKeyError as error:
         raise taken(type, error, record["_id"], record) from None
+    except (OperationFailure, DocumentTooLarge) as error:
+        raise refusals.refused(type, error, record) from error
     return record
 
 
@@ -54,15 +58,25 @@ def new_record(type: RecordType, owner: str, content: Mapping[str, Any]) -> Raw:
     )
 
 
-def change(type: RecordType, condition: Mapping[str, Any], update: Update, upsert: bool = False) -> Raw | None:
+def change(
+    type: RecordType,
+    condition: Mapping[str, Any],
+    update: Update,
+    upsert: bool = False,
+    brought: Mapping[str, Any] | None = None,
+) -> Raw | None:
     """Apply the MongoDB `update` to the one record that fulfils `condition`, and return it as it then is.
 
-    Returns None, and changes nothing, when there is none. Raises `AlreadyExists` when a unique value is taken.
+    `brought` are the values of the update as a record has them, where that is more than what `$set` says.
+    Returns None, and changes nothing, when there is none. Raises `AlreadyExists` when a unique value is taken, and
+    `ValidationFailed`, with pointers into the record, where MongoDB refuses a value.
     """
     try:
         return driver.change(type.collection, condition, stamped(type, update), upsert)
     except DuplicateKeyError as error:
         raise taken(type, error, condition.get("_id", ""), update.get("$set", {})) from None
+    except (OperationFailure, DocumentTooLarge) as error:
+        raise refusals.refused(type, error, update.get("$set", {}) if brought is None else brought) from error
 
 
 def taken(type: RecordType, error: DuplicateKeyError, id: str, values: Mapping[str, Any]) -> Exception:

@@ -81,7 +81,10 @@ class Writer(Reader):
         if not wanted.direct:
             return None
         condition = {"_id": id, **self.scope(action), **wanted.guard, **precondition.condition}
-        return store.change(self.type, condition, wanted.update)
+        try:
+            return store.change(self.type, condition, wanted.update, brought=wanted.values)
+        except ValidationFailed as error:
+            raise ValidationFailed(map(wanted.brought, error.causes)) from error
 
     def computed(self, id: str, action: Action, wanted: Patch, precondition: Precondition, named: set[str]) -> Raw:
         """Return the record after a patch that needs the current one: read, apply, write if nobody else did."""
@@ -90,9 +93,9 @@ class Writer(Reader):
             content = wanted.apply(current)
             try:
                 self.check_references({name: value for name, value in content.items() if name in named}, current)
+                record = self.rewrite(action, current, content)
             except ValidationFailed as error:
-                raise ValidationFailed(map(wanted.placed, error.causes)) from None
-            record = self.rewrite(action, current, content)
+                raise ValidationFailed(map(wanted.placed, error.causes)) from error
             if record is not None:
                 return record
         raise AssertionError

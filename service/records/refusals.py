@@ -1,0 +1,145 @@
+"""What MongoDB refuses of a record although all rules of its fields hold, as causes that name the fields."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import bson
+from bson.errors import BSONError
+from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
+
+from service.core.errors import Cause, ValidationFailed, pointer
+from service.model.places import Pointed
+from service.model.record_type import RecordType
+from service.mongo import problems, transactions
+
+Steps = tuple[str | int, ...]
+SHAPE = "a shape whose lines touch and cross nothing, with holes within the first ring"
+INDEXED = re.compile(r"\[([^\[\]]+)\]|path: (\S+)")
+"""How MongoDB writes the names of fields that an index cannot hold."""
+
+
+def refused(type: RecordType, error: Exception, brought: Mapping[str, Any]) -> Exception:
+    """Return what an error of a write means that brought some values, in BSON form as a record has them.
+
+    That is `ValidationFailed` with pointers into the record in JSON, or the error as it is where it is another.
+    """
+    if isinstance(error, PyMongoError) and problems.is_transient(error):
+        return error
+    if isinstance(error, DocumentTooLarge):
+        return ValidationFailed(too_large(type, error, brought))
+    if not isinstance(error, OperationFailure) or error.code not in REFUSALS:
+        return error
+    return ValidationFailed(REFUSALS[error.code](type, error, brought))
+
+
+def shapes(type: RecordType, error: Exception, brought: Mapping[str, Any]) -> list[Cause]:
+    """Return the shapes that MongoDB takes into no index: only it knows, for it rounds as it does."""
+    there = [named for place in type.shapes for named in place.stored_values(brought)]
+    wrong = [steps for steps, value in there if not transactions.outside(is_shape, type, value)]
+    return causes_at("shape", SHAPE, wrong or [steps for steps, _ in there])
+
+
+def is_shape(type: RecordType, value: Any) -> bool:
+    """Tell whether MongoDB takes a geometry in a query, where it has the same rules."""
+    try:
+        type.collection.find_one({"_id": "", "shape": {"$geoIntersects": {"$geometry": value}}}, {"_id": 1})
+    except OperationFailure as error:
+        if error.code != problems.BAD_VALUE:
+            raise
+        return False
+    return True
+
+
+def too_large(type: RecordType, error: Exception, brought: Mapping[str, Any]) -> list[Cause]:
+    """Return the largest of the values."""
+    return causes_at("too_large", "less: a record has at most 16 MB", most(size_in_bson, type, brought))
+
+
+def size_in_bson(value: Any) -> int:
+    """Return the bytes of a value in BSON; those of what is too large for it are more than there can be."""
+    try:
+        return len(bson.encode({"": value}))
+    except (BSONError, OverflowError):
+        return 2**31
+
+
+def too_deep(type: RecordType, error: Exception, brought: Mapping[str, Any]) -> list[Cause]:
+    """Return the deepest of the values."""
+    return causes_at("too_deep", "fewer levels: a record has at most 100", most(levels, type, brought))
+
+
+def levels(value: Any) -> int:
+    """Return how deep a value is nested."""
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return 1 + max(map(levels, inner), default=0)
+
+
+def unindexed(type: RecordType, error: OperationFailure, brought: Mapping[str, Any]) -> list[Cause]:
+    """Return the lists that MongoDB names as what an index does not hold, or not together."""
+    names = {type.names.get(name, name) for pair in INDEXED.findall(problems.said_by(error)) for name in pair}
+    found = [steps for steps, _ in members(type, brought) if steps[-1] in names]
+    return causes_at("not_indexed", "no list, or an empty one: an index of the collection does not hold it", found)
+
+
+def language(type: RecordType, error: Exception, brought: Mapping[str, Any]) -> list[Cause]:
+    """Return the field that MongoDB takes for the language of a text index."""
+    found = [steps for steps, _ in members(type, brought) if steps[-1] == "language"]
+    return causes_at("not_allowed", "the name of a language that MongoDB's text indexes know", found)
+
+
+def invalid(type: RecordType, error: OperationFailure, brought: Mapping[str, Any]) -> list[Cause]:
+    """Return the fields that a validator refuses which somebody has given to the collection."""
+    names = dict.fromkeys(type.names.get(name, name) for name in refused_names(error.details))
+    return causes_at("not_valid", "a value that the validator of the collection takes", [(name,) for name in names])
+
+
+def refused_names(found: Any) -> Iterator[str]:
+    """Yield the names of the outermost fields in what MongoDB tells of a validator (`errInfo`)."""
+    if isinstance(found, Mapping):
+        if "propertyName" in found:
+            yield found["propertyName"]
+            return
+        yield from found.get("missingProperties", ())
+    for inner in found.values() if isinstance(found, Mapping) else found if isinstance(found, list) else ():
+        yield from refused_names(inner)
+
+
+def members(type: RecordType, brought: Mapping[str, Any]) -> Iterator[Pointed]:
+    """Yield those of the values that clients know, with their places."""
+    for stored, value in brought.items():
+        if stored in type.names:
+            yield (type.names[stored],), value
+
+
+def most(measure: Callable[[Any], int], type: RecordType, brought: Mapping[str, Any]) -> list[Steps]:
+    """Return the place of the value that measures most, if there is any."""
+    measured = {steps: measure(value) for steps, value in members(type, brought)}
+    return [max(measured, key=lambda steps: measured[steps])] if measured else []
+
+
+def causes_at(code: str, detail: str, found: Iterable[Steps]) -> list[Cause]:
+    """Return a cause for each place, or one about all of a body where no place is known."""
+    return [Cause(code, detail, pointer=pointer(*steps)) for steps in found] or [Cause(code, detail, pointer="")]
+
+
+Refusal = Callable[[RecordType, OperationFailure, Mapping[str, Any]], list[Cause]]
+REFUSALS: Mapping[int | None, Refusal] = {
+    15: too_deep,
+    121: invalid,
+    171: unindexed,
+    201: too_large,
+    388: too_large,
+    10334: too_large,
+    13026: shapes,
+    13027: shapes,
+    16755: shapes,
+    16766: unindexed,
+    16804: shapes,
+    17261: language,
+    17262: language,
+    17280: too_large,
+    17419: too_large,
+    17420: too_large,
+}
+"""By the server's codes. What stands nowhere is a bug of ours."""
