@@ -20,7 +20,7 @@ from service.mongo.raw import Filter
 
 Verdict = Callable[[Any], bool]
 """Tells of a value, or of a document, whether it fulfils a condition."""
-Steps = tuple[str, ...]
+MatchSteps = tuple[str, ...]
 
 LOGIC = frozenset({"$and", "$or", "$nor"})
 RELATIONS: Mapping[str, Callable[[Any, Any], bool]] = {"$gt": gt, "$gte": ge, "$lt": lt, "$lte": le}
@@ -56,7 +56,7 @@ def clause(name: str, operand: Any) -> Verdict:
     return field_verdict(tuple(name.split(".")), operand)
 
 
-def field_verdict(steps: Steps, operators: Mapping[str, Any]) -> Verdict:
+def field_verdict(steps: MatchSteps, operators: Mapping[str, Any]) -> Verdict:
     """Return what tells whether the field at a path fulfils all of some operators, each for itself."""
     verdicts = [OPERATORS.get(operator, ordered)(steps, operator, operand) for operator, operand in operators.items()]
     if len(verdicts) == 1:
@@ -67,7 +67,7 @@ def field_verdict(steps: Steps, operators: Mapping[str, Any]) -> Verdict:
 # --- What stands at a path -------------------------------------------------------------------------------------------
 
 
-def values_at(document: Any, steps: Steps, leaf_entries: bool = True) -> Iterator[Any]:
+def values_at(document: Any, steps: MatchSteps, leaf_entries: bool = True) -> Iterator[Any]:
     """Yield what MongoDB compares of a path: every entry of a list at its end, and that list itself.
 
     Without `leaf_entries` it is the list alone.
@@ -87,7 +87,7 @@ def values_at(document: Any, steps: Steps, leaf_entries: bool = True) -> Iterato
     yield document
 
 
-def any_value(steps: Steps, fulfils: Verdict, leaf_entries: bool = True) -> Verdict:
+def any_value(steps: MatchSteps, fulfils: Verdict, leaf_entries: bool = True) -> Verdict:
     """Return what tells whether one of the values at a path fulfils something."""
     if len(steps) == 1 and leaf_entries:
         (name,) = steps
@@ -155,47 +155,47 @@ def is_nan(number: float | Decimal) -> bool:
     return number.is_nan() if isinstance(number, Decimal) else number != number
 
 
-def equal(steps: Steps, operator: str, operand: Any) -> Verdict:
+def equal(steps: MatchSteps, operator: str, operand: Any) -> Verdict:
     """Return what tells of `$eq` and `$ne`."""
     found = any_value(steps, compared(eq, operand))
     return found if operator == "$eq" else negated(found)
 
 
-def one_of_values(steps: Steps, operator: str, operand: Sequence[Any]) -> Verdict:
+def one_of_values(steps: MatchSteps, operator: str, operand: Sequence[Any]) -> Verdict:
     """Return what tells of `$in` and `$nin`."""
     tests = [compared(eq, value) for value in operand]
     found = any_value(steps, lambda value: any(fulfils(value) for fulfils in tests))
     return found if operator == "$in" else negated(found)
 
 
-def all_of(steps: Steps, _operator: str, operand: Sequence[Any]) -> Verdict:
+def all_of(steps: MatchSteps, _operator: str, operand: Sequence[Any]) -> Verdict:
     """Return what tells of `$all`: of no value at all it is never fulfilled."""
     found = [any_value(steps, compared(eq, value)) for value in operand]
     return lambda document: bool(found) and all(fulfils(document) for fulfils in found)
 
 
-def ordered(steps: Steps, operator: str, operand: Any) -> Verdict:
+def ordered(steps: MatchSteps, operator: str, operand: Any) -> Verdict:
     """Return what tells of `$gt`, `$gte`, `$lt` and `$lte`."""
     return any_value(steps, compared(RELATIONS[operator], operand))
 
 
-def field_exists(steps: Steps, _operator: str, operand: bool) -> Verdict:
+def field_exists(steps: MatchSteps, _operator: str, operand: bool) -> Verdict:
     """Return what tells of `$exists`."""
     found = any_value(steps, lambda value: value is not MISSING, leaf_entries=False)
     return found if operand else negated(found)
 
 
-def opposite(steps: Steps, _operator: str, operand: Mapping[str, Any]) -> Verdict:
+def opposite(steps: MatchSteps, _operator: str, operand: Mapping[str, Any]) -> Verdict:
     """Return what tells of `$not`."""
     return negated(field_verdict(steps, operand))
 
 
-def sized(steps: Steps, _operator: str, operand: int) -> Verdict:
+def sized(steps: MatchSteps, _operator: str, operand: int) -> Verdict:
     """Return what tells of `$size`."""
     return any_value(steps, lambda value: isinstance(value, list) and len(value) == operand, leaf_entries=False)
 
 
-def matching_element(steps: Steps, _operator: str, operand: Mapping[str, Any]) -> Verdict:
+def matching_element(steps: MatchSteps, _operator: str, operand: Mapping[str, Any]) -> Verdict:
     """Return what tells of `$elemMatch`: whether one entry fulfils all."""
     if operand.keys() <= LOGIC or not any(name.startswith("$") for name in operand):
         whole = matcher({**operand})
@@ -212,13 +212,13 @@ def matching_element(steps: Steps, _operator: str, operand: Mapping[str, Any]) -
     return any_value(steps, lambda value: isinstance(value, list) and any(map(fulfils, value)), leaf_entries=False)
 
 
-def beginning(steps: Steps, _operator: str, operand: str) -> Verdict:
+def beginning(steps: MatchSteps, _operator: str, operand: str) -> Verdict:
     """Return what tells of the `$regex` that `$prefix` is compiled to."""
     begins = re.compile(operand).match
     return any_value(steps, lambda value: isinstance(value, str) and begins(value) is not None)
 
 
-def in_box(steps: Steps, _operator: str, operand: Mapping[str, Any]) -> Verdict:
+def in_box(steps: MatchSteps, _operator: str, operand: Mapping[str, Any]) -> Verdict:
     """Return what tells whether a point lies in a box, its edges included. Raises `BadQuery` for another shape."""
     if "$box" not in operand:
         raise BadQuery(f"`{'.'.join(steps)}`: what lies in a polygon only MongoDB can tell; name a box")
@@ -238,7 +238,7 @@ def negated(fulfils: Verdict) -> Verdict:
     return lambda document: not fulfils(document)
 
 
-OPERATORS: Mapping[str, Callable[[Steps, str, Any], Verdict]] = {
+OPERATORS: Mapping[str, Callable[[MatchSteps, str, Any], Verdict]] = {
     "$eq": equal,
     "$ne": equal,
     "$in": one_of_values,
