@@ -11,7 +11,7 @@ from service.model.fields import InvalidDocument
 from service.model.record_type import RecordType, Reference, derive
 
 Referrer = tuple[RecordType, Reference]
-TAKEN_PATHS = frozenset({"accounts", "batch", "account", "changes", "sync"})
+TAKEN_PATHS = frozenset({"accounts", "batch", "account", "changes", "live", "sync"})
 """Paths under `/v1` that are none of a record type, and `account`, which is beside the types in an export."""
 
 

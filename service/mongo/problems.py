@@ -6,14 +6,17 @@ import mongoengine
 from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
+    DocumentTooLarge,
     DuplicateKeyError,
     OperationFailure,
     PyMongoError,
     WaitQueueTimeoutError,
 )
 
-from service.core.errors import AlreadyExists, DatabaseUnavailable, NotSupported, Problem
+from service.core.errors import AlreadyExists, DatabaseUnavailable, NotSupported, Problem, TooLarge
 
+TOO_LARGE_CODES = frozenset({10334, 17280, 17419, 17420})
+"""Server codes of a document over 16 MiB and of an index entry that is too long."""
 BAD_VALUE = 2
 """The server's code of a query that it does not take."""
 
@@ -22,6 +25,8 @@ def of(error: Exception) -> Problem | None:
     """Return what an error of PyMongo or MongoEngine means to a client; None where it is a bug of ours."""
     if isinstance(error, DuplicateKeyError | mongoengine.NotUniqueError):
         return AlreadyExists("the id is taken")
+    if isinstance(error, DocumentTooLarge) or getattr(error, "code", None) in TOO_LARGE_CODES:
+        return TooLarge("the record would be larger than MongoDB stores")
     if isinstance(error, NotImplementedError):
         return NotSupported("mongomock cannot do this; it needs a real MongoDB")
     if isinstance(error, PyMongoError) and is_transient(error):

@@ -5,6 +5,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from granian.constants import HTTPModes
@@ -82,8 +83,8 @@ class DrainingServer(MPServer):
             ),
             workers_kill_timeout=DRAIN_SECONDS,
             log_level=LogLevels.error,
-            # Where `setproctitle` is installed, Granian would take a name of its own.
-            process_name=process_name(name),
+            # Where `setproctitle` is installed, Granian would take a name of its own; elsewhere it takes none.
+            process_name=process_name(name) if find_spec("setproctitle") else None,
             **options,
         )
         self.draining = draining

@@ -25,6 +25,7 @@ from service.documents import (
     MigrationRun,
     PushReceipt,
     Session,
+    Ticket,
 )
 from service.documents.versioned import Versioned
 from service.model.registry import Registry
@@ -56,10 +57,10 @@ def backed_up(registry: Registry) -> list[Any]:
     """Return the document classes that a backup holds; accounts last, for nobody logs in before they are there.
 
     Sessions are not among them: an old backup would bring ended ones back to life, that of a stolen phone too. Leases
-    are of the moment, and so is the order of changes, which begins anew after a restore: its numbers never go back. So
-    is what sync keeps, which goes by them.
+    and tickets are of the moment, and so is the order of changes, which begins anew after a restore: its numbers never
+    go back. So is what sync keeps, which goes by them.
     """
-    beside = (Session, Account, Lease, Change, Correction, PushReceipt, AwaitedReference)
+    beside = (Session, Account, Lease, Change, Correction, PushReceipt, AwaitedReference, Ticket)
     others = [document for document in indexes.document_classes(registry) if document not in beside]
     return [*others, Account]
 
