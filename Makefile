@@ -49,7 +49,7 @@ browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || sh tools/apt-install chromium
 
 clients: install build/clients/installed  ## make clients in TypeScript and Python from the API document, compile and run them
-	$(BIN)/pytest --mongodb tests/test_generated_clients.py
+	$(BIN)/pytest --mongodb tests/test_generated_clients.py tests/test_live_clients.py
 
 build/clients/installed: tests/clients/package.json tests/clients/requirements.txt
 	@command -v npm >/dev/null || sh tools/apt-install nodejs npm
