@@ -49,7 +49,7 @@ browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || sh tools/apt-install chromium
 
 clients: install build/clients/installed  ## make clients in five languages from the API document, compile and run what can be
-	$(BIN)/pytest --mongodb tests/test_generated_clients.py
+	$(BIN)/pytest --mongodb tests/test_generated_clients.py tests/test_live_clients.py
 
 # One environment for the generators of all languages. Of `jars.txt` only the packages themselves are wanted.
 build/clients/installed: tests/clients/package.json tests/clients/requirements.txt tests/clients/jars.txt

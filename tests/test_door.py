@@ -149,6 +149,7 @@ LONG = [
     "/v1/changes/?cursor=x&%77ait=",
 ]
 SHORT = [
+    "/v1/live/tickets",
     "/v1/changes",
     "/v1/changes?await=1",
     "/v1/notes?wait=1",

@@ -189,6 +189,34 @@ def test_a_pull_waits_behind_the_door_for_what_is_new(service: Running) -> None:
     assert re.search(r'madang_requests_total\{method="GET",route="/v1/changes\?wait",status="200"\} [1-9]', told)
 
 
+def test_live_events_come_through_the_door_while_it_is_silent_too(service: Running) -> None:
+    token = token_of(service)
+    base, bearer = f"http://127.0.0.1:{service.port}", {"Authorization": f"Bearer {token}"}
+    assert until(lambda: service.send("GET", "/v1/changes", token=token).status_code == 200)
+    ticket = requests.post(f"{base}/v1/live/tickets", headers=bearer, timeout=10).json()["ticket"]
+    coded = {"Accept-Encoding": "gzip, zstd"}
+    with (
+        requests.get(f"{base}/v1/live", params={"ticket": ticket}, headers=coded, timeout=40, stream=True) as answer,
+        requests.get(f"{base}/v1/sync/rxdb/notes/0/pullStream", headers=bearer, timeout=40, stream=True) as documents,
+    ):
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/event-stream")
+        assert "Content-Encoding" not in answer.headers
+        lines, of_rxdb = answer.iter_lines(decode_unicode=True), documents.iter_lines(decode_unicode=True)
+        assert "event: caught_up" in (next(lines), next(lines))
+        begun = time.monotonic()
+        made = service.send("POST", "/v1/notes", {"title": "x"}, token).json()
+        data = next(line[6:] for line in lines if line.startswith('data: {"type'))
+        assert json.loads(data)["record"] == made
+        assert made["id"] in next(line for line in of_rxdb if line.startswith("data: "))
+        assert time.monotonic() - begun < 5
+        # Longer than any limit of the door on a connection that is idle.
+        assert next(line for line in lines if line.startswith(":")) == ": alive"
+        assert service.send("POST", "/auth/logout", token=token).status_code == 204
+        begun = time.monotonic()
+        assert not [line for line in lines if line.startswith("data")]
+        assert time.monotonic() - begun < 2
+
+
 # The end
 
 

@@ -14,7 +14,7 @@ from service.changes.order import Order
 from service.changes.pull import whole
 from service.changes.rxdb_documents import documents_of
 from service.changes.watermelon_pull import FEW_ROWS, LAST_NUMBER, fitting
-from service.core.errors import BadParameter
+from service.core.errors import BadParameter, NotFound, UpgradeRequired
 from service.model.record_type import RecordType
 from service.policy import Identity
 from service.query.paging import bad, sealed, unsealed
@@ -117,9 +117,25 @@ class RxdbPull:
         )
 
 
+def check_version(type: RecordType, text: str) -> None:
+    """Raise `UpgradeRequired` for a version that the type no longer serves, `NotFound` for none of its versions."""
+    served = type.document._meta.get("sync_versions")
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9):
+        raise NotFound("the version is a whole number")
+    if served and int(text) < min(served):
+        raise UpgradeRequired(f"version {text} of {type.name} is served no more; the oldest is {min(served)}")
+    if served and int(text) not in served:
+        raise NotFound(f"there is no version {text} of {type.name} yet; there are {', '.join(map(str, served))}")
+
+
+def rxdb_seal(key: bytes, account: str, type: RecordType) -> bytes:
+    """Return what authenticates the checkpoints of an account's documents of a type."""
+    return seal_of(key, account, [type.name], ("rxdb",))
+
+
 def parse_rxdb_pull(type: RecordType, args: Mapping[str, str], identity: Identity, key: bytes) -> RxdbPull:
     """Return what the parameters of a query string ask for; `key` authenticates checkpoints. Raises `BadParameter`."""
-    seal = seal_of(key, identity.account, [type.name], ("rxdb",))
+    seal = rxdb_seal(key, identity.account, type)
     lwt, id = args.get("lwt", "0"), args.get("id", "")
     limit = whole(args, "limit", 100, 1, MOST_DOCUMENTS)
     if id == "" and lwt in ("", "0", "null", "undefined"):

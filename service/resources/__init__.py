@@ -22,7 +22,7 @@ from service.resources.changes import ChangeList
 from service.resources.live import LiveEventStream, TicketList
 from service.resources.records import RecordItem, RecordList
 from service.resources.sessions import EventList, SessionItem, SessionList
-from service.resources.sync import RxdbPuller, RxdbPusher, WatermelonSync
+from service.resources.sync import RxdbPuller, RxdbPusher, RxdbStreamer, WatermelonSync
 from service.security import identify
 
 
@@ -80,7 +80,7 @@ def init_app(app: Flask) -> None:
         app.extensions["madang.record_types"] |= {f"v1.{name}/list": type, f"v1.{name}/item": type}
         v1.add_resource(RecordList, f"/{name}", endpoint=f"{name}/list", resource_class_kwargs=kwargs)
         v1.add_resource(RecordItem, f"/{name}/<id>", endpoint=f"{name}/item", resource_class_kwargs=kwargs)
-        for part, resource in (("pull", RxdbPuller), ("push", RxdbPusher)):
+        for part, resource in (("pull", RxdbPuller), ("push", RxdbPusher), ("pullStream", RxdbStreamer)):
             endpoint, path = f"{name}/rxdb-{part}", f"/sync/rxdb/{name}/<version>/{part}"
             app.extensions["madang.record_types"][f"v1.{endpoint}"] = type
             v1.add_resource(resource, path, endpoint=endpoint, resource_class_kwargs={"type": type})

@@ -10,6 +10,7 @@ from service.mongo import connection
 from service.resources.resource import Resource
 from service.security import security
 
+STREAMS_ANSWER = "the streams answer this; ask the door, or them at their own port"
 TICKET = {
     "title": "Ticket",
     "type": "object",
@@ -31,7 +32,7 @@ class LiveEventStream(Resource):
     )
     def get(self) -> None:
         """Say that the streams answer: a door hands over to them what comes here."""
-        raise NotSupported("the streams answer this; ask the door, or them at their own port")
+        raise NotSupported(STREAMS_ANSWER)
 
 
 class TicketList(Resource):

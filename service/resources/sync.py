@@ -7,12 +7,12 @@ from flask import current_app
 
 from service.changes.order import Order
 from service.changes.rxdb_documents import problems_text
-from service.changes.rxdb_pull import parse_rxdb_pull
+from service.changes.rxdb_pull import check_version, parse_rxdb_pull
 from service.changes.rxdb_push import RxdbPush, parse_documents
 from service.changes.watermelon_pull import parse_number, parse_watermelon_pull
 from service.changes.watermelon_push import WatermelonPush, parse_rows
 from service.context import current_globals, current_registry, g
-from service.core.errors import NotFound, UpgradeRequired
+from service.core.errors import NotSupported
 from service.http.arguments import json_text, parameters
 from service.http.openapi import operation
 from service.http.usage import account_usage
@@ -20,6 +20,7 @@ from service.http.web import Answer, json_answer
 from service.model.record_type import RecordType
 from service.mongo import deadline
 from service.resources.changes import current_barrier
+from service.resources.live import STREAMS_ANSWER
 from service.resources.resource import Resource
 from service.security import security
 
@@ -73,18 +74,6 @@ class RxdbSync(Resource):
     def __init__(self, type: RecordType) -> None:
         self.type = type
 
-    def check_version(self, text: str) -> None:
-        """Raise `UpgradeRequired` for a version that the type no longer serves, `NotFound` for none of its versions."""
-        served = self.type.document._meta.get("sync_versions")
-        if not (text.isascii() and text.isdecimal() and len(text) <= 9):
-            raise NotFound("the version is a whole number")
-        if served and int(text) < min(served):
-            raise UpgradeRequired(f"version {text} of {self.type.name} is served no more; the oldest is {min(served)}")
-        if served and int(text) not in served:
-            raise NotFound(
-                f"there is no version {text} of {self.type.name} yet; there are {', '.join(map(str, served))}"
-            )
-
 
 class RxdbPuller(RxdbSync):
     """Where documents come from."""
@@ -98,9 +87,25 @@ class RxdbPuller(RxdbSync):
     )
     def get(self, version: str) -> Answer:
         """Stream the documents that have changed for this account since its checkpoint, as many as it asks for."""
-        self.check_version(version)
+        check_version(self.type, version)
         asked = parse_rxdb_pull(self.type, parameters(), g.identity, security().cursor_key)
         return streamed(asked.pieces)
+
+
+class RxdbStreamer(RxdbSync):
+    """Where documents come from as they change. The streams answer; here it is described."""
+
+    @operation(
+        "Follow the documents that change, as RxDB has them",
+        name="stream{types}",
+        answer={200: {"type": "string"}},
+        media_type="text/event-stream",
+        problems=["feed_unavailable", "not_supported", "too_many_requests", "upgrade_required"],
+    )
+    def get(self, version: str) -> None:
+        """Say that the streams answer: a door hands over to them what comes here."""
+        check_version(self.type, version)
+        raise NotSupported(STREAMS_ANSWER)
 
 
 class RxdbPusher(RxdbSync):
@@ -118,7 +123,7 @@ class RxdbPusher(RxdbSync):
     )
     def post(self, version: str) -> Answer:
         """Store all that is right, in one transaction, and answer what the client has otherwise than the service."""
-        self.check_version(version)
+        check_version(self.type, version)
         current_barrier()
         rows = parse_documents(json_text())
         push = RxdbPush(current_registry(), current_globals().identity, self.type, rows, tombstones_kept())

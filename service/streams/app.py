@@ -31,6 +31,7 @@ from service.streams.following import Following
 from service.streams.pulls import PULL_PARAMETERS, Pulls
 from service.streams.readiness import Readiness
 from service.streams.router import Handler, Route, Router
+from service.streams.rxdb_streams import PULL_STREAM, RxdbStreams
 
 ALL_READY = "/health/all"
 """Where the door finds whether every program is ready."""
@@ -94,6 +95,7 @@ class Streams:
                 Route("GET", "/health/live", lives),
                 Route("GET", "/health/ready", ready.own),
                 Route("GET", ALL_READY, ready.all),
+                Route("GET", PULL_STREAM, self.real(lambda found: RxdbStreams(found).answer)),
                 Route("GET", "/v1/live", self.real(lambda found: LiveEvents(found).answer), LIVE_PARAMETERS),
                 Route(
                     "GET", "/v1/changes", self.real(lambda found: Pulls(found).answer), PULL_PARAMETERS, WAITING_PULL

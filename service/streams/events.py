@@ -27,7 +27,7 @@ from service.streams.live import Live, Wheres
 from service.streams.sse import ServerSent
 
 LIVE_PARAMETERS = frozenset({"subscribe", "cursor", "ticket"})
-HEADERS = (("Content-Type", "text/event-stream"), ("X-Accel-Buffering", "no"))
+EVENT_STREAM = (("Content-Type", "text/event-stream"), ("X-Accel-Buffering", "no"))
 """The second one asks nginx, where it stands in front, to send each event on as it comes."""
 SERVER_SENT = ServerSent()
 
@@ -50,7 +50,7 @@ class LiveEvents:
         request.account = claims["sub"]
         live = Live(self.following, claims, wheres, SERVER_SENT, self.place(request, args, claims["sub"], wheres))
         if request.method == "HEAD":
-            return Response(200, headers=HEADERS)
+            return Response(200, headers=EVENT_STREAM)
         await live.begin()
         gone = asyncio.create_task(request.gone())
         gone.add_done_callback(lambda _: live.end())
@@ -59,7 +59,7 @@ class LiveEvents:
             gone.cancel()
             live.leave()
 
-        return Response(200, live.stream(), HEADERS, end)
+        return Response(200, live.stream(), EVENT_STREAM, end)
 
     @property
     def most_types(self) -> int:
