@@ -437,7 +437,9 @@ def stages(plan: Any) -> Iterator[str]:
 def explained(document: type[Record], args: dict[str, str]) -> set[str]:
     asked = parser_of(document).parse(args, "ada", b"key")
     condition = {"$and": [{"access": {"$in": ["o:ada", "r:ada"]}}, asked.where]}
-    cursor = document._get_collection().find(condition, sort=list(asked.sort.keys), limit=asked.limit)
+    cursor = document._get_collection().find(
+        condition, sort=list(asked.sort.keys), limit=asked.limit, collation=asked.sort.bson or None
+    )
     return set(stages(cursor.explain()["queryPlanner"]["winningPlan"]))
 
 
