@@ -26,6 +26,8 @@ class Following:
         self.settings, self.registry = settings, registry
         self.security = Security(settings)
         self.threads = Threads(settings["STREAMS_THREADS"], settings["MONGODB_TIMEOUT"])
+        # Of its own: what is delivered does not have its turn behind a crowd that pulls.
+        self.delivering = Threads(1, settings["MONGODB_TIMEOUT"])
         self.subscriptions = Subscriptions(settings["LIVE_CONNECTIONS"], settings["LIVE_CONNECTIONS_ACCOUNT"])
         self.client = connection.stream_client(settings)
         self.barrier = Barrier(registry, self.client, settings["MONGODB_CONNECT_TIMEOUT"])
@@ -62,9 +64,9 @@ class Following:
         heard = [(delivery, found) for delivery in newest.values() if (found := self.subscriptions.of(delivery.change))]
         wanted = [delivery for delivery, found in heard if not delivery.is_membership and wants_record(found)]
         if wanted:
-            await self.threads.do(partial(look_up, self.registry, wanted))
+            await self.delivering.do(partial(look_up, self.registry, wanted))
         if doubtful := {one.account for delivery, found in heard for one in found if one.is_doubtful(delivery)}:
-            readers = await self.threads.do(partial(entries_now, doubtful))
+            readers = await self.delivering.do(partial(entries_now, doubtful))
             for delivery in wanted:
                 delivery.readers = readers
         for delivery, found in sorted(heard, key=lambda pair: pair[0].seq):
@@ -78,6 +80,7 @@ class Following:
             await asyncio.get_running_loop().run_in_executor(None, self.reader.stop)
         self.barrier.leave()
         self.threads.close()
+        self.delivering.close()
         self.client.close()
 
 

@@ -33,7 +33,7 @@ ALIVE_EVERY = 15.0
 """Seconds of silence after which something is sent, so that both ends notice a connection that has died."""
 MOST_QUEUED = 256 * 1024
 """Bytes that may wait to be sent to one client; beyond, it is behind."""
-PAGE_ITEMS = 100
+PAGE_ITEMS = 50
 """Most items of a page by which a client catches up."""
 MOST_UNMATCHED = 1000
 """Records of which a connection remembers that it has told that they no longer fit."""
