@@ -80,8 +80,9 @@ mutants: install  ## change the modules that security stands on in every small w
 	@$(INSTALL) requirements-mutants.lock
 	nice $(BIN)/python -m mutants $(ARGS)
 
-converge: install  ## follow changes with devices through 2,000 random histories; takes half an hour
+converge: install build/clients/installed  ## follow changes with devices through 2,000 random histories, and 200 with the sync clients; takes an hour
 	MADANG_MODEL_RUNS=2000 $(BIN)/pytest --mongodb tests/test_changes_model.py -k converge
+	MADANG_SYNC_RUNS=200 $(BIN)/pytest --mongodb -s tests/test_sync_clients.py -k all_devices
 
 .venv-bench/installed: bench/requirements.txt
 	$(PYTHON) -m venv .venv-bench

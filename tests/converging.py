@@ -1,21 +1,11 @@
-"""People with devices of every kind, on a network that loses what it can, until all is quiet: then all have the same.
-
-What happens follows from a seed. `python -m tests.converging --runs 200` is the long form.
-"""
+"""People with devices of every kind, on a network that loses what it can; when all is quiet, all have the same."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import re
-import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -25,13 +15,12 @@ from pymongo import MongoClient
 from tests.client import PASSWORD
 from tests.devices import COLLECTIONS, TABLES, DeviceError, Devices, RealDevice
 from tests.faults import FAULTS, FaultyProxy
-from tests.test_run import Running, running
+from tests.test_run import Running
 
 Json = dict[str, Any]
 KINDS = ("watermelon", "watermelon", "rxdb", "rxdb-server")
 WORDS = ("milk", "bread", "tea", "rice", "salt", "kimchi")
 ROLES = ("cooks", "guests")
-SETTINGS = {"RATELIMIT_ENABLED": "false", "JWT_EXPIRATION_DELTA": "36000"}
 
 
 class Member:
@@ -254,7 +243,10 @@ class Mood:
 
 
 def run(seed: int, service: Running, devices: Devices, uri: str, steps: int = 60) -> Counter[str]:
-    """Let all of that happen once; raises `AssertionError` where a device has something else in the end."""
+    """Let all of that happen once, and return how often each thing did.
+
+    What happens follows from a seed. Raises `AssertionError` where a device has something else in the end.
+    """
     mood = Mood(seed)
     with FaultyProxy(service.port, mood) as proxy:
         world = World(seed, service, devices, proxy, uri)
@@ -268,42 +260,3 @@ def run(seed: int, service: Running, devices: Devices, uri: str, steps: int = 60
         finally:
             world.close()
         return world.done + proxy.happened
-
-
-@contextmanager
-def stage(folder: Path, **settings: str) -> Iterator[tuple[Running, Devices]]:
-    """A service and a process for devices."""
-    (folder / "devices").mkdir()
-    with (
-        running(folder / "var", "--workers", "1", **{**SETTINGS, **settings}) as service,
-        Devices(folder / "devices") as devices,
-    ):
-        yield service, devices
-
-
-def main() -> None:
-    """Run as often as asked for, and say how it went."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=60)
-    asked = parser.parse_args()
-    total: Counter[str] = Counter()
-    failed = 0
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, stage(Path(folder)) as (service, devices):
-        (uri,) = re.findall(r"\(mongod \d+, (\S+)\)", service.said)
-        for seed in range(asked.seed, asked.seed + asked.runs):
-            try:
-                total += run(seed, service, devices, uri, asked.steps)
-            except AssertionError as error:
-                failed += 1
-                print(f"seed {seed}: {error}", flush=True)
-            print(f"seed {seed}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    print(f"{asked.runs} runs, {failed} failed, in {time.monotonic() - began:.0f} s")
-    print(", ".join(f"{name or 'as it should be'} {count}" for name, count in sorted(total.items())))
-    sys.exit(1 if failed else 0)
-
-
-if __name__ == "__main__":
-    main()

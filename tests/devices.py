@@ -30,9 +30,10 @@ class Devices:
             pytest.fail("there are no sync clients: `make clients` installs them")
         shutil.copy(OURS / "devices.mjs", folder)
         (folder / "node_modules").symlink_to(TOOLS / "node_modules")
-        self.process = subprocess.Popen(
-            ["node", folder / "devices.mjs"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        with (folder / "said").open("wb") as said:
+            self.process = subprocess.Popen(
+                ["node", folder / "devices.mjs"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True
+            )
         self.numbers = count()
         self.waiting: dict[int, Future[Any]] = {}
         self.lock = threading.Lock()

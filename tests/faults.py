@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import json
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
 from typing import Any
@@ -16,7 +18,7 @@ KEPT = frozenset({"connection", "transfer-encoding", "content-length", "keep-ali
 FAULTS = ("lost before", "lost after", "cut", "late", "doubled")
 
 Choose = Callable[[str, str], str]
-"""Takes the method and the path of a request, and says what goes wrong with it; nothing, if that is empty."""
+"""Takes the method and the path of a request, and says what goes wrong with it: a fault, or the status of a problem."""
 
 
 def now_and_then(random: Random, share: float) -> Choose:
@@ -68,12 +70,23 @@ class Exchange(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
 
+    def handle(self) -> None:
+        """Answer what comes; a client may go while it waits."""
+        with suppress(ConnectionError):
+            super().handle()
+
     def handle_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.owner.choose(self.command, self.path)
         self.owner.happened[fault] += 1
         if fault == "lost before":
             self.close_connection = True
+            return
+        if self.path.endswith("Stream"):
+            self.relay()
+            return
+        if fault.isdecimal():
+            self.refuse(int(fault))
             return
         if fault == "late":
             time.sleep(self.owner.lateness)
@@ -96,12 +109,41 @@ class Exchange(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = handle_any  # noqa: N815  as the library calls them
 
-    def forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
-        """Send the request on, and return the whole answer."""
+    def relay(self) -> None:
+        """Hand on an answer that goes on and on."""
+        connection = self.begin(None)
+        try:
+            answer = connection.getresponse()
+            self.send_response_only(answer.status)
+            self.send_header("Content-Type", answer.getheader("Content-Type", ""))
+            self.send_header("Connection", "close")
+            self.end_headers()
+            while piece := answer.read1(65536):
+                self.wfile.write(piece)
+        finally:
+            connection.close()
+        self.close_connection = True
+
+    def begin(self, body: bytes | None) -> http.client.HTTPConnection:
+        """Send the request on."""
         connection = http.client.HTTPConnection("127.0.0.1", self.owner.port, timeout=60)
         headers = {name: text for name, text in self.headers.items() if name.lower() not in KEPT}
+        connection.request(self.command, self.path, body, headers)
+        return connection
+
+    def refuse(self, status: int) -> None:
+        """Answer with a problem, as the service does under the paths of RxDB."""
+        document = json.dumps({"status": status, "code": "made_up", "title": "Made up", "error": True}).encode()
+        self.send_response_only(status)
+        self.send_header("Content-Type", "application/problem+json")
+        self.send_header("Content-Length", str(len(document)))
+        self.end_headers()
+        self.wfile.write(document)
+
+    def forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        """Send the request on, and return the whole answer."""
+        connection = self.begin(body or None)
         try:
-            connection.request(self.command, self.path, body or None, headers)
             answer = connection.getresponse()
             return answer.status, answer.getheaders(), answer.read()
         finally:

@@ -106,6 +106,11 @@ REFUSED: dict[str, tuple[Making, str]] = {
         lambda: declared(inner=embedded(meta={"alow_inheritance": False}, a=me.IntField())),
         r"Inner has meta\['alow_inheritance'\].*mean allow_inheritance?",
     ),
+    "versions that are no numbers": (
+        lambda: declared(meta={"sync_versions": ["1"]}),
+        "which is no list of whole numbers",
+    ),
+    "no version at all": (lambda: declared(meta={"sync_versions": []}), "which is no list of whole numbers"),
     "a text for a list": (lambda: declared(meta={"filters": "title"}), "which is no list of names"),
     "inheritance": (lambda: declared(meta={"allow_inheritance": True}), "Thing allows inheritance"),
     # Names

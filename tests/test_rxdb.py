@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -19,18 +18,8 @@ from tests.client import Person
 from tests.recording import Recording
 from tests.syncing import Json, Replica, check_answers
 from tests.test_house import Recorder
-from tests.types import REGISTRY
 
-pytestmark = pytest.mark.real
-
-
-@pytest.fixture(autouse=True)
-def recording(app: Flask, test_settings: dict[str, Any]) -> Iterator[Recording]:
-    """A recorder that records when a device pulls."""
-    found = Recording(REGISTRY, test_settings)
-    found.catch_up()
-    yield found
-    found.close()
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("recording")]
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,23 +13,41 @@ import pytest
 import requests
 from pymongo import MongoClient
 
+from tests import converging
 from tests.client import PASSWORD
-from tests.devices import COLLECTIONS, TABLES, Devices, RealDevice
+from tests.devices import COLLECTIONS, NOTE_COLUMNS, NOTEBOOK_COLUMNS, TABLES, DeviceError, Devices, RealDevice
+from tests.faults import FaultyProxy
 from tests.test_browser import http
 from tests.test_run import Running, running
+from tests.waiting import until
 
 pytestmark = pytest.mark.clients
 Json = dict[str, Any]
 
 
+RUNS = int(os.environ.get("MADANG_SYNC_RUNS", "2"))
+"""Of the short form; `make converge` runs the long one."""
+
+
 @pytest.fixture(scope="module")
-def service(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def database(mongodb_uri: str) -> Iterator[MongoClient[Json]]:
+    """The database of the service, for what only an operator does."""
     uri = urlsplit(mongodb_uri)._replace(path="/madang-sync").geturl()
-    settings = {"MONGODB_URI": uri, "RATELIMIT_ENABLED": "false", "JWT_EXPIRATION_DELTA": "3600"}
+    with MongoClient[Json](uri) as client:
+        yield client
+        client.drop_database("madang-sync")
+
+
+@pytest.fixture(scope="module")
+def uri(mongodb_uri: str) -> str:
+    return urlsplit(mongodb_uri)._replace(path="/madang-sync").geturl()
+
+
+@pytest.fixture(scope="module")
+def service(database: MongoClient[Json], uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    settings = {"MONGODB_URI": uri, "RATELIMIT_ENABLED": "false", "JWT_EXPIRATION_DELTA": "36000"}
     with running(tmp_path_factory.mktemp("var"), "--workers", "1", **settings) as found:
         yield found
-    with MongoClient(uri) as client:
-        client.drop_database("madang-sync")
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +66,7 @@ class User:
         self.name, self.devices = f"user{User.made}", devices
         self.url = f"http://127.0.0.1:{service.port}"
         self.http = http()
+        self.opened: list[RealDevice] = []
         account = {"username": self.name, "password": PASSWORD}
         self.id = self.send("POST", "/v1/accounts", account).json()["id"]
         self.http.headers["Authorization"] = f"Bearer {self.token()}"
@@ -63,22 +85,43 @@ class User:
         assert answer.status_code < 300, answer.text
         return answer
 
+    def status(self, path: str) -> int:
+        return self.http.get(self.url + path, timeout=30).status_code
+
     def note(self, id: str) -> Json:
         found: Json = self.send("GET", f"/v1/notes/{id}").json()
         return found
 
+    def open(self, name: str, kind: str, **options: Any) -> RealDevice:
+        named = {"url": self.url, "token": self.token(), **options}
+        self.opened.append(self.devices.open(f"{self.name}-{name}", kind, **named))
+        return self.opened[-1]
+
     def watermelon(self, name: str, **options: Any) -> RealDevice:
-        named = {"url": self.url, "token": self.token(), "schema": TABLES, **options}
-        return self.devices.open(f"{self.name}-{name}", "watermelon", **named)
+        return self.open(name, "watermelon", **{"schema": TABLES, **options})
 
     def rxdb(self, name: str, kind: str = "rxdb", **options: Any) -> RealDevice:
-        named = {"url": self.url, "token": self.token(), "collections": COLLECTIONS, "batch": 10, **options}
-        return self.devices.open(f"{self.name}-{name}", kind, **named)
+        return self.open(name, kind, **{"collections": COLLECTIONS, "batch": 10, **options})
+
+    def close(self) -> None:
+        """Close the devices: RxDB has 16 collections open at most."""
+        for device in self.opened:
+            device.do("close")
+        self.http.close()
 
 
 @pytest.fixture
-def ada(service: Running, devices: Devices) -> User:
-    return User(service, devices)
+def ada(service: Running, devices: Devices) -> Iterator[User]:
+    user = User(service, devices)
+    yield user
+    user.close()
+
+
+@pytest.fixture
+def bob(service: Running, devices: Devices) -> Iterator[User]:
+    user = User(service, devices)
+    yield user
+    user.close()
 
 
 NOTE: Json = {"title": "a note", "body": "", "tags": "[]", "checklist": "[]", "priority": 0, "pinned": False}
@@ -129,3 +172,246 @@ def test_rxdb_goes_there_and_back(ada: User, kind: str) -> None:
     for device in (phone, phone, tablet):
         device.sync()
     assert tablet.rows() == phone.rows() == {}
+
+
+# WatermelonDB
+
+
+def test_watermelondb_is_put_right_where_a_row_was_refused(ada: User, bob: User) -> None:
+    phone = ada.watermelon("phone")
+    mine, theirs, bad, good = map(ada.id_of, ("mine", "theirs", "bad", "good"))
+    ada.send("POST", "/v1/notes", {"id": mine, "title": "a"})
+    bob.send("POST", "/v1/notes", {"id": theirs, "title": "a", "readers": [ada.id]})
+    phone.sync()
+    phone.do("create", table="notes", id=bad, row={**NOTE, "title": ""})
+    phone.do("create", table="notes", id=good, row={**NOTE, "title": "half of \ud83d\ude00 \U0001f600"})
+    phone.do("update", table="notes", id=mine, row={"priority": 9})
+    phone.do("update", table="notes", id=theirs, row={"title": "b"})
+    problems = {one["id"]: one["problem"]["code"] for one in phone.sync()["problems"]}
+    assert problems == {bad: "validation_failed", mine: "validation_failed", theirs: "forbidden"} | (
+        {good: "validation_failed"} if ada.status(f"/v1/notes/{good}") == 404 else {}
+    )
+    phone.sync()
+    assert phone.rows().keys() - {good} == {mine, theirs}
+    assert (phone.rows()[mine]["priority"], phone.rows()[theirs]["title"]) == (0, "a")
+    assert phone.do("unsynced") is False
+    assert "pushed" not in phone.sync()
+
+
+def test_watermelondb_merges_what_others_have_changed(ada: User) -> None:
+    phone = ada.watermelon("phone", pause=300)
+    one = ada.id_of("one")
+    ada.send("POST", "/v1/notes", {"id": one, "title": "a"})
+    phone.sync()
+    phone.do("update", table="notes", id=one, row={"title": "mine"})
+    syncing = phone.devices.begin(phone.name, "sync")
+    # Between its pull and its push.
+    until(lambda: phone.do("last").get("pushed"))
+    ada.send("PATCH", f"/v1/notes/{one}", {"body": "theirs"})
+    with pytest.raises(DeviceError, match=r"409[^$]*sync_conflict"):
+        syncing.result(30)
+    phone.do("set", to={"pause": 0})
+    phone.sync()
+    assert (ada.note(one)["title"], ada.note(one)["body"]) == ("mine", "theirs")
+    phone.sync()
+    assert phone.rows()[one]["body"] == "theirs"
+
+
+def test_watermelondb_after_a_lost_answer_doubles_nothing(ada: User, service: Running) -> None:
+    lost = iter(["", "lost after"])
+    with FaultyProxy(service.port, lambda _method, path: next(lost, "") if "/sync/" in path else "") as proxy:
+        phone = ada.watermelon("phone", url=proxy.url)
+        one = ada.id_of("one")
+        phone.do("create", table="notes", id=one, row=NOTE)
+        with pytest.raises(DeviceError):
+            phone.sync()
+        assert ada.note(one)["revision"] == 1
+        phone.sync()
+        assert ada.note(one)["revision"] == 1
+        phone.sync()
+        assert phone.rows()[one]["updated_at"] == phone.rows()[one]["created_at"]
+
+
+def test_watermelondb_migrates(ada: User) -> None:
+    old = [column for column in NOTE_COLUMNS if column["name"] not in ("due", "pinned")]
+    phone = ada.watermelon("phone", schema={"version": 1, "tables": {"notes": old}})
+    due, plain, book = map(ada.id_of, ("due", "plain", "book"))
+    ada.send("POST", "/v1/notes", {"id": due, "title": "a", "due": "2026-11-22T10:00:00.000Z"})
+    ada.send("POST", "/v1/notes", {"id": plain, "title": "a"})
+    ada.send("POST", "/v1/notebooks", {"id": book, "title": "a"})
+    phone.sync()
+    added = [column for column in NOTE_COLUMNS if column["name"] in ("due", "pinned")]
+    tables = {"notes": NOTE_COLUMNS, "notebooks": NOTEBOOK_COLUMNS}
+    steps = [{"table": "notes", "columns": added}, {"create": "notebooks"}]
+    phone.do("upgrade", schema={"version": 2, "tables": tables}, steps=steps, migratable=1)
+    assert phone.rows()[due]["due"] is None
+    pulled = phone.sync()["pulled"]["changes"]
+    assert [row["id"] for row in pulled["notes"]["updated"]] == [due]
+    assert phone.rows()[due]["due"] == 1795341600000
+    assert phone.rows("notebooks").keys() == {book}
+
+
+def test_watermelondb_that_was_away_for_too_long_begins_anew(ada: User, database: MongoClient[Json]) -> None:
+    phone = ada.watermelon("phone")
+    gone, left, own = map(ada.id_of, ("gone", "left", "own"))
+    for id in (gone, left):
+        ada.send("POST", "/v1/notes", {"id": id, "title": "a"})
+    phone.sync()
+    ada.send("DELETE", f"/v1/notes/{gone}")
+    ada.send("PATCH", f"/v1/notes/{left}", {"title": "b"})
+    ada.send("GET", "/v1/changes")
+    orders = database.get_default_database()["leases"]
+    state = orders.find_one({"_id": "recorder"})
+    assert state is not None
+    orders.update_one({"_id": "recorder"}, {"$set": {"state.floor": state["state"]["seq"]}})
+    phone.do("create", table="notes", id=own, row=NOTE)
+    assert phone.sync()["pulled"]["strategy"] == "replacement"
+    assert phone.rows().keys() == {left, own}
+    assert ada.note(own)["title"] == "a note"
+
+
+def test_watermelondb_drops_what_was_withdrawn(ada: User, bob: User) -> None:
+    phone = bob.watermelon("phone")
+    one = ada.id_of("one")
+    ada.send("POST", "/v1/notes", {"id": one, "title": "a", "writers": [bob.id]})
+    phone.sync()
+    phone.do("update", table="notes", id=one, row={"title": "b"})
+    ada.send("PATCH", f"/v1/notes/{one}", {"writers": []})
+    phone.sync()
+    assert phone.rows() == {}
+    assert ada.note(one)["title"] == "a"
+
+
+# RxDB
+
+RXDB = pytest.mark.parametrize("kind", ["rxdb", "rxdb-server"])
+
+
+@RXDB
+def test_rxdb_is_put_right_where_a_document_was_refused(ada: User, bob: User, kind: str) -> None:
+    phone = ada.rxdb("phone", kind)
+    mine, theirs, bad, good = map(ada.id_of, ("mine", "theirs", "bad", "good"))
+    ada.send("POST", "/v1/notes", {"id": mine, "title": "a"})
+    bob.send("POST", "/v1/notes", {"id": theirs, "title": "a", "readers": [ada.id]})
+    phone.sync()
+    phone.do("create", table="notes", id=bad, row={"title": ""})
+    phone.do("create", table="notes", id=good, row={"title": "a"})
+    phone.do("update", table="notes", id=mine, row={"priority": 9})
+    phone.do("update", table="notes", id=theirs, row={"title": "b"})
+    told = phone.sync()
+    assert told["errors"] == []
+    assert {conflict["realMasterState"]["id"] for conflict in told["conflicts"]} == {bad, mine, theirs}
+    phone.sync()
+    assert phone.rows() == {id: ada.note(id) for id in (mine, theirs, good)}
+    assert phone.sync()["sent"] == []
+
+
+@RXDB
+def test_rxdb_takes_what_others_have_changed(ada: User, kind: str) -> None:
+    phone = ada.rxdb("phone", kind)
+    one = ada.id_of("one")
+    ada.send("POST", "/v1/notes", {"id": one, "title": "a"})
+    phone.sync()
+    ada.send("PATCH", f"/v1/notes/{one}", {"title": "theirs"})
+    phone.do("update", table="notes", id=one, row={"title": "mine"})
+    for _ in range(2):
+        phone.sync()
+    assert phone.rows() == {one: ada.note(one)}
+    assert ada.note(one)["title"] == "theirs"
+
+
+@RXDB
+def test_rxdb_drops_what_was_withdrawn(ada: User, bob: User, kind: str) -> None:
+    phone = bob.rxdb("phone", kind)
+    one = ada.id_of("one")
+    ada.send("POST", "/v1/notes", {"id": one, "title": "a", "readers": [bob.id]})
+    phone.sync()
+    ada.send("PATCH", f"/v1/notes/{one}", {"readers": []})
+    assert phone.sync()["errors"] == []
+    assert phone.rows() == {}
+
+
+@RXDB
+def test_rxdb_loses_nothing_that_is_written_while_a_push_is_under_way(ada: User, service: Running, kind: str) -> None:
+    def late(_method: str, path: str) -> str:
+        return "late" if path.endswith("/push") else ""
+
+    with FaultyProxy(service.port, late, lateness=0.3) as proxy:
+        phone = ada.rxdb("phone", kind, url=proxy.url)
+        one = ada.id_of("one")
+        ada.send("POST", "/v1/notes", {"id": one, "title": "a"})
+        phone.sync()
+        syncing = phone.devices.begin(phone.name, "live", tables=["notes"])
+        syncing.result(30)
+        text = ""
+        for letter in "milk and bread":
+            text += letter
+            phone.do("update", table="notes", id=one, row={"title": text})
+            time.sleep(0.05)
+        until(lambda: ada.note(one)["title"] == text, 20)
+        # What the stream says of a moment before may come in between.
+        until(lambda: phone.rows()[one]["title"] == text, 20)
+        phone.do("stop")
+    until(lambda: phone.sync() and phone.rows() == {one: ada.note(one)}, 20)
+
+
+def test_rxdbs_own_client_hears_of_changes_as_they_come(ada: User) -> None:
+    phone = ada.rxdb("phone", "rxdb-server")
+    one, two = ada.id_of("one"), ada.id_of("two")
+    ada.send("POST", "/v1/notes", {"id": one, "title": "a"})
+    phone.do("live")
+    until(lambda: phone.rows().keys() == {one})
+    ada.send("POST", "/v1/notes", {"id": two, "title": "b"})
+    ada.send("PATCH", f"/v1/notes/{one}", {"title": "c"})
+    until(lambda: phone.rows() == {one: ada.note(one), two: ada.note(two)})
+    ada.send("DELETE", f"/v1/notes/{one}")
+    until(lambda: phone.rows().keys() == {two})
+    phone.do("stop")
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "event", "goes_on"),
+    [
+        *(("rxdb-server", status, "RC_PULL", True) for status in (400, 409, 410, 429, 503)),
+        ("rxdb-server", 401, "unauthorized$", True),
+        ("rxdb-server", 403, "forbidden$", False),
+        ("rxdb-server", 426, "outdatedClient$", False),
+        *(("rxdb", status, "RC_PULL", True) for status in (400, 401, 403, 409, 410, 426, 429, 503)),
+    ],
+)
+def test_what_rxdb_makes_of_a_status(
+    ada: User, service: Running, kind: str, status: int, event: str, goes_on: bool
+) -> None:
+    """What docs/sync.md says of it: a replication tries again for ever, but for two that end that of rxdb-server."""
+    answers = iter([str(status)])
+    with FaultyProxy(service.port, lambda _method, path: next(answers, "") if "/pull?" in path else "") as proxy:
+        phone = ada.rxdb("phone", kind, url=proxy.url)
+        one = ada.id_of("one")
+        ada.send("POST", "/v1/notes", {"id": one, "title": "a"})
+        phone.devices.begin(phone.name, "live", tables=["notes"])
+        until(lambda: event in [error["code"] for error in phone.do("last")["errors"]])
+        if goes_on:
+            until(lambda: phone.rows().keys() == {one})
+        else:
+            time.sleep(0.3)
+            assert phone.rows() == {}
+            assert phone.do("isStopped", table="notes")
+
+
+# All of them
+
+
+@pytest.fixture(scope="module")
+def tally() -> Iterator[Counter[str]]:
+    """How often each thing happened, for the page of the long form."""
+    found: Counter[str] = Counter()
+    yield found
+    happened = ", ".join(f"{name or 'as it should be'} {count}" for name, count in sorted(found.items()))
+    print(happened)  # noqa: T201  for the page
+
+
+@pytest.mark.parametrize("seed", range(RUNS))
+def test_all_devices_have_the_same_in_the_end(
+    service: Running, devices: Devices, uri: str, tally: Counter[str], seed: int
+) -> None:
+    tally += converging.run(seed, service, devices, uri)

@@ -64,10 +64,17 @@ def check_meta(name: str, meta: Mapping[str, Any]) -> None:
     """Raise `InvalidDocument` for a key of `meta` that nobody knows, or a list of names that is none."""
     for key in meta.keys() - META:
         raise mistake(name, f"has meta[{key!r}], which nobody knows{nearest(key, META)}")
+    if not is_list_of_versions(meta.get("sync_versions", [0])):
+        raise mistake(name, f"has meta['sync_versions'] {meta['sync_versions']!r}, which is no list of whole numbers")
     for key in ("sorts", "filters", "search"):
         value = meta.get(key, [])
         if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
             raise mistake(name, f"has meta[{key!r}] {value!r}, which is no list of names")
+
+
+def is_list_of_versions(value: Any) -> bool:
+    """Tell whether a value names the versions of a type that clients may have: at least one whole number."""
+    return isinstance(value, list | tuple) and bool(value) and all(type(one) is int and one >= 0 for one in value)
 
 
 def check_names(document: type[Record]) -> None:

@@ -280,6 +280,10 @@ class Rx {
     await Promise.all(tables.map((table) => this.replicate(table, true).awaitInitialReplication()));
   }
 
+  isStopped({ table }) {
+    return this.replications[table].isStopped();
+  }
+
   async stop() {
     await Promise.all(Object.values(this.replications).map((state) => state.cancel()));
   }
