@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.core.errors import MalformedJson, ValidationFailed
-from service.core.json_text import canonical, decode, encode
+from service.core.json_text import canonical, decode, decode_rows, encode
 from service.documents import Record
 from service.model.declarations import InvalidDocument
 from service.model.record_type import derive
@@ -116,6 +116,18 @@ def test_a_number_beyond_all_is_none(number: str) -> None:
 @pytest.mark.parametrize("number", ["0e9999999999999999999", "0.0e-99999999999999999999", "1e-99999999999999999999"])
 def test_an_exponent_of_any_length_is_read(number: str) -> None:
     assert decode(f"[{number}, 1234567890123456789]".encode()) == [0.0, 1234567890123456789]
+
+
+def test_rows_are_read_to_the_last_digit_and_the_row_with_a_lost_fraction_is_told() -> None:
+    rows, wrong = decode_rows(b'[{"n": 18446744073709551616}, {"n": [12345678901234567.5]}, {"n": 5.0}]')
+    assert rows[0] == {"n": 2**64}
+    assert [[cause.pointer for cause in wrong(row)] for row in rows] == [[], ["/n/0"], []]
+
+
+@pytest.mark.parametrize("text", [b'["\\ud83d", 1e400]', b"[1234567890123456789, 1e400]", b'["\\ud83d", NaN]'])
+def test_what_is_no_number_makes_no_rows(text: bytes) -> None:
+    with pytest.raises(MalformedJson):
+        decode_rows(text)
 
 
 # Whole numbers

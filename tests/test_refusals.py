@@ -1,6 +1,7 @@
 """What only MongoDB can refuse: 422 on the field, on every way of writing, with nothing stored."""
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import mongoengine as me
@@ -10,7 +11,11 @@ from mongoengine.connection import get_db
 from pymongo.errors import OperationFailure
 
 from service.documents import Record
+from service.model.registry import Registry
+from service.mongo import transactions
+from service.policy import Identity
 from service.records import refusals
+from service.records.bulk import Bulk, BulkWrite
 from service.upkeep import indexes
 from tests.client import Person, Phone, pointers
 from tests.types import type_of
@@ -241,6 +246,39 @@ def test_a_refusal_is_kept_for_its_key_and_told_again(parks: Phone) -> None:
     ]
     assert [refused(answer) for answer in answers] == [{"/area": "shape"}] * 2
     assert answers[1].headers["Idempotent-Replayed"] == "true"
+
+
+def test_of_many_writes_at_once_those_that_mongodb_refuses_have_a_problem(parks: Phone, ada: Person) -> None:
+    types = Registry([Park])
+    park, identity = types.of(Park), Identity(ada.id, "", 0)
+    parks.post("/v1/test_parks", {"id": "old"})
+    get_db().command("collMod", "test_parks", validator={"$jsonSchema": {"properties": {"n": {"maxLength": 3}}}})
+    values: dict[str, Any] = {
+        "bow": {"area": SHAPES["bow-tie"]},
+        "good": {"area": GOOD, "title": "x"},
+        "spike": {"stops": [{"area": GOOD}, {"area": SHAPES["spike"]}]},
+        "long": {"note": "long"},
+        "old": {"title": "y", "language": "elvish"},
+    }
+    tries = []
+
+    def work() -> list[BulkWrite]:
+        tries.append(1)
+        writes = [BulkWrite(park, id, named) for id, named in values.items()]
+        bulk = Bulk(types, identity, timedelta(days=1), lambda _targets: set())
+        bulk.read(writes)
+        bulk.prepare(writes)
+        bulk.store(writes)
+        return writes
+
+    done = transactions.run(work)
+    problems = {write.id: [cause.pointer for cause in write.problem.causes] for write in done if write.problem}
+    assert problems == {"bow": ["/area"], "spike": ["/stops/1/area"], "long": ["/note"], "old": ["/language"]}
+    assert {item["id"]: item["title"] for item in parks.get("/v1/test_parks").json["items"]} == {
+        "old": None,
+        "good": "x",
+    }
+    assert len(tries) == 4
 
 
 def test_an_error_that_no_field_can_mend_stays_a_bug() -> None:

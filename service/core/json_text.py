@@ -1,9 +1,11 @@
 """JSON text from clients: decoded once, of bounded depth, without NUL, whole numbers to the last digit."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -60,6 +62,8 @@ def exact_number(text: str) -> float | int | Decimal:
     Any other fraction is rounded to the next double, as is usual (RFC 8259, section 6).
     """
     number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number is larger than a double")
     if not number or not number.is_integer() or Decimal(repr(number)) == (exact := Decimal(text)):
         return number
     return int(exact) if exact == exact.to_integral_value() else exact
@@ -89,12 +93,13 @@ def decode_rows(text: bytes) -> tuple[Any, Callable[[Any], list[Cause]]]:
     JavaScript has strings that end in the middle of a character, and writes them as they are. Where a text brings many
     rows, one such row, or one with NUL, must not keep the others from being read. Raises `MalformedJson`.
     """
-    is_half = SURROGATE.search(text) is not None
+    by_python = SURROGATE.search(text) is not None or LONG_NUMBER in text.translate(DIGITS)
     try:
-        value = json.loads(text, parse_constant=no_constant, parse_int=int_or_float) if is_half else orjson.loads(text)
+        read = partial(json.loads, parse_constant=no_constant, parse_float=exact_number) if by_python else orjson.loads
+        value = read(text)
     except (ValueError, RecursionError) as error:
         raise MalformedJson(f"not JSON in UTF-8: {error}") from None
-    return value, unstorable if is_half or b"\\u0000" in text else lambda _value: []
+    return value, unstorable if by_python or b"\\u0000" in text else lambda _value: []
 
 
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -106,19 +111,14 @@ def no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-def int_or_float(text: str) -> int | float:
-    """Return the whole number that a text says; as orjson does, with a fraction where it has more than 64 bits."""
-    return int(text) if len(text) < 20 else float(text)
-
-
 def unstorable(value: Any) -> list[Cause]:
-    """Return where in a decoded value there is text with NUL, or with half a character; both cannot be stored.
+    """Return where in a decoded value there is text with NUL or half a character, or a number that is not kept.
 
     Raises `MalformedJson` if it is too deep.
     """
-    found = list(islice(nul_places(value), MOST_CAUSES))
+    found = list(islice((*nul_places(value), *lost_fractions(value)), MOST_CAUSES))
     try:
-        json.dumps(value, ensure_ascii=False).encode()
+        json.dumps(value, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError:
         found.append(Cause("text", "text that is Unicode", pointer=""))
     return found

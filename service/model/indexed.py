@@ -10,7 +10,7 @@ from service.documents.record import Record
 from service.model.fields import GEOMETRIES, InvalidDocument
 
 IndexedKeys = list[tuple[str, Any]]
-OF_SHAPES = (GEO2D, GEOSPHERE)
+SHAPE_KINDS = (GEO2D, GEOSPHERE)
 
 
 def check_indexes(document: type[Record], own: Iterable[IndexedKeys]) -> None:
@@ -26,11 +26,11 @@ def obstacle_to_index(document: type[Record], keys: IndexedKeys) -> str:
     """Return why no record fits into an index; empty where records do."""
     for name, kind in keys:
         *_, last = [None, *fields_on(document, name)]
-        if kind in OF_SHAPES and isinstance(last, me.ListField) and isinstance(last.field, GEOMETRIES):
+        if kind in SHAPE_KINDS and isinstance(last, me.ListField) and isinstance(last.field, GEOMETRIES):
             return f"there is none for {name}, a list of shapes; put each into an EmbeddedDocument"
         if kind == HASHED and is_in_list(document, name):
             return f"no list is hashed, and {name} is one or is in one"
-    lists = [name for name, kind in keys if kind not in OF_SHAPES and is_in_list(document, name)]
+    lists = [name for name, kind in keys if kind not in SHAPE_KINDS and is_in_list(document, name)]
     return f"it takes one list, and {' and '.join(lists)} are or stand in lists" if len(lists) > 1 else ""
 
 

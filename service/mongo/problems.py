@@ -15,10 +15,10 @@ from pymongo.errors import (
 
 from service.core.errors import AlreadyExists, DatabaseUnavailable, NotSupported, Problem, TooLarge
 
-TOO_LARGE_CODES = frozenset({10334, 17280, 17419, 17420})
-"""Server codes of a document over 16 MiB and of an index entry that is too long."""
 BAD_VALUE = 2
 """The server's code of a query that it does not take."""
+TOO_LARGE_CODES = frozenset({10334, 17280, 17419, 17420})
+"""Those of a document over 16 MiB and of an index entry that is too long."""
 
 
 def of(error: Exception) -> Problem | None:
@@ -26,7 +26,7 @@ def of(error: Exception) -> Problem | None:
     if isinstance(error, DuplicateKeyError | mongoengine.NotUniqueError):
         return AlreadyExists("the id is taken")
     if isinstance(error, DocumentTooLarge) or getattr(error, "code", None) in TOO_LARGE_CODES:
-        return TooLarge("the record would be larger than MongoDB stores")
+        return TooLarge("the document would be larger than MongoDB stores")
     if isinstance(error, NotImplementedError):
         return NotSupported("mongomock cannot do this; it needs a real MongoDB")
     if isinstance(error, PyMongoError) and is_transient(error):

@@ -19,9 +19,13 @@ Result = TypeVar("Result")
 
 
 class Transaction:
-    """What there is to know of a transaction of this thread: how much it changes, and what is done after it."""
+    """What there is to know of a transaction of this thread: how much it changes, and what is done after it.
+
+    `findings` is what one try has found out and the next ones go by.
+    """
 
     def __init__(self) -> None:
+        self.findings: dict[Any, Any] = {}
         self.begin()
 
     def begin(self) -> None:
@@ -94,6 +98,11 @@ def afterwards(work: Callable[[], None]) -> None:
         work()
     else:
         transaction.following.append(work)
+
+
+def findings() -> dict[Any, Any]:
+    """Return what the tries of the transaction of this thread have found out; outside of one nobody keeps it."""
+    return (active.get() or Transaction()).findings
 
 
 def has_room(records: int, most: int) -> bool:

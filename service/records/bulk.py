@@ -1,6 +1,7 @@
 """Many writes of one identity as a part of one transaction: what is wrong with one of them does not stop the others."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -8,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 import bson
 from mongoengine import CASCADE, DENY
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, OperationFailure
 
 from service.core.errors import (
     AlreadyExists,
@@ -28,7 +29,7 @@ from service.model.validation import validate
 from service.mongo import driver, transactions
 from service.mongo.raw import Raw
 from service.policy import Action, Identity, may, scope
-from service.records import deletion, references, store
+from service.records import deletion, references, refusals, store
 
 AT_ONCE = 200
 """Most documents of one query."""
@@ -126,7 +127,7 @@ class Bulk:
         try:
             self.put(writes)
         except BulkWriteError as error:
-            # Somebody else has stored it since this transaction began; the next one sees it.
+            # Somebody else has stored it since this transaction began, or MongoDB refuses it: the next one knows.
             transactions.try_again(error)
 
     # --- One record --------------------------------------------------------------------------------------------------
@@ -142,6 +143,8 @@ class Bulk:
                 self.decide_change(write, write.values, write.current)
             if write.action in ("create", "change") and len(bson.encode(write.after)) > LARGEST:
                 raise TooLarge("the record would be larger than MongoDB stores")
+            if (refused := transactions.findings().get((write.type.name, write.id))) is not None:
+                raise refused
         except Problem as problem:
             write.refuse(problem)
 
@@ -249,13 +252,16 @@ class Bulk:
         """Store what was decided: first what is new, last what goes, so that rules about references see the others."""
         for type, own in by_type(writes):
             for some in in_parts([write for write in own if write.action == "create"]):
-                made = store.create_many(type, self.identity.account, [write.content for write in some])
+                with learning(some):
+                    made = store.create_many(type, self.identity.account, [write.content for write in some])
                 for write, record in zip(some, made, strict=True):
                     write.record = record
         for type, own in by_type(writes):
             for some in in_parts([write for write in own if write.action == "change"]):
                 edits = [store.Edit(write.current or {}, write.content) for write in some]
-                for write, record in zip(some, store.change_each(type, edits), strict=True):
+                with learning(some):
+                    changed = store.change_each(type, edits)
+                for write, record in zip(some, changed, strict=True):
                     write.record = record
         going = [write for write in writes if write.action == "delete"]
         for type, own in by_type(going):
@@ -292,6 +298,23 @@ class Bulk:
         store.bury_many(write.type, [write.current or {}], self.keep, going=True)
         deletion.release(self.registry, write.type, [write.id], self.keep)
         return True
+
+
+@contextmanager
+def learning(writes: Sequence[BulkWrite]) -> Iterator[None]:
+    """Remember for the next try of the transaction which writes of the block MongoDB refuses, and why."""
+    try:
+        yield
+    except BulkWriteError as error:
+        (told,) = error.details["writeErrors"]
+        refusal = OperationFailure(told["errmsg"], told["code"], told)
+        # It ends at the first. Of shapes the others can be told at once, and not try by try.
+        of_shape = told["code"] in refusals.OF_SHAPES
+        for write in writes[told["index"] :] if of_shape else [writes[told["index"]]]:
+            refused = refusals.refused(write.type, refusal, write.content)
+            if isinstance(refused, ValidationFailed) and not (of_shape and refused.causes[0].pointer == ""):
+                transactions.findings()[write.type.name, write.id] = refused
+        raise
 
 
 def by_type(writes: Iterable[BulkWrite]) -> list[tuple[RecordType, list[BulkWrite]]]:

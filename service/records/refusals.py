@@ -13,7 +13,7 @@ from service.model.places import Pointed
 from service.model.record_type import RecordType
 from service.mongo import problems, transactions
 
-Steps = tuple[str | int, ...]
+PointerSteps = tuple[str | int, ...]
 SHAPE = "a shape whose lines touch and cross nothing, with holes within the first ring"
 INDEXED = re.compile(r"\[([^\[\]]+)\]|path: (\S+)")
 """How MongoDB writes the names of fields that an index cannot hold."""
@@ -37,7 +37,7 @@ def shapes(type: RecordType, error: Exception, brought: Mapping[str, Any]) -> li
     """Return the shapes that MongoDB takes into no index: only it knows, for it rounds as it does."""
     there = [named for place in type.shapes for named in place.stored_values(brought)]
     wrong = [steps for steps, value in there if not transactions.outside(is_shape, type, value)]
-    return causes_at("shape", SHAPE, wrong or [steps for steps, _ in there])
+    return causes_at("shape", SHAPE, wrong)
 
 
 def is_shape(type: RecordType, value: Any) -> bool:
@@ -112,17 +112,18 @@ def members(type: RecordType, brought: Mapping[str, Any]) -> Iterator[Pointed]:
             yield (type.names[stored],), value
 
 
-def most(measure: Callable[[Any], int], type: RecordType, brought: Mapping[str, Any]) -> list[Steps]:
+def most(measure: Callable[[Any], int], type: RecordType, brought: Mapping[str, Any]) -> list[PointerSteps]:
     """Return the place of the value that measures most, if there is any."""
     measured = {steps: measure(value) for steps, value in members(type, brought)}
     return [max(measured, key=lambda steps: measured[steps])] if measured else []
 
 
-def causes_at(code: str, detail: str, found: Iterable[Steps]) -> list[Cause]:
+def causes_at(code: str, detail: str, found: Iterable[PointerSteps]) -> list[Cause]:
     """Return a cause for each place, or one about all of a body where no place is known."""
     return [Cause(code, detail, pointer=pointer(*steps)) for steps in found] or [Cause(code, detail, pointer="")]
 
 
+OF_SHAPES = frozenset({13026, 13027, 16755, 16804})
 Refusal = Callable[[RecordType, OperationFailure, Mapping[str, Any]], list[Cause]]
 REFUSALS: Mapping[int | None, Refusal] = {
     15: too_deep,
@@ -130,16 +131,10 @@ REFUSALS: Mapping[int | None, Refusal] = {
     171: unindexed,
     201: too_large,
     388: too_large,
-    10334: too_large,
-    13026: shapes,
-    13027: shapes,
-    16755: shapes,
     16766: unindexed,
-    16804: shapes,
     17261: language,
     17262: language,
-    17280: too_large,
-    17419: too_large,
-    17420: too_large,
+    **dict.fromkeys(problems.TOO_LARGE_CODES, too_large),
+    **dict.fromkeys(OF_SHAPES, shapes),
 }
 """By the server's codes. What stands nowhere is a bug of ours."""
