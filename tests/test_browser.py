@@ -208,8 +208,14 @@ def test_name_and_password_authorize(visit: Visit, token: str) -> None:
 def test_what_is_prefilled_is_taken(visit: Visit, token: str) -> None:
     visit.open_docs()
     visit.authorize("bearer", {"auth-bearer-value": token})
-    for operation in ("createNotebook", "createNote", "changeOwnAccount", "sendBatch"):
+    for operation in ("logIn", "createNotebook", "changeOwnAccount", "sendBatch"):
         assert visit.try_out(operation)[0] in (200, 201)
+    status, made = visit.try_out("createNote")
+    assert status == 201
+    status, changed = visit.try_out("changeNote", id=made["id"])
+    assert (status, changed["revision"]) == (200, 2)
+    status, page = visit.try_out("listNotes")
+    assert (status, changed in page["items"]) == (200, True)
     assert visit.complaints == []
 
 

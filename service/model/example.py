@@ -1,26 +1,37 @@
 """A body that the service takes, made up from what a document declares."""
 
+from decimal import Decimal
 from typing import Any, Literal
 
+from bson import Decimal128
 from mongoengine import fields as me
 
 from service.core.errors import ValidationFailed
 from service.model.field import Field
 from service.model.json_schema import Json, of_value
 from service.model.schema import Schema
+from service.model.validation import Validator, validate
+from service.model.values import decimal_text
 
 NO_VALUE = object()
-SAMPLES: Json = {
+TEXTS: Json = {
     "date": "2026-11-22",
     "uuid": "6ba7b810-9dad-11d1-80b4-00c04fd430c8",
     "email": "ada@example.com",
+    "int64": "1",
 }
+"""Text of a format."""
 SEOUL = [126.978, 37.566]
-COORDINATES = {
-    me.PointField: SEOUL,
-    me.LineStringField: [SEOUL, [126.99, 37.57]],
-    me.PolygonField: [[SEOUL, [126.99, 37.57], [126.99, 37.56], SEOUL]],
+VALUES = {
+    me.PointField: {"type": "Point", "coordinates": SEOUL},
+    me.LineStringField: {"type": "LineString", "coordinates": [SEOUL, [126.99, 37.57]]},
+    me.PolygonField: {"type": "Polygon", "coordinates": [[SEOUL, [126.99, 37.57], [126.99, 37.56], SEOUL]]},
+    me.GeoPointField: SEOUL,
+    me.URLField: "https://example.com/",
+    me.ObjectIdField: "507f1f77bcf86cd799439011",
+    me.BinaryField: "aGVsbG8=",
 }
+"""What no JSON Schema tells."""
 
 
 def example_of(schema: Schema, purpose: Literal["create", "patch"]) -> Json | None:
@@ -28,22 +39,42 @@ def example_of(schema: Schema, purpose: Literal["create", "patch"]) -> Json | No
 
     Of the members that may be left out it has those that can be made up. A patch has one member.
     """
+    return example_of_creation(schema) if purpose == "create" else example_of_patch(schema)
+
+
+def example_of_creation(schema: Schema) -> Json | None:
+    """Return the body of a new document."""
     given = [field for field in schema.fields.values() if field.is_given_by_clients and not field.owner_only]
     made: Json = {}
     for field in sorted(given, key=lambda field: not field.is_named_at_creation):
         value = sample(field)
-        if value is not NO_VALUE and (field.is_named_at_creation or is_good(schema, {**made, field.name: value})):
+        if value is not NO_VALUE and (field.is_named_at_creation or is_whole(schema, {**made, field.name: value})):
             made[field.name] = value
-    if not is_good(schema, made):
-        return None
-    patched = [field.name for field in given if field.is_patched and field.name in made]
-    return made if purpose == "create" else {name: made[name] for name in patched[:1]}
+    return made if is_whole(schema, made) else None
 
 
-def is_good(schema: Schema, body: Json) -> bool:
-    """Tell whether a body is taken."""
+def example_of_patch(schema: Schema) -> Json | None:
+    """Return a patch of the first field that one can be made up for."""
+    for name, field in schema.fields.items():
+        value = sample(field) if field.is_patched and not field.owner_only else NO_VALUE
+        if value is not NO_VALUE and is_taken(schema.patch_body, {name: value}):
+            return {name: value}
+    return None
+
+
+def is_whole(schema: Schema, body: Json) -> bool:
+    """Tell whether a body makes a document."""
     try:
         schema.load(body)
+    except ValidationFailed:
+        return False
+    return True
+
+
+def is_taken(by: Validator, body: Json) -> bool:
+    """Tell whether a validator takes a body."""
+    try:
+        validate(by, body)
     except ValidationFailed:
         return False
     return True
@@ -59,28 +90,39 @@ def sample(field: Field) -> Any:
     if field.entry is not None:
         entry = sample(field.entry)
         return NO_VALUE if entry is NO_VALUE else [entry] if field.is_list else {"key": entry}
-    for kind, coordinates in COORDINATES.items():
-        if isinstance(field.declared, kind):
-            return {"type": kind.__name__.removesuffix("Field"), "coordinates": coordinates}
-    return of_schema(of_value(field, "create"))
+    declared = field.declared
+    if isinstance(declared, me.DecimalField | me.Decimal128Field) and not declared.choices:
+        return sample_decimal(declared)
+    known = next((value for kind, value in VALUES.items() if isinstance(declared, kind)), None)
+    return known if known is not None and not declared.choices else of_schema(of_value(field, "create"))
+
+
+def sample_decimal(declared: Any) -> str:
+    """Return a decimal between the limits of a field, with its digits."""
+    number = Decimal("12.50")
+    number = number if declared.min_value is None else max(number, Decimal(declared.min_value))
+    number = number if declared.max_value is None else min(number, Decimal(declared.max_value))
+    return decimal_text(declared)(Decimal128(number) if isinstance(declared, me.Decimal128Field) else number)
 
 
 def of_schema(made: Json) -> Any:
     """Return a value that a JSON Schema of no members may well take, or `NO_VALUE`."""
     if choices := made.get("enum") or made.get("then", {}).get("enum"):
         return choices[0]
-    if told := made.get("examples"):
-        return told[0]
+    if examples := made.get("examples"):
+        return examples[0]
     kind = made.get("type")
     if kind == "string":
-        text = SAMPLES.get(made.get("format", ""), "Text")
-        return (
-            (text * made.get("minLength", 1))[: made.get("maxLength", 100)]
-            if len(text) < made.get("minLength", 0)
-            else text
-        )
+        return sample_text(made)
     if kind == "boolean":
         return False
     if kind in ("integer", "number"):
         return max(made.get("minimum", 1), min(1, made.get("maximum", 1)))
     return {} if kind == "object" and "properties" not in made else NO_VALUE
+
+
+def sample_text(made: Json) -> str:
+    """Return text of the format and the length that a JSON Schema asks for."""
+    text = str(TEXTS.get(made.get("format", ""), "Text"))
+    least = made.get("minLength", 0)
+    return (text if len(text) >= least else text * least)[: made.get("maxLength", max(least, len(text)))]

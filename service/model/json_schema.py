@@ -25,10 +25,7 @@ def of_object(document: Document, fields: Mapping[str, Field], purpose: Purpose)
 
     Each object in it has a `title`, by which the API document and generated clients call it.
     """
-    names = {name: camel(f"{document.__name__} {name}") for name in fields}
-    properties = {
-        name: of_field(field, purpose, names[name]) for name, field in fields.items() if is_in(field, purpose)
-    }
+    properties = {name: of_field(field, purpose) for name, field in fields.items() if is_in(field, purpose)}
     made: Json = {
         "title": document.__name__ + NAME_ENDS[purpose],
         "type": "object",
@@ -76,22 +73,24 @@ def of_operand(owner: str, field: Field, operator: str) -> Json:
     if not field.is_list or field.entry is None:
         return validator(annotation(field, False)).json_schema() | number_format(field.declared)
     options: Json = {}
-    name = camel(f"{owner} {field.name}")
     if operator == "$push":
         options = {option: {"type": "integer", "format": "int32"} for option in PUSH_OPTIONS}
     return {
-        "title": name + ("Pushed" if options else "Entries"),
+        "title": camel(f"{owner} {field.name} {'Pushed' if options else 'Entries'}"),
         "type": "object",
         "description": "Entries of the list. One entry may stand here by itself too, without `each`.",
-        "properties": {"each": {"type": "array", "items": of_value(field.entry, "create", name)}, **options},
+        "properties": {
+            "each": {"type": "array", "items": of_value(field.entry, "create", choices_name(field))},
+            **options,
+        },
         "required": ["each"],
         "additionalProperties": False,
     }
 
 
-def of_field(field: Field, purpose: Purpose, name: str = "") -> Json:
-    """Return the JSON Schema of a field; `name` is what its choices are called, if it has some."""
-    made = of_value(field, purpose, name)
+def of_field(field: Field, purpose: Purpose) -> Json:
+    """Return the JSON Schema of a field."""
+    made = of_value(field, purpose)
     if field.is_nullable or (purpose == "patch" and not field.is_required):
         made = {"anyOf": [made, {"type": "null"}]}
     elif "title" in made:
@@ -126,8 +125,14 @@ def told_choices(field: Field) -> str:
     return "one of " + ", ".join(orjson.dumps(value).decode() for value in condition["enum"]) if condition else ""
 
 
+def choices_name(field: Field) -> str:
+    """Return what the choices of a field are called: by the class that declares it, whatever they are asked for."""
+    return camel(f"{field.declared.owner_document.__name__} {field.name}")
+
+
 def of_value(field: Field, purpose: Purpose, name: str = "") -> Json:
-    """Return the JSON Schema of a value of `field`; `name` is what its choices are called, if it has some."""
+    """Return the JSON Schema of a value of `field`; an entry has the `name` of what it stands in."""
+    name = name or choices_name(field)
     if field.document is not None:
         return of_object(field.document, field.members, "read" if purpose == "read" else "create")
     if field.is_list and field.entry is not None:
@@ -138,7 +143,7 @@ def of_value(field: Field, purpose: Purpose, name: str = "") -> Json:
     if field.is_map and field.entry is not None:
         return {"type": "object", "additionalProperties": of_value(field.entry, purpose, name)}
     made = validator(annotation(field)).json_schema() | told_limits(field.declared)
-    return {"title": name, **made} if name and "enum" in made else made
+    return {"title": name, **made} if "enum" in made else made
 
 
 NUMBER_FORMATS = {me.LongField: "int64", me.IntField: "int32", me.FloatField: "double"}

@@ -51,7 +51,7 @@ class PasswordChange(Arguments):
     """The body of a change of password."""
 
     current_password: str = Field(max_length=MAX_SENT, examples=[EXAMPLE["password"]])
-    new_password: Annotated[Any, WithJsonSchema(PASSWORD)]
+    new_password: Annotated[Any, WithJsonSchema({**PASSWORD, "examples": ["three green boats"]})]
 
 
 def sign_up_schema(_config: Any) -> dict[str, Any]:
