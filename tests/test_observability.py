@@ -271,6 +271,13 @@ def test_requests_in_flight_are_counted_in_and_out_again(logging_app: Any) -> No
     assert samples(phone)["madang_requests_in_flight",] == 1
 
 
+def test_an_atomic_batch_is_counted_out_as_often_as_in(phone: Phone, ada: Person) -> None:
+    parts = [{"method": "POST", "path": "/v1/notes", "body": {"title": "t"}}] * 3
+    before = samples(phone)["madang_requests_in_flight",]
+    ada.post("/v1/batch", {"atomic": True, "requests": parts})
+    assert samples(phone)["madang_requests_in_flight",] == before
+
+
 @pytest.mark.real
 def test_database_time_and_connections_are_measured(phone: Phone, ada: Person) -> None:
     found = grown(phone, lambda: (ada.make_note(), ada.find()))

@@ -22,7 +22,8 @@ def init_app(app: Flask) -> None:
 
 def begin_request() -> None:
     """Start the clock and name the request: the client's own name for it, or a new one."""
-    environ, g = current_request().environ, current_globals()
+    sent, g = current_request(), current_globals()
+    environ, sent.is_counted = sent.environ, True
     g.started = time.perf_counter()
     g.request_id = request_id(environ.get("HTTP_X_REQUEST_ID", ""))
     g.address = environ.get("REMOTE_ADDR") or "unknown"
@@ -30,8 +31,9 @@ def begin_request() -> None:
 
 
 def end_request(_error: BaseException | None) -> None:
-    """Count the request out, whatever became of it."""
-    metrics.IN_FLIGHT.dec()
+    """Count the request out, whatever became of it; one that a batch only prepares was never counted in."""
+    if current_request().is_counted:
+        metrics.IN_FLIGHT.dec()
 
 
 def finish_answer(lines: Lines, response: Answer) -> Answer:

@@ -128,6 +128,9 @@ class Service(Flask):
 class ApiRequest(Request):
     """A request whose query string is read once, and not into a `MultiDict`, which takes longer than all the rest."""
 
+    is_counted = False
+    """Whether it is one of those in flight."""
+
     @property
     def body(self) -> bytes:
         """Return the body, which admission has read in most cases: Werkzeug would wrap it in two more streams."""
