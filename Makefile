@@ -76,13 +76,18 @@ fuzz: install  ## send whatever a machine makes up to the API and the parsers; t
 	@$(INSTALL) requirements-fuzz.lock
 	$(BIN)/python -m fuzz $(ARGS)
 
-mutants: install  ## change the modules that security stands on in every small way: each time a test has to fail; takes a quarter of an hour
-	@$(INSTALL) requirements-mutants.lock
-	nice $(BIN)/python -m mutants $(ARGS)
+mutants: install .venv-mutants/installed  ## change the modules that security stands on in every small way: each time a test has to fail; takes a quarter of an hour
+	nice .venv-mutants/bin/python -m mutants $(ARGS)
 
 converge: install build/clients/installed  ## follow changes with devices through 2,000 random histories, and 200 with the sync clients; takes an hour
 	MADANG_MODEL_RUNS=2000 $(BIN)/pytest --mongodb tests/test_changes_model.py -k converge
 	MADANG_SYNC_RUNS=200 $(BIN)/pytest --mongodb -s tests/test_sync_clients.py -k all_devices
+
+# What mutmut brings must not be seen by the service: Granian takes another name where it finds setproctitle.
+.venv-mutants/installed: requirements.lock requirements-mutants.lock
+	$(BIN)/python -m venv .venv-mutants
+	.venv-mutants/bin/pip install -q --disable-pip-version-check --require-hashes $(^:%=-r %)
+	@touch $@
 
 .venv-bench/installed: bench/requirements.txt
 	$(PYTHON) -m venv .venv-bench
@@ -100,8 +105,8 @@ format:  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## remove the virtual environment and caches; data in var/ stays
-	rm -rf .venv build/clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+clean:  ## remove the virtual environments and caches; data in var/ stays
+	rm -rf .venv .venv-bench .venv-mutants build/clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 
 .PHONY: help serve test lint mongomock mongodb-a-to-d mongodb-e-to-z install browser clients bench chaos fuzz mutants converge lock format clean
 .DEFAULT_GOAL := help
