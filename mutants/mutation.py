@@ -11,11 +11,13 @@ import libcst as cst
 import libcst.matchers as m
 from libcst.metadata import MetadataWrapper, PositionProvider
 
-from mutants.operators import Change, changes, is_prose
+from mutants.operators import TYPING, Change, changes, is_prose
 
 ALIAS = re.compile(r"[A-Z][a-z]\w*")
-LEFT_ALONE = m.Annotation() | m.Import() | m.ImportFrom() | m.Decorator() | m.TypeAlias()
-"""What is for readers and for mypy alone, and what a module cannot be imported without."""
+LEFT_ALONE = (
+    m.Annotation() | m.Import() | m.ImportFrom() | m.Decorator() | m.TypeAlias() | m.Arg(keyword=m.Name("strict"))
+)
+"""What is for readers and for mypy alone, what no module can be imported without, and what holds of lengths anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ class Walk:
         lines = self.lines(node, lines)
         yield from (Placed(change, place, lines) for change in changes(node))
         for child in node.children:
-            yield from self.down(child, place, lines)
+            if not (m.matches(node, TYPING) and child is node.args[0]):
+                yield from self.down(child, place, lines)
 
     def lines(self, node: cst.CSTNode, around: range | None) -> range | None:
         """Return the lines of a statement in a function, of the head of a compound one; else those `around`."""

@@ -66,14 +66,14 @@ def living(mutants: Sequence[Mutant], database: str | None, is_known: Known, tel
     for module in dict.fromkeys(mutant.module for mutant in left):
         first = soon(reach, reach.of(module, None, modules.files([module])))
         check(partial(imported, unchanged(module), options, reach, first), module)
-    return [one for one in counted(left, tell) if is_known(one) or fresh(one, options, reach).status == LIVES]
+    return [one for one in counted(left, tell, "second") if is_known(one) or fresh(one, options, reach) == LIVES]
 
 
-def counted(mutants: Sequence[Mutant], tell: Tell) -> Iterator[Mutant]:
+def counted(mutants: Sequence[Mutant], tell: Tell, which: str) -> Iterator[Mutant]:
     """Yield each, telling now and then how far it is."""
     for number, mutant in enumerate(mutants):
         if number % 50 == 0:
-            tell(f"second round: {number} of {len(mutants)}, {mutant.module}")
+            tell(f"{which} round: {number} of {len(mutants)}, {mutant.module}")
         yield mutant
 
 
@@ -112,11 +112,12 @@ class Warm:
         lived = 0
         first = soon(reach, reach.of(module, None, modules.files([module])))
         check(partial(conductor.try_out, live, unchanged(module).text, first, limit(reach, first)), module)
-        for mutant in own:
-            names = soon(reach, reach.of(module, mutant.lines, modules.files([module])))
+        for mutant in counted(own, self.tell, "first"):
+            names = soon(reach, tests_of(mutant, reach))
             if (
                 reach.is_shared(module, mutant.lines)
-                or conductor.try_out(live, mutant.text, names, limit(reach, names)).status in STILL_OPEN
+                or reach.noted(mutant.place, conductor.try_out(live, mutant.text, names, limit(reach, names)))
+                in STILL_OPEN
             ):
                 self.lived.add((module, mutant.text))
                 lived += 1
@@ -147,9 +148,14 @@ def limit(reach: Reach, names: Sequence[str]) -> float:
     return 5 + 3 * sum(reach.seconds[name] for name in names)
 
 
-def fresh(mutant: Mutant, options: Sequence[str], reach: Reach) -> Ended:
-    """Return what becomes of a mutant that is imported in place of its module."""
-    return imported(mutant, options, reach, reach.of(mutant.module, mutant.lines, modules.files([mutant.module])))
+def fresh(mutant: Mutant, options: Sequence[str], reach: Reach) -> int:
+    """Return how a trial ends of a mutant that is imported in place of its module."""
+    return reach.noted(mutant.place, imported(mutant, options, reach, tests_of(mutant, reach)))
+
+
+def tests_of(mutant: Mutant, reach: Reach) -> list[str]:
+    """Return the tests that can notice a mutant, those first that are likely to."""
+    return reach.of(mutant.module, mutant.lines, modules.files([mutant.module]), mutant.place)
 
 
 def imported(mutant: Mutant, options: Sequence[str], reach: Reach, names: Sequence[str]) -> Ended:

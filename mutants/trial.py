@@ -49,20 +49,29 @@ class Ended(NamedTuple):
 
 
 class Reach:
-    """What each line is run by: names of tests, with the seconds that each takes."""
+    """What each line is run by: names of tests, with the seconds that each takes, and those that killed something."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.tests: dict[str, dict[int, set[str]]] = {}
+        self.killers: dict[str, set[str]] = defaultdict(set)
 
-    def of(self, module: str, lines: range | None, files: Sequence[str]) -> list[str]:
-        """Return the tests in `files` that run one of the lines of a module, the quickest first.
+    def of(self, module: str, lines: range | None, files: Sequence[str], place: str = "") -> list[str]:
+        """Return the tests in `files` that run one of the lines of a module.
 
-        All of the files for what runs at import or is shared by tests, and all others where none of the files has one.
+        First those that killed a mutant of the same function, `place`, then the quickest. All of the files for what
+        runs at import or is shared by tests, and all others where none of the files has one.
         """
         reaching = set(self.seconds) if self.is_shared(module, lines) else self.at(module, lines or ())
         own = {test for test in reaching if file_of(test) in files}
-        return sorted((own or reaching) & self.seconds.keys(), key=lambda test: self.seconds[test])
+        first = self.killers[place] if place else ()
+        return sorted((own or reaching) & self.seconds.keys(), key=lambda test: (test not in first, self.seconds[test]))
+
+    def noted(self, place: str, ended: Ended) -> int:
+        """Return how the trial of a mutant of a function ended; remember the test that killed it."""
+        if ended.said:
+            self.killers[place].add(ended.said.splitlines()[0])
+        return ended.status
 
     def at(self, module: str, lines: Iterable[int]) -> set[str]:
         """Return what runs one of the lines; the name is empty for what is made once for all tests."""
@@ -258,7 +267,7 @@ def named(code: CodeType) -> Iterator[tuple[tuple[str, int], CodeType]]:
 def forked(work: Callable[[], None], seconds: float, patience: float, silent: bool = True) -> Ended:
     """Do `work` in a copy of this process, and return how it ended: `LIVES`, or another status.
 
-    It is killed when it has used so many `seconds` of processor, or when `patience` of the clock is over.
+    It is killed when it has used so many `seconds` of processor, or has been idle for `patience` seconds.
     """
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         with warnings.catch_warnings():
@@ -276,18 +285,32 @@ def forked(work: Callable[[], None], seconds: float, patience: float, silent: bo
 
 
 def waited_for(child: int, patience: float) -> int:
-    """Return the status of a child when it has ended; it is killed when so many seconds are over."""
+    """Return the status of a child when it has ended; it is killed when it has been idle for so many seconds."""
     pause = 0.001
-    limit = time.monotonic() + patience
+    started = time.monotonic()
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return status
-        if time.monotonic() > limit:
+        passed = time.monotonic() - started
+        if passed > patience and passed - busy(child) > patience:
             os.killpg(child, signal.SIGKILL)
             return os.waitpid(child, 0)[1]
         time.sleep(pause)
         pause = min(pause * 1.3, 0.05)
+
+
+def busy(process: int) -> float:
+    """Return the seconds in which the threads of a process worked, or waited for a processor: 0 but on Linux.
+
+    On a busy machine a trial waits longer than it works; that is no sign that it would never end.
+    """
+    nanoseconds = 0
+    for thread in Path(f"/proc/{process}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            worked, waited, _slices = map(int, thread.read_text().split())
+            nanoseconds += worked + waited
+    return nanoseconds / 1e9
 
 
 def in_child(work: Callable[[], None], seconds: int, folder: str, silent: bool) -> None:

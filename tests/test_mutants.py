@@ -1,6 +1,8 @@
 """What `make mutants` stands on: its list of mutants that are the same program, and trials in a copy of the process."""
 
 import os
+import sys
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -106,6 +108,16 @@ def test_a_trial_tells_whether_its_work_came_to_a_good_end(work: Callable[[], No
     assert (trial.forked(work, 0, 3).status == trial.LIVES) is lives
 
 
+def at_work() -> None:
+    while time.process_time() < 1:
+        pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system tells how long a process has waited")
+def test_a_trial_that_is_at_work_may_take_longer_than_one_that_is_idle() -> None:
+    assert trial.forked(at_work, 60, 0.2).status == trial.LIVES
+
+
 def test_lines_that_no_single_test_runs_are_for_all_tests() -> None:
     reach = trial.Reach()
     reach.seconds = {"tests/test_a.py::one": 2, "tests/test_a.py::two": 1, "tests/test_b.py::three": 0}
@@ -117,3 +129,14 @@ def test_lines_that_no_single_test_runs_are_for_all_tests() -> None:
     assert reach.of("m.py", range(2, 3), files) == ["tests/test_a.py::two", "tests/test_a.py::one"]
     assert reach.of("m.py", None, files) == ["tests/test_a.py::two", "tests/test_a.py::one"]
     assert reach.of("m.py", range(3, 4), files) == ["tests/test_b.py::three"]
+
+
+def test_what_killed_a_mutant_is_asked_first_about_others_of_its_function() -> None:
+    reach = trial.Reach()
+    reach.seconds = {"tests/test_a.py::one": 2, "tests/test_a.py::two": 1}
+    reach.tests = {"m.py": {1: set(reach.seconds)}}
+    files = ["tests/test_a.py"]
+    assert reach.noted("f", trial.Ended(trial.KILLED, "tests/test_a.py::one\nassert 1 == 2")) == trial.KILLED
+    assert reach.noted("g", trial.Ended(trial.LIVES)) == trial.LIVES
+    assert reach.of("m.py", range(1, 2), files, "f") == ["tests/test_a.py::one", "tests/test_a.py::two"]
+    assert reach.of("m.py", range(1, 2), files, "g") == ["tests/test_a.py::two", "tests/test_a.py::one"]

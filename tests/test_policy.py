@@ -97,3 +97,20 @@ def test_a_withdrawal_takes_all_from_one_principal_and_nothing_from_others() -> 
 
 def test_the_marks_that_are_stored_keep_their_form() -> None:
     assert (policy.OWNER, policy.GIVEN, policy.WITHDRAWN, policy.MEMBER) == ("o:", "r:", "x:", "a:")
+
+
+def test_an_identity_hears_of_what_it_may_read_what_it_no_longer_may_and_its_own_roles() -> None:
+    ada = Identity("ada", "s", 0, ("team",))
+    readable = ["o:ada", "r:ada", "r:role:team", "r:*"]
+    assert policy.marks(ada) == [*readable, "x:ada", "x:role:team", "x:*", "a:ada"]
+    assert policy.marks(ada, ("shared",)) == ["r:ada", "r:role:team", "x:ada", "x:role:team", "a:ada"]
+    assert [policy.withdrawn(entry) for entry in readable[1:]] == ["x:ada", "x:role:team", "x:*"]
+
+
+def test_an_identity_is_written_as_the_id_of_its_account() -> None:
+    assert str(Identity("ada", "s", 0)) == "ada"
+
+
+def test_a_record_is_not_buried_as_long_as_it_has_no_time_to_be_purged() -> None:
+    # Said by word: mongomock takes an empty condition for the same.
+    assert policy.NOT_BURIED == {"purge_at": {"$exists": False}}

@@ -1,6 +1,8 @@
 """Sessions: refresh tokens that rotate, what a spent one means, and the four ways in which a session ends."""
 
 import base64
+import hashlib
+import hmac
 import re
 import time
 from collections.abc import Callable
@@ -68,12 +70,40 @@ def test_a_session_is_not_looked_up_for_each_request(app: Flask, ada: Person, mo
 
 
 def test_a_session_is_looked_up_again_after_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = sessions.Seen(0.0, Identity("ada", "s", 0))
-    for moment, is_stale in ((0.79, False), (0.8, True), (0.81, True)):
+    seen = sessions.Seen(1.0, Identity("ada", "s", 0))
+    for moment, is_stale in ((1.79, False), (1.8, True), (1.81, True)):
         with monkeypatch.context() as patched:
             patched.setattr(time, "monotonic", lambda moment=moment: moment)
             found = seen.is_stale
         assert found is is_stale
+
+
+def test_so_many_sessions_are_known(app: Flask) -> None:
+    assert app.extensions["madang.security"].sessions.seen.size == 10_000
+
+
+def test_a_session_is_over_at_its_very_end(app: Flask, ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = Session.objects.get().expires_at
+    found = []
+    for moment in (ends - timedelta(milliseconds=1), ends):
+        with monkeypatch.context() as patched:
+            patched.setattr(sessions, "now", lambda moment=moment: moment)
+            found.append(sessions.live_account(ada.id, ada.tokens["session_id"]) is not None)
+    assert found == [True, False]
+
+
+def test_a_session_tells_when_it_ends_and_nothing_once_it_has(app: Flask, ada: Person, bob: Person) -> None:
+    expiry = app.extensions["madang.security"].sessions.expiry
+    Session.objects(account=bob.id).update(expires_at=now() - timedelta(days=1))
+    assert expiry(ada.tokens["session_id"]) == Session.objects.get(account=ada.id).expires_at
+    assert expiry("none") is None
+
+
+def test_a_session_names_its_device_as_long_as_it_is_there(app: Flask, ada: Person, bob: Person) -> None:
+    tablet = second_device(ada, app)
+    assert sessions.device_of(tablet.tokens["session_id"]) == "a tablet"
+    assert sessions.device_of(bob.tokens["session_id"]) is None
+    assert sessions.device_of("none") is None
 
 
 def test_a_session_acts_with_the_roles_of_its_account(app: Flask, ada: Person) -> None:
@@ -94,6 +124,25 @@ def test_a_refresh_token_is_opaque_and_random(ada: Person) -> None:
         jwt.decode(first, options={"verify_signature": False})
 
 
+def test_a_refresh_token_of_an_earlier_version_is_good_and_has_the_same_successor(
+    make_app: MakeApp, ada: Person
+) -> None:
+    """The form of a token is a promise to phones that slept through an upgrade."""
+    key, session, secret = "the key of an installation, 32 bytes", ada.tokens["session_id"], bytes(range(32))
+    app = make_app(SECRET_KEY=key)
+    refreshing, succeeding = (
+        hmac.digest(key.encode(), b"madang " + name, "sha256") for name in (b"refresh", b"successor")
+    )
+
+    def issued(secret: bytes) -> str:
+        mac = hmac.digest(refreshing, session.encode() + b"\0" + secret, "sha256")[:16]
+        return f"{session}.{base64.urlsafe_b64encode(secret + mac).decode()}"
+
+    Session.objects.update(refresh_hash=hashlib.sha256(secret).hexdigest())
+    answer = refresh(Phone(app.test_client()), issued(secret))
+    assert answer.json["refresh_token"] == issued(hmac.digest(succeeding, session.encode() + secret, "sha256"))
+
+
 def test_no_part_of_a_refresh_token_is_stored(ada: Person) -> None:
     stored = str(Session._get_collection().find_one())
     secret = base64.urlsafe_b64decode(ada.tokens["refresh_token"].rpartition(".")[2] + "==")[:32]
@@ -105,6 +154,7 @@ def test_no_part_of_a_refresh_token_is_stored(ada: Person) -> None:
 def test_a_refresh_answers_as_a_login_does_with_new_tokens(ada: Person) -> None:
     answer = refresh(ada, ada.tokens["refresh_token"]).json
     assert answer.keys() == ada.tokens.keys()
+    assert (answer["token_type"], answer["expires_in"]) == ("Bearer", 300)
     assert answer["session_id"] == ada.tokens["session_id"]
     assert answer["refresh_token"] != ada.tokens["refresh_token"]
     ada.headers = {"Authorization": f"Bearer {answer['access_token']}"}
@@ -151,6 +201,22 @@ def test_a_retry_does_not_make_the_grace_longer(ada: Person) -> None:
     rotated = Session.objects.get().rotated_at
     refresh(ada, old)
     assert Session.objects.get().rotated_at == rotated
+
+
+def test_the_grace_holds_to_its_very_end(app: Flask, ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, lost = spent(ada)
+    ends = Session.objects.get().rotated_at + timedelta(days=30)
+    Session.objects.update(expires_at=ends + timedelta(days=1))
+    monkeypatch.setattr(sessions, "now", lambda: ends)
+    assert refresh(ada, old).json["refresh_token"] == lost
+    monkeypatch.setattr(sessions, "now", lambda: ends + timedelta(milliseconds=1))
+    assert refresh(ada, old).json["code"] == "token_reused"
+
+
+def test_each_session_has_a_grace_of_its_own(app: Flask, ada: Person) -> None:
+    tablet = second_device(ada, app)
+    old, lost = spent(tablet)
+    assert refresh(tablet, old).json["refresh_token"] == lost
 
 
 @pytest.mark.real
@@ -207,12 +273,19 @@ def test_reuse_is_logged_as_a_security_event(ada: Person, capsys: pytest.Capture
     ada.log_in("a phone")
     old, *_ = spent(ada, times=2)
     capsys.readouterr()
-    refresh(ada, old)
+    answer = refresh(ada, old)
     lines = [line for line in capsys.readouterr().out.splitlines() if "refresh_reused" in line]
     assert len(lines) == 1
-    assert ada.id in lines[0]
-    assert ada.tokens["session_id"] in lines[0]
-    assert Event.objects.get(kind="refresh_reused").device == "a phone"
+    assert [name in lines[0] for name in (ada.id, ada.tokens["session_id"], answer.json["request_id"])] == [True] * 3
+    event = Event.objects.get(kind="refresh_reused")
+    assert (event.account, event.address, event.device) == (ada.id, "127.0.0.1", "a phone")
+
+
+def test_of_two_reuses_at_once_one_is_logged(app: Flask, ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, *_ = spent(ada, times=2)
+    monkeypatch.setattr(app.extensions["madang.security"].sessions, "end", lambda *_args: 0)
+    assert refresh(ada, old).json["code"] == "token_reused"
+    assert not Event.objects(kind="refresh_reused")
 
 
 def test_no_token_is_logged(ada: Person, capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,7 +306,7 @@ AT_THAT_MOMENT: dict[str, Callable[[Person], Any]] = {
 
 @pytest.mark.parametrize("event", AT_THAT_MOMENT)
 def test_a_login_that_comes_too_late_opens_nothing(
-    app: Flask, ada: Person, monkeypatch: pytest.MonkeyPatch, event: str
+    app: Flask, bob: Person, ada: Person, monkeypatch: pytest.MonkeyPatch, event: str
 ) -> None:
     hashing = app.extensions["madang.security"].hashing
     looked_at = hashing.matches
@@ -244,16 +317,31 @@ def test_a_login_that_comes_too_late_opens_nothing(
         return found
 
     monkeypatch.setattr(hashing, "matches", matches)
-    Session.objects.delete()
+    Session.objects(account=ada.id).delete()
     answer = ada.post("/auth", {"username": "ada", "password": PASSWORD})
     assert (answer.status_code, answer.json["code"]) == (401, "bad_credentials")
-    assert Session.objects.count() == 0
+    assert [session.id for session in Session.objects] == [bob.tokens["session_id"]]
 
 
-def test_a_login_is_noted_on_the_account(ada: Person) -> None:
+def test_a_login_is_noted_on_its_account_and_in_its_events(ada: Person, bob: Person) -> None:
+    Account.objects.update(last_login_at=now() - timedelta(days=1))
     before = now()
-    ada.log_in()
-    assert Account.objects.get().last_login_at >= before
+    bob.log_in("a phone")
+    assert [account.id for account in Account.objects(last_login_at__gte=before)] == [bob.id]
+    event = Event.objects(kind="login", time__gte=before).get()
+    assert (event.account, event.address, event.device) == (bob.id, "127.0.0.1", "a phone")
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="no other system can change its time zone")
+def test_the_time_of_a_login_is_the_same_in_every_time_zone(ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Seoul")
+    time.tzset()
+    try:
+        token = ada.log_in()["access_token"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert abs(jwt.decode(token, options={"verify_signature": False})["auth_time"] - time.time()) < 60
 
 
 # What is no refresh token
@@ -303,6 +391,9 @@ def test_a_body_without_a_refresh_token_is_422(phone: Phone, body: dict[str, Any
 def test_a_session_that_nobody_uses_ends(ada: Person) -> None:
     Session.objects.update(expires_at=now())
     assert works(ada) == [401, 401]
+    answer = refresh(ada, ada.tokens["refresh_token"]).json
+    assert (answer["code"], answer["detail"]) == ("not_authenticated", "the session has ended; log in again")
+    assert not Event.objects(kind="refresh_reused")
 
 
 def test_a_refresh_makes_a_session_live_on(ada: Person) -> None:

@@ -14,8 +14,11 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 import settings
+from service.core.errors import NotAuthenticated
 from service.documents import Account, Session
+from service.identity.sessions import Seen
 from service.identity.tokens import Recent, is_over
+from service.policy import Identity
 from tests.client import PASSWORD, Person, Phone
 
 MakeApp = Callable[..., Flask]
@@ -325,6 +328,14 @@ def test_what_is_over_at_once_is_not_remembered() -> None:
     assert (recent.entries, recent.get("a")) == ({}, None)
 
 
+def test_of_what_is_remembered_one_may_be_forgotten_and_the_rest_stays() -> None:
+    recent: Recent[int] = Recent(3, lambda entry: entry == 0)
+    for key, entry in (("a", 1), ("b", 2), ("c", 1)):
+        recent.put(key, entry)
+    recent.drop(lambda entry: entry == 1)
+    assert recent.entries == {"b": 2}
+
+
 @pytest.mark.parametrize("error", [KeyError, RuntimeError, StopIteration])
 def test_another_thread_that_makes_room_meanwhile_does_no_harm(error: type[Exception]) -> None:
     def looked_at(_entry: int) -> bool:
@@ -341,9 +352,33 @@ def test_a_token_says_when_the_password_was_given_although_its_session_is_known(
     assert [sessions.identity(ada.id, session, time).auth_time for time in (5, 7, 5)] == [5, 7, 5]
 
 
+def test_who_acts_at_this_moment_is_looked_up_each_time(
+    app: Flask, ada: Person, claims: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Seen, "is_stale", False)
+    security = app.extensions["madang.security"]
+    assert security.identity(claims).roles == ()
+    Account.objects.update(roles=["team"])
+    assert security.identity(claims).roles == ()
+    found = security.current_identity({**claims, "auth_time": 7.5})
+    assert found == Identity(ada.id, ada.tokens["session_id"], 7, ("team",))
+    Session.objects.delete()
+    assert security.identity(claims).account == ada.id
+    with pytest.raises(NotAuthenticated) as raised:
+        security.current_identity(claims)
+    assert raised.value.detail == "the session has ended; log in again"
+
+
+def test_the_key_of_cursors_stays_through_an_upgrade(make_app: MakeApp) -> None:
+    secret = "the key of an installation, 32 bytes"
+    derived = hmac.digest(secret.encode(), b"madang cursor", "sha256")
+    assert make_app(SECRET_KEY=secret).extensions["madang.security"].cursor_key == derived
+
+
 def test_what_is_remembered_is_bounded(make_app: MakeApp, claims: dict[str, Any], key: str) -> None:
     app = make_app()
     verified = app.extensions["madang.security"].tokens.verified
+    assert verified.size == 10_000
     verified.size = 3
     for number in range(10):
         code(app, jwt.encode({**claims, "n": number}, key))
