@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,6 +22,7 @@ from tests.client import PASSWORD
 from tests.devices import COLLECTIONS, NOTE_COLUMNS, NOTEBOOK_COLUMNS, TABLES, DeviceError, Devices, RealDevice
 from tests.faults import FaultyProxy
 from tests.test_browser import http
+from tests.test_generated_clients import OURS, ROOT, TOOLS
 from tests.test_run import Running, running
 from tests.waiting import until
 
@@ -174,6 +179,15 @@ def test_rxdb_goes_there_and_back(ada: User, kind: str) -> None:
     assert tablet.rows() == phone.rows() == {}
 
 
+def forget(user: User, database: MongoClient[Json]) -> None:
+    """Let the order forget all that there was before, as it does after a month."""
+    user.send("GET", "/v1/changes")
+    orders = database.get_default_database()["leases"]
+    state = orders.find_one({"_id": "recorder"})
+    assert state is not None
+    orders.update_one({"_id": "recorder"}, {"$set": {"state.floor": state["state"]["seq"]}})
+
+
 # WatermelonDB
 
 
@@ -259,11 +273,7 @@ def test_watermelondb_that_was_away_for_too_long_begins_anew(ada: User, database
     phone.sync()
     ada.send("DELETE", f"/v1/notes/{gone}")
     ada.send("PATCH", f"/v1/notes/{left}", {"title": "b"})
-    ada.send("GET", "/v1/changes")
-    orders = database.get_default_database()["leases"]
-    state = orders.find_one({"_id": "recorder"})
-    assert state is not None
-    orders.update_one({"_id": "recorder"}, {"$set": {"state.floor": state["state"]["seq"]}})
+    forget(ada, database)
     phone.do("create", table="notes", id=own, row=NOTE)
     assert phone.sync()["pulled"]["strategy"] == "replacement"
     assert phone.rows().keys() == {left, own}
@@ -415,3 +425,38 @@ def test_all_devices_have_the_same_in_the_end(
     service: Running, devices: Devices, uri: str, tally: Counter[str], seed: int
 ) -> None:
     tally += converging.run(seed, service, devices, uri)
+
+
+# docs/sync.md
+
+
+def written_out(folder: Path) -> None:
+    """Put the code of the page into files, as a bundler would have it."""
+    page = (ROOT / "docs/sync.md").read_text()
+    blocks = re.findall(r"```js\n// (\S+)\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == page.count("```js")
+    for name, text in blocks:
+        required = re.sub(
+            r'import (\{.*?\}) from "(@nozbe/.*?)";',
+            r'import { createRequire } from "node:module";\nconst \1 = createRequire(import.meta.url)("\2");',
+            text,
+        )
+        (folder / name).write_text(required)
+
+
+def test_the_code_of_the_page_works(ada: User, database: MongoClient[Json], tmp_path: Path) -> None:
+    written_out(tmp_path)
+    shutil.copy(OURS / "documented.mjs", tmp_path)
+    (tmp_path / "node_modules").symlink_to(TOOLS / "node_modules")
+    command = ["node", str(tmp_path / "documented.mjs"), ada.url, ada.token(), "expiring"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert said == "expire\n", said + process.stdout.read()
+        forget(ada, database)
+        process.stdin.write("go on\n")
+        process.stdin.flush()
+        assert process.stdout.read() == "done\n"
