@@ -96,7 +96,7 @@ class Base:
     RATELIMIT_PASSWORD_CHANGES: str = "20 per hour"  # noqa: S105  a rate
     """Tries of one account to change its password."""
     RATELIMIT_LIST_SECONDS: float = 30.0
-    """Seconds in a minute that lists and exports of one account may take, in each process; more is 429."""
+    """Seconds in a minute that lists, exports and pulls of one account may take, in each process; more is 429."""
 
     KEPT_ANSWERS_ACCOUNT_BYTES: int = 64 * 1024 * 1024
     """Most bytes of answers that are kept for the retries of one account; a write with a key beyond them is 429."""

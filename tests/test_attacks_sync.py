@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from service.changes import push_parts
+from service.changes import feed, push_parts
 from service.documents import Correction, Note, Notebook
+from service.mongo import driver, transactions
 from tests.client import Person
 from tests.recording import Recording
 from tests.syncing import Json, Melon, Replica
@@ -218,11 +219,13 @@ def test_records_that_are_large_are_not_all_read_at_once(ada: Person, monkeypatc
 def test_a_push_holds_no_long_transaction(ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(push_parts, "MOST_IN_PART", 2)
     calls: list[int] = []
-    for module in (watermelon_push, rxdb_push):
-        run = module.transactions.run
-        monkeypatch.setattr(
-            module.transactions, "run", lambda work, *args, run=run: calls.append(1) or run(work, *args)
-        )
+    run = transactions.run
+
+    def counted(work: Any, *args: Any) -> Any:
+        calls.append(1)
+        return run(work, *args)
+
+    monkeypatch.setattr(transactions, "run", counted)
     rows = [{"id": f"n{number}", "title": "a"} for number in range(5)]
     assert melon(ada, "created", *rows).json == {}
     assert len(calls) == 3
@@ -241,10 +244,33 @@ def test_pulls_are_counted_as_lists_are(make_app: Any, recording: Recording) -> 
     ada = Person.sign_up(app.test_client(), "ada")
     ada.make_note()
     recording.catch_up()
-    for path in ("/v1/sync/watermelondb", "/v1/sync/rxdb/notes/0/pull"):
-        statuses = [ada.get(path).status_code for _ in range(20)]
-        assert statuses[-1] == 429, statuses
+    first = ada.get("/v1/sync/watermelondb")
+    assert (first.status_code, len(first.data) > 0) == (200, True)
+    for path in ("/v1/changes", "/v1/sync/watermelondb", "/v1/sync/rxdb/notes/0/pull"):
+        assert ada.get(path).status_code == 429
     assert ada.get("/v1/sync/rxdb/notes/0/pull").json["error"] is True
+
+
+def test_a_pull_that_asks_for_much_reads_a_little_at_a_time(
+    ada: Person, recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(70):
+        ada.make_note(id=f"n{number}", body="x" * 100_000)
+    recording.catch_up()
+    read: list[int] = []
+    find = driver.find
+
+    def counted(collection: Any, *args: Any, **named: Any) -> Any:
+        rows = find(collection, *args, **named)
+        if collection.name == "notes":
+            read.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(feed.driver, "find", counted)
+    for path, reads in (("/v1/changes?limit=1000", [50]), ("/v1/sync/rxdb/notes/0/pull?limit=10000", [50, 5, 5, 5, 5])):
+        read.clear()
+        assert len(ada.get(path).data) > 4_000_000
+        assert read == reads
 
 
 def test_no_sync_in_a_batch(ada: Person) -> None:

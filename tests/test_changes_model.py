@@ -53,14 +53,12 @@ def lost_token() -> dict[str, str]:
     return {"_data": token[:collection] + "0" * 8 + token[collection + 8 :]}
 
 
-class Late:
-    """Instead of the barrier: a pull that began before the last writes sees the order as far as it is."""
-
-    def passed(self) -> Order:
-        found = order_in(lease_document())
-        if found.incomplete:
-            raise FeedUnavailable
-        return found
+def late_order() -> Order:
+    """Return the order as far as it is, as a pull sees it that began before the last writes."""
+    found = order_in(lease_document())
+    if found.incomplete:
+        raise FeedUnavailable
+    return found
 
 
 @dataclass
@@ -192,7 +190,7 @@ class Model(RuleBasedStateMachine):
         args = {"types": phone.types, "limit": str(phone.limit)} | ({"cursor": phone.cursor} if phone.cursor else {})
         key = self.app.extensions["madang.security"].cursor_key
         try:
-            found = pull.parse_pull(REGISTRY, args, person.id, key).answer(Late())  # type: ignore[arg-type]
+            found = pull.parse_pull(REGISTRY, args, person.id, key).answer(late_order())
         except FeedUnavailable:
             return
         answer = orjson.loads(orjson.dumps(found.as_dict()))

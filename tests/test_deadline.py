@@ -9,6 +9,7 @@ from flask import Flask
 from mongoengine.connection import get_connection
 from pymongo.errors import AutoReconnect, ExecutionTimeout, NetworkTimeout
 
+from service.changes.barrier import Barrier
 from service.changes.pull import Pull, Pulled
 from service.documents import Note
 from service.mongo import deadline, transactions
@@ -183,6 +184,7 @@ def test_the_api_lets_no_pull_wait(ada: Person, monkeypatch: pytest.MonkeyPatch)
         left.append(deadline.left())
         return Pulled([], asked.checkpoint, False, asked.seal)
 
+    monkeypatch.setattr(Barrier, "passed", lambda _: None)
     monkeypatch.setattr(Pull, "answer", nothing_new)
     answer = ada.post("/v1/batch", {"requests": [{"method": "GET", "path": "/v1/changes?wait=1"}] * 2})
     assert [part["status"] for part in answer.json["responses"]] == [200, 200]

@@ -240,7 +240,8 @@ def test_pages_follow_each_other(streams: Served, ada: Person, monkeypatch: pyte
     for number in range(7):
         ada.make_note(id=f"n{number}")
     cursor_of(ada)
-    monkeypatch.setattr(live, "PAGE_ITEMS", 2)
+    monkeypatch.setattr(live, "FIRST_ITEMS", 2)
+    monkeypatch.setattr(live, "fitting", lambda _: 2)
     assert [id for id, _ in listen(streams, ada, cursor=cursor).told] == [f"n{number}" for number in range(7)]
 
 
@@ -284,7 +285,8 @@ def test_what_comes_while_it_catches_up_comes_once_and_after_it(
     cursor = cursor_of(ada)
     for number in range(20):
         ada.make_note(id=f"n{number}")
-    monkeypatch.setattr(live, "PAGE_ITEMS", 1)
+    monkeypatch.setattr(live, "FIRST_ITEMS", 1)
+    monkeypatch.setattr(live, "fitting", lambda _: 1)
     heard = Listener(streams, ada, cursor=cursor)
     for number in range(20, 40):
         ada.make_note(id=f"n{number}")

@@ -9,8 +9,8 @@ from flask import Flask
 from pymongo.errors import AutoReconnect, PyMongoError
 
 from service.core.errors import TooExpensive, TooManyRequests
-from service.http import usage
-from service.http.usage import AccountUsage
+from service.identity import usage
+from service.identity.usage import AccountUsage
 from service.records.reading import Reader
 from service.resources import accounts
 from tests.client import PASSWORD, Person, Phone

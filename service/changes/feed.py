@@ -8,10 +8,11 @@ A membership in the range is a walk of its own, a *backfill*: one that began bri
 that ended takes it away.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import orjson
 from pymongo import ASCENDING
 
 from service.changes import compaction
@@ -27,6 +28,9 @@ from service.policy import EVERYONE, Identity, Within, given_to, marks, member_m
 WITHIN: Within = ("mine", "shared")
 """What a device keeps, if it asks for nothing else."""
 Gone = Literal["", "deleted", "withdrawn"]
+FEW_ITEMS, MANY_ITEMS = 50, 200
+"""Items that are read at once, at first and at most: as many as give about `PIECE_BYTES` of JSON."""
+PIECE_BYTES = 512 * 1024
 MOST_BRANCHES = 200
 """Most ranges of an index that MongoDB merges in order; of more it would sort (`internalQueryMaxScansToExplode`)."""
 
@@ -94,6 +98,15 @@ class Feed:
             if page.items or not page.more:
                 return page
             checkpoint = page.checkpoint
+
+    def pages(self, checkpoint: Checkpoint, last: int, limit: int | None = None) -> Iterator[FeedPage]:
+        """Yield what follows a checkpoint, at most `limit` items in all, in pages that fit into memory."""
+        left, more, size = limit, True, FEW_ITEMS
+        while more and left != 0:
+            page = self.page(checkpoint, last, size if left is None else min(left, size))
+            yield page
+            left = None if left is None else left - len(page.items)
+            checkpoint, more, size = page.checkpoint, page.more, fitting(page.items)
 
     def step(self, checkpoint: Checkpoint, last: int, limit: int) -> FeedPage:
         """Return the next piece of the walk, which may have no item although there are more."""
@@ -231,6 +244,13 @@ class Feed:
         """Return the marks by which the account, or everybody, hears of something without a membership."""
         given = [given_to(self.account), given_to(EVERYONE)]
         return {owned_by(self.account), *given, *map(withdrawn, given)}
+
+
+def fitting(items: Sequence[Item]) -> int:
+    """Return how many records make a page, if they are like these."""
+    size = sum(len(orjson.dumps(item.type.schema.dump(item.row))) for item in items[:5] if item.row is not None)
+    average = size // min(5, len(items)) if items else 0
+    return max(1, min(MANY_ITEMS, PIECE_BYTES // max(average, 1)))
 
 
 BY_MARK = "marks_1_type_1_seq_1"

@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
-from service.changes.barrier import Barrier
 from service.changes.cursors import checkpoint_of, seal_of, sealed_cursor
 from service.changes.feed import Checkpoint, Feed
+from service.changes.order import Order
 from service.core.errors import BadParameter
 from service.model.record_type import RecordType
 from service.model.registry import Registry
@@ -38,23 +38,24 @@ class Pull:
     wait: float
     seal: bytes
 
-    def answer(self, barrier: Barrier) -> "Pulled":
-        """Return what there is, up to this moment.
+    def answer(self, order: Order) -> "Pulled":
+        """Return what there is, up to the last number of an order that has come to this moment.
 
-        Raises `CursorExpired`, `FeedUnavailable`, or `NotAuthenticated` where the account has gone.
+        Raises `CursorExpired`, or `NotAuthenticated` where the account has gone.
         """
-        order = barrier.passed()
         order.check(self.checkpoint.oldest)
-        page = Feed(self.account, self.types, self.within).page(self.checkpoint, order.seq, self.limit)
+        place, more, size = self.checkpoint, False, 0
         pieces: list[bytes] = []
-        size = 0
-        for item in page.items:
-            piece = orjson.dumps(as_json(item.type, item.id, item.row, item.gone))
-            size += len(piece)
-            if pieces and size > MOST_ANSWER_BYTES:
-                return Pulled(pieces, page.items[len(pieces) - 1].checkpoint, True, self.seal)
-            pieces.append(piece)
-        return Pulled(pieces, page.checkpoint, page.more, self.seal)
+        for page in Feed(self.account, self.types, self.within).pages(place, order.seq, self.limit):
+            for item in page.items:
+                piece = orjson.dumps(as_json(item.type, item.id, item.row, item.gone))
+                size += len(piece)
+                if pieces and size > MOST_ANSWER_BYTES:
+                    return Pulled(pieces, place, True, self.seal)
+                pieces.append(piece)
+                place = item.checkpoint
+            place, more = page.checkpoint, page.more
+        return Pulled(pieces, place, more, self.seal)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ import orjson
 
 from service.changes import receipts
 from service.changes.cursors import seal_of
-from service.changes.feed import WITHIN, Checkpoint, Feed, FeedPage, Item
+from service.changes.feed import WITHIN, Checkpoint, Feed, Item
 from service.changes.order import Order
 from service.changes.pull import whole
 from service.changes.rxdb_documents import documents_of
-from service.changes.watermelon_pull import FEW_ROWS, LAST_NUMBER, fitting
+from service.changes.watermelon_pull import LAST_NUMBER
 from service.core.errors import BadParameter, NotFound, UpgradeRequired
 from service.model.record_type import RecordType
 from service.policy import Identity
@@ -74,7 +74,7 @@ class RxdbPull:
         """
         yield b'{"documents":['
         count, place = 0, self.checkpoint.place
-        for page in self.pages(last):
+        for page in self.feed.pages(self.checkpoint.place, last, self.limit):
             if page.items:
                 yield (b"," if count else b"") + self.documents(page.items)
             count, place = count + len(page.items), page.checkpoint
@@ -99,14 +99,6 @@ class RxdbPull:
         That of the very beginning does not grow old.
         """
         return bool(self.checkpoint.given) and time.time() - self.checkpoint.given > FRESH_SECONDS
-
-    def pages(self, last: int) -> Iterator[FeedPage]:
-        """Yield what there is, as much as is asked for, in parts that fit into memory."""
-        feed, place, left, more, size = self.feed, self.checkpoint.place, self.limit, True, FEW_ROWS
-        while left and more:
-            page = feed.page(place, last, min(left, size))
-            yield page
-            left, place, more, size = left - len(page.items), page.checkpoint, page.more, fitting(page.items)
 
     def documents(self, items: Sequence[Item]) -> bytes:
         """Return the JSON of documents, with commas."""

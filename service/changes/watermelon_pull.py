@@ -9,7 +9,7 @@ from typing import IO, Any
 import orjson
 
 from service.changes import corrections
-from service.changes.feed import WITHIN, Checkpoint, Feed, Item
+from service.changes.feed import FEW_ITEMS, PIECE_BYTES, WITHIN, Checkpoint, Feed, Item
 from service.changes.order import Order
 from service.changes.pull import parse_types
 from service.changes.watermelon_rows import EMPTY, Columns, columns_of
@@ -19,9 +19,6 @@ from service.query.paging import bad
 
 LAST_NUMBER = 2**53
 """The end of the whole numbers that JavaScript knows."""
-FEW_ROWS, MANY_ROWS = 50, 200
-"""Records that are read at once, at first and at most: as many as give about `PIECE_BYTES`."""
-PIECE_BYTES = 512 * 1024
 IN_MEMORY = 256 * 1024
 """Bytes of the ids of deleted records that wait for their turn in memory; more of them wait in a file."""
 
@@ -105,19 +102,17 @@ class Table:
 
     def walk(self, feed: Feed, since: int) -> Iterator[Sequence[Item]]:
         """Yield what the order tells after a number, up to the last one: what is beyond that comes the next time."""
-        checkpoint, more, limit = Checkpoint(since), True, FEW_ROWS
-        while more:
-            page = feed.page(checkpoint, self.last, limit)
+        for page in feed.pages(Checkpoint(since), self.last):
             items = [item for item in page.items if reached(item.checkpoint) <= self.last]
             yield items
-            checkpoint, more = page.checkpoint, page.more and len(items) == len(page.items)
-            limit = fitting(items)
+            if len(items) < len(page.items):
+                return
 
     def corrected(self, feed: Feed) -> Iterator[list[Item]]:
         """Yield how the records are now that come in any case."""
         identity = feed.identity()
-        for begin in range(0, len(self.told), FEW_ROWS):
-            ids = self.told[begin : begin + FEW_ROWS]
+        for begin in range(0, len(self.told), FEW_ITEMS):
+            ids = self.told[begin : begin + FEW_ITEMS]
             found = feed.readable(identity, [(self.type.name, id) for id in ids])
             yield [
                 Item(self.type, id, row := found.get((self.type.name, id)), "" if row else "deleted", Checkpoint())
@@ -162,13 +157,6 @@ def has_value(row: Mapping[str, Any], names: Iterable[str]) -> bool:
 def reached(checkpoint: Checkpoint) -> int:
     """Return the number of the order that a walk has come to: that of a membership while it is walked through."""
     return checkpoint.seq if checkpoint.backfill is None else checkpoint.backfill[0]
-
-
-def fitting(items: Sequence[Item]) -> int:
-    """Return how many records make a piece, if they are like these."""
-    size = sum(len(orjson.dumps(item.type.schema.dump(item.row))) for item in items[:5] if item.row is not None)
-    average = size // min(5, len(items)) if items else 0
-    return max(1, min(MANY_ROWS, PIECE_BYTES // max(average, 1)))
 
 
 # --- What is asked for -----------------------------------------------------------------------------------------------

@@ -1,104 +1,17 @@
-"""Usage: how long the lists and exports of each account have taken lately, and the account that is refused for it."""
-
-import threading
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from math import ceil
-from typing import NamedTuple, TypeVar
+"""Usage in the API: what each app counts for its accounts."""
 
 from flask import Flask
-from pymongo.errors import PyMongoError
 
 from service.context import current_service
-from service.core.errors import TooManyRequests
-from service.identity.tokens import Recent
-
-MOST_ACCOUNTS = 10_000
-MINUTE = 60.0
-COUNTED_AT_ONCE = 0.1
-"""Seconds of an export that are counted at once."""
-
-Piece = TypeVar("Piece")
-
-
-class Level(NamedTuple):
-    """What an account had used at a `moment` of the monotonic clock; it goes down evenly since."""
-
-    seconds: float
-    moment: float
-
-
-class AccountUsage:
-    """How long the lists and exports of accounts have taken, in this process: at most so many `seconds` a minute.
-
-    What an account has used goes down evenly, a minute's worth in a minute. 0 seconds are no limit.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.levels: Recent[Level] = Recent(MOST_ACCOUNTS, lambda level: self.now(level) <= 0)
-        self.lock = threading.Lock()
-
-    def now(self, level: Level | None) -> float:
-        """Return what is left of a level."""
-        return 0.0 if level is None else level.seconds - (time.monotonic() - level.moment) * self.seconds / MINUTE
-
-    def add(self, account: str, seconds: float) -> None:
-        """Count what an account has used."""
-        if not self.seconds:
-            return
-        with self.lock:
-            before = max(0.0, self.now(self.levels.get(account)))
-            self.levels.put(account, Level(before + seconds, time.monotonic()))
-
-    def check(self, account: str) -> None:
-        """Raise `TooManyRequests` where an account has used all that it has."""
-        over = self.now(self.levels.get(account)) - self.seconds
-        if over > 0:
-            raise TooManyRequests(
-                "the lists and exports of this account have taken too long; wait, and ask for less at once",
-                ceil(over * MINUTE / self.seconds),
-            )
-
-    @contextmanager
-    def using(self, account: str) -> Iterator[None]:
-        """Count what is done within for an account, unless MongoDB was away. Raises `TooManyRequests`."""
-        self.check(account)
-        began, counts = time.monotonic(), True
-        try:
-            yield
-        except PyMongoError:
-            counts = False
-            raise
-        finally:
-            if counts:
-                self.add(account, time.monotonic() - began)
-
-    def each(self, account: str, pieces: Iterable[Piece]) -> Iterator[Piece]:
-        """Yield what is made piece by piece for an account, and count the making, not how long they are taken."""
-        used, began = 0.0, time.monotonic()
-        try:
-            for piece in pieces:
-                used += time.monotonic() - began
-                if used > COUNTED_AT_ONCE:
-                    self.add(account, used)
-                    used = 0.0
-                yield piece
-                began = time.monotonic()
-        finally:
-            self.add(account, used)
+from service.identity.usage import AccountUsage, usage_by
 
 
 def init_app(app: Flask) -> None:
-    """Count what `app` does for its accounts; where its settings limit nothing, without a limit."""
-    config = app.config
-    app.extensions["madang.usage"] = AccountUsage(
-        config["RATELIMIT_LIST_SECONDS"] if config["RATELIMIT_ENABLED"] else 0
-    )
+    """Count what `app` does for its accounts."""
+    app.extensions["madang.usage"] = usage_by(app.config)
 
 
 def account_usage() -> AccountUsage:
-    """Return how long the lists and exports of accounts have taken in this process."""
+    """Return how long the lists, exports and pulls of accounts have taken in this process."""
     found: AccountUsage = current_service().extensions["madang.usage"]
     return found

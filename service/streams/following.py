@@ -8,6 +8,7 @@ from typing import Any
 from service.changes.barrier import Barrier
 from service.changes.reader import Heard, OrderReader
 from service.identity.security import Security
+from service.identity.usage import usage_by
 from service.model.registry import Registry
 from service.mongo import connection
 from service.mongo.raw import Raw
@@ -25,6 +26,7 @@ class Following:
     def __init__(self, settings: Mapping[str, Any], registry: Registry) -> None:
         self.settings, self.registry = settings, registry
         self.security = Security(settings)
+        self.usage = usage_by(settings)
         self.threads = Threads(settings["STREAMS_THREADS"], settings["MONGODB_TIMEOUT"])
         # Of its own: what is delivered does not have its turn behind a crowd that pulls.
         self.delivering = Threads(1, settings["MONGODB_TIMEOUT"])

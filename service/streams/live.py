@@ -7,6 +7,7 @@ time, so nothing falls between the two.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from functools import partial
@@ -16,7 +17,7 @@ from pymongo.errors import PyMongoError
 
 from service.changes import order
 from service.changes.cursors import seal_of, sealed_cursor
-from service.changes.feed import WITHIN, Checkpoint, Feed, FeedPage, Item
+from service.changes.feed import WITHIN, Checkpoint, Feed, FeedPage, Item, fitting
 from service.core import metrics
 from service.core.clock import now
 from service.core.errors import CursorExpired, NotAuthenticated, Problem
@@ -33,8 +34,8 @@ ALIVE_EVERY = 15.0
 """Seconds of silence after which something is sent, so that both ends notice a connection that has died."""
 MOST_QUEUED = 256 * 1024
 """Bytes that may wait to be sent to one client; beyond, it is behind."""
-PAGE_ITEMS = 50
-"""Most items of a page by which a client catches up."""
+FIRST_ITEMS = 10
+"""Items of the first page by which a client catches up; then as many as make a piece: each waits until it is read."""
 MOST_UNMATCHED = 1000
 """Records of which a connection remembers that it has told that they no longer fit."""
 
@@ -179,6 +180,7 @@ class Live(Subscription):
 
         Raises `Overloaded` or `TooManyRequests` where as many listen as may.
         """
+        self.following.usage.check(self.account)
         self.following.subscriptions.add(self)
         try:
             if self.is_new:
@@ -261,15 +263,16 @@ class Live(Subscription):
 
     async def catch_up(self) -> AsyncGenerator[bytes, None]:
         """Yield what is between its place and what it hears of."""
+        items = FIRST_ITEMS
         while not self.is_over:
             try:
-                page = await self.following.threads.do(self.page)
+                page = await self.following.threads.do(partial(self.page, items))
             except CursorExpired:
                 self.place = Checkpoint((await self.following.threads.do(order_now)).seq)
                 yield self.form.resync(self.cursor(self.place))
                 continue
             pieces = [*self.written(page)]
-            self.place = page.checkpoint
+            self.place, items = page.checkpoint, fitting(page.items)
             if pieces:
                 yield b"".join(pieces)
             if not page.more:
@@ -278,12 +281,14 @@ class Live(Subscription):
         while self.queue and self.queue[0].seq <= self.place.seq:
             self.queued -= len(self.queue.popleft().body)
 
-    def page(self) -> FeedPage:
-        """Return what follows its place. Raises `CursorExpired`."""
-        found = order_now()
+    def page(self, items: int) -> FeedPage:
+        """Return what follows its place, at most so many items; its making is counted. Raises `CursorExpired`."""
+        began, found = time.monotonic(), order_now()
         found.check(self.place.oldest)
         types = [self.following.registry[name] for name in self.types]
-        return Feed(self.account, types, WITHIN).page(self.place, found.seq, PAGE_ITEMS)
+        page = Feed(self.account, types, WITHIN).page(self.place, found.seq, items)
+        self.following.usage.add(self.account, time.monotonic() - began)
+        return page
 
     def written(self, page: FeedPage) -> Iterator[bytes]:
         """Yield the events of a page."""
