@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,16 +17,7 @@ from tests.recording import Recording
 from tests.test_house import complaints
 from tests.types import REGISTRY
 
-pytestmark = pytest.mark.real
-
-
-@pytest.fixture(autouse=True)
-def recording(app: Flask, test_settings: dict[str, Any]) -> Iterator[Recording]:
-    """A recorder that records when a device pulls."""
-    found = Recording(REGISTRY, test_settings)
-    found.catch_up()
-    yield found
-    found.close()
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("recording")]
 
 
 class Device:

@@ -38,14 +38,6 @@ pytestmark = pytest.mark.real
 
 
 @pytest.fixture
-def recording(app: Flask, test_settings: dict[str, Any]) -> Iterator[Recording]:
-    found = Recording(REGISTRY, test_settings)
-    found.catch_up()
-    yield found
-    found.close()
-
-
-@pytest.fixture
 def device(ada: Person, recording: Recording) -> Device:
     return Device(ada, recording)
 
