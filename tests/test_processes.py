@@ -342,6 +342,8 @@ def test_without_a_door_each_has_a_port(tmp_path: Path) -> None:
     port = free_ports(3)
     with running(tmp_path, "--no-door", "--workers", "1", port=port) as service:
         assert until(lambda: [status(port + number) for number in range(3)] == [200] * 3, 20)
+        # It is said by the launcher, when it has seen them ready itself.
+        assert until(lambda: "Madang is at" in service.said, 10)
         for number, name in enumerate(("api", "streams", "worker")):
             assert re.search(rf"\b{name} \d+ at 127.0.0.1:{port + number}\b", service.said)
         assert service.pid("caddy") == 0
