@@ -107,15 +107,15 @@ class Warm:
         raise SystemExit(int(pytest.main(words, plugins=[Conductor(conduct)])))
 
     def go_through(self, module: str, conductor: Conductor, reach: Reach, live: Live) -> None:
-        """Try the mutants of one module; what runs at import, or once for all tests, is left for the second round."""
+        """Try the mutants of one module; what no test runs by itself is left to the second round."""
         own = [mutant for mutant in self.mutants if mutant.module == module]
         lived = 0
         first = soon(reach, reach.of(module, None, modules.files([module])))
         check(partial(conductor.try_out, live, unchanged(module).text, first, limit(reach, first)), module)
         for mutant in counted(own, self.tell, "first"):
-            names = soon(reach, tests_of(mutant, reach))
+            names = soon(reach, who_may_notice(mutant, reach, anew=False))
             if (
-                reach.is_shared(module, mutant.lines)
+                not names
                 or reach.noted(mutant.place, conductor.try_out(live, mutant.text, names, limit(reach, names)))
                 in STILL_OPEN
             ):
@@ -150,12 +150,12 @@ def limit(reach: Reach, names: Sequence[str]) -> float:
 
 def fresh(mutant: Mutant, options: Sequence[str], reach: Reach) -> int:
     """Return how a trial ends of a mutant that is imported in place of its module."""
-    return reach.noted(mutant.place, imported(mutant, options, reach, tests_of(mutant, reach)))
+    return reach.noted(mutant.place, imported(mutant, options, reach, who_may_notice(mutant, reach)))
 
 
-def tests_of(mutant: Mutant, reach: Reach) -> list[str]:
+def who_may_notice(mutant: Mutant, reach: Reach, anew: bool = True) -> list[str]:
     """Return the tests that can notice a mutant, those first that are likely to."""
-    return reach.of(mutant.module, mutant.lines, modules.files([mutant.module]), mutant.place)
+    return reach.of(mutant.module, mutant.lines, modules.files([mutant.module]), mutant.place, anew)
 
 
 def imported(mutant: Mutant, options: Sequence[str], reach: Reach, names: Sequence[str]) -> Ended:

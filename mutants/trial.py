@@ -56,13 +56,15 @@ class Reach:
         self.tests: dict[str, dict[int, set[str]]] = {}
         self.killers: dict[str, set[str]] = defaultdict(set)
 
-    def of(self, module: str, lines: range | None, files: Sequence[str], place: str = "") -> list[str]:
+    def of(
+        self, module: str, lines: range | None, files: Sequence[str], place: str = "", anew: bool = True
+    ) -> list[str]:
         """Return the tests in `files` that run one of the lines of a module.
 
-        First those that killed a mutant of the same function, `place`, then the quickest. All of the files for what
-        runs at import or is shared by tests, and all others where none of the files has one.
+        First those that killed a mutant of the same function, `place`, then the quickest. All others where none of the
+        files has one; where the module is imported `anew`, all for what runs at import or is shared by tests.
         """
-        reaching = set(self.seconds) if self.is_shared(module, lines) else self.at(module, lines or ())
+        reaching = set(self.seconds) if anew and self.is_shared(module, lines) else self.at(module, lines or ())
         own = {test for test in reaching if file_of(test) in files}
         first = self.killers[place] if place else ()
         return sorted((own or reaching) & self.seconds.keys(), key=lambda test: (test not in first, self.seconds[test]))

@@ -129,6 +129,8 @@ def test_lines_that_no_single_test_runs_are_for_all_tests() -> None:
     assert reach.of("m.py", range(2, 3), files) == ["tests/test_a.py::two", "tests/test_a.py::one"]
     assert reach.of("m.py", None, files) == ["tests/test_a.py::two", "tests/test_a.py::one"]
     assert reach.of("m.py", range(3, 4), files) == ["tests/test_b.py::three"]
+    assert reach.of("m.py", range(2, 3), files, anew=False) == ["tests/test_a.py::one"]
+    assert reach.of("m.py", None, files, anew=False) == []
 
 
 def test_what_killed_a_mutant_is_asked_first_about_others_of_its_function() -> None:

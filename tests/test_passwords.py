@@ -1,6 +1,8 @@
 """Passwords: how they are hashed, that hashing has its own thread and a bound, which are refused, and their change."""
 
+import os
 import re
+import sys
 import threading
 import time
 import unicodedata
@@ -14,6 +16,7 @@ import pytest
 from argon2 import PasswordHasher, extract_parameters
 from argon2.low_level import Type
 from flask import Flask
+from pydantic_core import PydanticCustomError
 from werkzeug.test import TestResponse
 
 from service.documents import Account, Session
@@ -175,6 +178,50 @@ def test_hashing_runs_on_a_thread_of_its_own(app: Flask) -> None:
     assert name.startswith("argon2")
 
 
+@pytest.mark.parametrize(("own", "steps_back_to"), [(0, 10), (10, 10), (19, 19)])
+def test_the_thread_that_hashes_steps_back_and_never_forward(
+    monkeypatch: pytest.MonkeyPatch, own: int, steps_back_to: int
+) -> None:
+    """Without a privilege nobody may step forward: the thread would end, and each login be a 500."""
+    thread, stepped = (os.PRIO_PROCESS, threading.get_native_id()), []
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(os, "getpriority", lambda *of: own if of == thread else -20)
+    monkeypatch.setattr(os, "setpriority", lambda *told: stepped.append(told))
+    passwords.step_back()
+    assert stepped == [(*thread, steps_back_to)]
+
+
+def test_where_only_a_process_has_a_priority_none_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(os, "setpriority", None)
+    passwords.step_back()
+
+
+def test_a_thread_steps_back_before_it_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(passwords, "step_back", lambda: order.append("back"))
+    Hashing(1).run(order.append, "hash")
+    assert order == ["back", "hash"]
+
+
+def test_a_login_costs_one_hash(app: Flask, ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[str] = []
+    plain = passwords.form_has_hash
+
+    def form_has_hash(stored: str, form: str) -> bool:
+        looked_at.append(form)
+        return plain(stored, form)
+
+    monkeypatch.setattr(passwords, "form_has_hash", form_has_hash)
+    assert log_in(app).status_code == 200
+    assert looked_at == [PASSWORD]
+
+
+def test_nothing_is_the_password_of_no_account() -> None:
+    assert Hashing(1).matches(None, "no account has this password") is False
+    assert passwords.form_has_hash("x", PASSWORD) is False
+
+
 def test_one_hash_is_computed_at_a_time() -> None:
     hashing, running, most = Hashing(8), [], []
 
@@ -243,6 +290,34 @@ def test_a_name_that_exists_costs_no_more_of_the_database(app: Flask, ada: Perso
 
 
 # What is refused
+
+
+def refused(password: Any, username: str = "ada") -> tuple[str, str]:
+    """The code and the text with which a new password is refused."""
+    with pytest.raises(PydanticCustomError) as raised:
+        passwords.acceptable(password, username)
+    return raised.value.type, raised.value.message()
+
+
+def test_a_new_password_has_from_8_to_128_characters() -> None:
+    assert refused(1) == ("wrong_type", "a string")
+    assert refused("seven77") == ("too_short", "at least 8 characters")
+    assert refused("x" * 129) == ("too_long", "at most 128 characters")
+    assert [len(passwords.acceptable(text, "ada")) for text in ("eight 88", "x" * 128)] == [8, 128]
+
+
+def test_where_no_name_is_known_a_password_holds_none() -> None:
+    assert passwords.acceptable("seven paper lamps", "") == "seven paper lamps"
+
+
+@pytest.mark.parametrize(("length", "is_brought_into_form"), [(1000, True), (1001, False)])
+def test_a_text_that_is_no_password_by_far_is_not_brought_into_form(
+    monkeypatch: pytest.MonkeyPatch, length: int, is_brought_into_form: bool
+) -> None:
+    brought: list[str] = []
+    monkeypatch.setattr(passwords, "prepared", lambda text: brought.append(text) or text)
+    assert refused("x" * length)[0] == "too_long"
+    assert bool(brought) is is_brought_into_form
 
 
 def test_the_list_of_common_passwords_is_kept_here() -> None:

@@ -9,8 +9,10 @@ from flask import Flask
 from mongoengine.connection import get_db
 from werkzeug.test import TestResponse
 
+from service.core.errors import TooManyRequests
 from service.documents import Account, Event
-from service.identity.throttle import network_of
+from service.identity.security import Security
+from service.identity.throttle import Throttle, network_of
 from service.mongo import connection
 from tests.client import PASSWORD, Person, Phone
 
@@ -116,6 +118,82 @@ def test_retry_after_tells_when_the_next_try_is_free(limited: Any, ada: Person) 
     assert 1 <= wait <= 3
     time.sleep(wait)
     assert log_in(app, PASSWORD).status_code == 200
+
+
+TRIES: dict[str, Callable[[Throttle], None]] = {
+    "SIGN_UPS": lambda throttle: throttle.sign_up(HOME),
+    "PASSWORD_CHANGES": lambda throttle: throttle.password_change("ada"),
+    "FAILED_LOGINS": lambda throttle: throttle.failed_login("ada", HOME),
+    "FAILED_LOGINS_ADDRESS": lambda throttle: throttle.failed_login("ada", HOME),
+    "FAILED_LOGINS_ACCOUNT": lambda throttle: throttle.failed_login("ada", HOME),
+}
+
+
+def throttle_of(app: Flask) -> Throttle:
+    security: Security = app.extensions["madang.security"]
+    return security.throttle
+
+
+def wait(work: Callable[..., Any], *args: Any) -> int:
+    """The seconds after which somebody who is refused may try again."""
+    with pytest.raises(TooManyRequests) as raised:
+        work(*args)
+    return int(raised.value.headers["Retry-After"])
+
+
+@pytest.mark.parametrize("name", TRIES)
+def test_the_wait_is_counted_from_the_first_try(limited: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    throttle, started = throttle_of(limited(**{name: "1 per hour"})), float(int(time.time()))
+    monkeypatch.setattr(time, "time", lambda: started)
+    TRIES[name](throttle)
+    for passed, left in ((1000, 2601), (3599.5, 1)):
+        monkeypatch.setattr(time, "time", lambda passed=passed: started + passed)
+        assert wait(TRIES[name], throttle) == left
+
+
+@pytest.mark.parametrize("name", ["FAILED_LOGINS", "FAILED_LOGINS_ADDRESS", "FAILED_LOGINS_ACCOUNT"])
+def test_a_login_that_is_not_looked_at_waits_as_long(limited: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    throttle, started = throttle_of(limited(**{name: "1 per hour"})), float(int(time.time()))
+    monkeypatch.setattr(time, "time", lambda: started)
+    throttle.check_login("ada", HOME)
+    throttle.failed_login("ada", HOME)
+    monkeypatch.setattr(time, "time", lambda: started + 1000)
+    assert wait(throttle.check_login, "ada", HOME) == 2601
+
+
+def test_of_those_who_try_at_once_each_address_has_one_try_more(limited: Any) -> None:
+    throttle = throttle_of(limited(FAILED_LOGINS_ACCOUNT="2 per hour"))
+    throttle.failed_login("ada", HOME)
+    throttle.failed_login("ada", HOME)  # its one try is spent, but the account has room
+    assert wait(throttle.failed_login, "ada", HOME)
+    throttle.failed_login("ada", ELSEWHERE)
+    assert wait(throttle.failed_login, "ada", ELSEWHERE)
+    throttle.failed_login("bob", HOME)
+
+
+def test_after_an_attack_from_many_addresses_a_good_password_waits_where_a_wrong_one_came_from(
+    limited: Any, ada: Person
+) -> None:
+    app = limited(FAILED_LOGINS_ACCOUNT="1 per hour")
+    assert statuses([log_in(app), log_in(app, address=ELSEWHERE)]) == [401, 401]
+    assert statuses(log_in(app, PASSWORD, address=address) for address in (HOME, ELSEWHERE, "192.0.2.1")) == [
+        429,
+        429,
+        200,
+    ]
+
+
+def test_changes_of_one_account_take_none_from_another(limited: Any) -> None:
+    throttle = throttle_of(limited(PASSWORD_CHANGES="1 per hour"))
+    throttle.password_change("ada")
+    throttle.password_change("bob")
+
+
+@pytest.mark.real
+def test_tries_are_counted_in_collections_of_their_own(limited: Any) -> None:
+    throttle_of(limited()).sign_up(HOME)
+    assert {"throttle_windows", "throttle_counters"} <= set(get_db().list_collection_names())
+    assert get_db()["throttle_windows"].count_documents({}) == 1
 
 
 def test_a_refused_try_does_not_make_the_wait_longer(limited: Any, ada: Person) -> None:

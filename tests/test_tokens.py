@@ -369,6 +369,14 @@ def test_who_acts_at_this_moment_is_looked_up_each_time(
     assert raised.value.detail == "the session has ended; log in again"
 
 
+def test_a_ticket_stands_for_the_claims_of_its_session_once(app: Flask, ada: Person, claims: dict[str, Any]) -> None:
+    security = app.extensions["madang.security"]
+    ticket = security.tickets.issue(security.identity(claims))
+    assert security.tickets.spend(ticket) == {name: claims[name] for name in ("sub", "sid", "auth_time")}
+    with pytest.raises(NotAuthenticated):
+        security.tickets.spend(ticket)
+
+
 def test_the_key_of_cursors_stays_through_an_upgrade(make_app: MakeApp) -> None:
     secret = "the key of an installation, 32 bytes"
     derived = hmac.digest(secret.encode(), b"madang cursor", "sha256")

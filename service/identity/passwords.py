@@ -25,6 +25,8 @@ MAX_SENT = 1000
 """Most characters of a password as it comes: a keyboard may send one letter in several."""
 # OWASP Password Storage Cheat Sheet, argon2id: 19 MiB, two passes, one lane.
 HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+NICE = 10
+"""How far the thread that hashes steps back, in the numbers of `nice`."""
 
 Result = TypeVar("Result")
 
@@ -72,7 +74,9 @@ class Hashing:
 def step_back() -> None:
     """Give this thread less of the cores than those that serve; only Linux has a priority for each thread."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        thread = threading.get_native_id()
+        # Who was started with still less may not have more again: that would be an error, and each login with it.
+        os.setpriority(os.PRIO_PROCESS, thread, max(NICE, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def prepared(password: str) -> str:
