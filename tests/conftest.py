@@ -23,10 +23,11 @@ from service.serve import mongod
 from service.streams.app import Streams
 from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
+from tests.examples import Examples
 from tests.recording import Recording
 from tests.streaming import Served, served
 from tests.trees import another_database
-from tests.types import REGISTRY
+from tests.types import REGISTRY, SHIPPED
 
 
 def pytest_configure() -> None:
@@ -66,8 +67,8 @@ def test_settings(mongodb_uri: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def shared_app(test_settings: dict[str, Any]) -> Iterator[Flask]:
-    """The app that most tests share; making one, with its indexes, takes a second on a real server."""
-    app = application.create_app(test_settings)
+    """The app that most tests share, with the types that ship; to make the indexes takes a second on a real server."""
+    app = application.create_app(test_settings, SHIPPED)
     with app.app_context():
         indexes.make(REGISTRY)
     yield app
@@ -75,6 +76,17 @@ def shared_app(test_settings: dict[str, Any]) -> Iterator[Flask]:
         barrier.leave()
         barrier.client.close()
     connection.disconnect()
+
+
+@pytest.fixture(scope="session")
+def whole_app(test_settings: dict[str, Any], shared_app: Flask) -> Flask:
+    """The app with all record types of this tree, for tests that are about any."""
+    if RECORDS == SHIPPED:
+        return shared_app
+    app = application.create_app(test_settings)
+    with app.app_context():
+        indexes.make(app.extensions["madang.registry"])
+    return app
 
 
 class Remembering(PasswordHasher):
@@ -103,12 +115,14 @@ def remembering_hasher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def app(shared_app: Flask) -> Iterator[Flask]:
-    """The shared app on an empty database."""
-    yield shared_app
-    for document in indexes.document_classes(REGISTRY):
+def app(request: pytest.FixtureRequest) -> Iterator[Flask]:
+    """The shared app, or where a test is about all types the whole one, on an empty database."""
+    about_all = request.node.get_closest_marker("all_types")
+    found: Flask = request.getfixturevalue("whole_app" if about_all else "shared_app")
+    yield found
+    for document in indexes.document_classes(found.extensions["madang.registry"]):
         document._get_collection().delete_many({})
-    security = shared_app.extensions["madang.security"]
+    security = found.extensions["madang.security"]
     security.tokens.verified.entries.clear()
     security.sessions.seen.entries.clear()
 
@@ -117,8 +131,9 @@ def app(shared_app: Flask) -> Iterator[Flask]:
 def make_app(test_settings: dict[str, Any], app: Flask) -> Any:
     """A function that makes an app on the same database with other settings, or other record types."""
 
-    def make(documents: Sequence[type[Record]] = RECORDS, **changed: Any) -> Flask:
-        return application.create_app({**test_settings, **changed}, documents)
+    def make(documents: Sequence[type[Record]] | None = None, **changed: Any) -> Flask:
+        served = app.extensions["madang.registry"].documents if documents is None else documents
+        return application.create_app({**test_settings, **changed}, served)
 
     return make
 
@@ -142,6 +157,12 @@ def ada(app: Flask) -> Person:
 @pytest.fixture
 def bob(app: Flask) -> Person:
     return Person.sign_up(app.test_client(), "bob")
+
+
+@pytest.fixture
+def examples(ada: Person) -> Examples:
+    """What makes records of any type for Ada."""
+    return Examples(ada)
 
 
 @pytest.fixture

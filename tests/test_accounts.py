@@ -8,9 +8,10 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from service.documents import RECORDS, Account, Session
+from service.documents import Account, Session
 from service.security import security
 from tests.client import PASSWORD, Person, Phone, pointers
+from tests.types import SHIPPED
 
 ME = "/v1/accounts/me"
 FIELDS = {"id", "username", "display_name", "email", "email_verified", "roles", "created_at", "updated_at"}
@@ -324,10 +325,10 @@ def test_a_deleted_account_is_gone_with_all_that_it_owns(ada: Person, bob: Perso
     ada.make_notebook()
     kept = bob.make_note(writers=[ada.id])
     assert ada.delete(ME).status_code == 204
-    assert "ada" not in str(list(Account._get_collection().find()))
+    assert "'ada'" not in str(list(Account._get_collection().find()))
     assert [session.account for session in Session.objects] == [bob.id]
     alive = {"purge_at": {"$exists": False}}
-    assert [record["_id"] for document in RECORDS for record in document._get_collection().find(alive)] == [kept["id"]]
+    assert [record["_id"] for document in SHIPPED for record in document._get_collection().find(alive)] == [kept["id"]]
 
 
 def test_the_tokens_of_a_deleted_account_are_dead_at_once(app: Flask, ada: Person) -> None:

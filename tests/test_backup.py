@@ -13,14 +13,13 @@ import pytest
 from bson import decode_all
 from pymongo import MongoClient, WriteConcern
 
-from service.documents import RECORDS
 from service.upkeep import archive
 from service.upkeep.backup import TROUBLES, versions
 from tests.conftest import ROOT
 from tests.test_house import own_account, records
 from tests.test_readme import blocks
 from tests.trees import Client, Server, another_database, emptied, environment, flask, serving
-from tests.types import REGISTRY
+from tests.types import EVERY, REGISTRY, SHIPPED, as_it_ships
 
 pytestmark = pytest.mark.real
 
@@ -121,10 +120,11 @@ def test_every_document_is_back_but_sessions(uris: list[str], databases: list[An
         live(server)
     flask(ROOT, uris[0], "backup", str(tmp_path / "backup"))
     flask(ROOT, uris[1], "restore", str(tmp_path / "backup"))
-    names = {"accounts", "events", "kept_answers", "migrations", "notebooks", "notes"}
+    filled = {"accounts", "events", "kept_answers", "migrations", "notebooks", "notes"}
+    names = {*filled, *EVERY}
     for name in names:
         assert list(target[name].find(sort=[("_id", 1)])) == list(source[name].find(sort=[("_id", 1)]))
-    assert all(source[name].find_one() for name in (*names, "sessions"))
+    assert all(source[name].find_one() for name in (*filled, "sessions"))
     assert set(target.list_collection_names()) == {*names, *OF_THE_MOMENT}
     assert target["sessions"].find_one() is None
 
@@ -245,6 +245,7 @@ def typed(script: str, uri: str, target: str, folder: Path) -> str:
     return done.stdout
 
 
+@as_it_ships
 def test_the_commands_of_the_page_say_what_it_shows(uris: list[str], databases: list[Any], tmp_path: Path) -> None:
     with serving(uris[0], tmp_path, ROOT) as (server,):
         server.sign_up("mina")
@@ -262,7 +263,7 @@ def test_what_the_page_says_is_in_a_backup_is_in_it(uris: list[str], databases: 
         PAGE.read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
         for heading in ("What is in it", "What is not in it")
     )
-    records = {document._meta["collection"] for document in RECORDS}
+    records = {document._meta["collection"] for document in SHIPPED}
     assert set(re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in inside.splitlines() if "|" in line))) == (
         set(versions(REGISTRY)) - records
     )

@@ -21,12 +21,12 @@ from flask import Flask
 from mongoengine.connection import get_connection
 
 from service.core.clock import now
-from service.documents import RECORDS, Note, Notebook
+from service.documents import Note, Notebook
 from service.records import deletion, store
 from tests.client import Person
 from tests.conftest import ROOT
 from tests.crashing import points
-from tests.types import REGISTRY
+from tests.types import REGISTRY, SHIPPED
 
 pytestmark = pytest.mark.real
 
@@ -164,7 +164,7 @@ def rows(key: str) -> dict[tuple[str, str], tuple[int | None, int]]:
     mine = {"$or": [{"title": key}, {"_id": {"$regex": f"^{key}-"}}]}
     return {
         (document._meta["collection"], row["_id"]): (row.get("priority"), row["revision"])
-        for document in RECORDS
+        for document in SHIPPED
         for row in document._get_collection().find(mine)
     }
 

@@ -67,6 +67,15 @@ INSIDE: dict[str, Callable[[BaseField], BaseField]] = {
 
 
 REFUSED: dict[str, tuple[Making, str]] = {
+    # Examples
+    "an example that is no body": (
+        lambda: declared(meta={"example": "tea"}),
+        r"Thing has meta\['example'\] 'tea', which is no body; write a dict of members",
+    ),
+    "an example that breaks a rule": (
+        lambda: declared(title=me.StringField(max_length=2), meta={"example": {"title": "tea", "x": 1}}),
+        r"meta\['example'\] .*breaks its own rules: /title: at most 2 characters; /x: there is no such field",
+    ),
     # Arguments
     "an argument": (
         lambda: declared(title=me.StringField(max_lenght=3)),
@@ -269,6 +278,7 @@ def test_names_that_end_like_an_endpoint_are_free(make_app: Any) -> None:
     assert {"/v1/thing/<id>", "/v1/thing-item/<id>", "/v1/own-account/<id>"} <= rules
 
 
+@pytest.mark.all_types
 @pytest.mark.parametrize("document", [*RECORDS, *SYSTEM])
 def test_our_own_documents_declare_nothing_that_nobody_knows(document: Any) -> None:
     declarations.check_meta(document.__name__, document._meta)

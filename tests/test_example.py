@@ -6,12 +6,13 @@ from typing import Any
 import mongoengine as me
 import pytest
 
-from service.documents import RECORDS, Notebook, Record
+from service.documents import Notebook, Record
 from service.model.example import example_of
+from service.model.schema import Schema
 from service.model.validation import validate
 from tests.gym import Gym, Visit
 from tests.test_fields import TYPES
-from tests.types import schema_of
+from tests.types import SHIPPED, schema_of
 
 NONE_CAN_BE_MADE_UP = {"string with a pattern", "string with two patterns", "a field class of the author's own"}
 POINTS_TO_SOMETHING = {"reference", "lazy reference", "list of references"}
@@ -27,7 +28,7 @@ def test_a_value_of_every_class_of_field_is_made_up(name: str) -> None:
     assert patched == created
 
 
-@pytest.mark.parametrize("document", [*RECORDS, Gym])
+@pytest.mark.parametrize("document", [*SHIPPED, Gym])
 def test_a_record_has_all_that_can_be_made_up(document: type[Record]) -> None:
     schema = schema_of(document)
     made = example_of(schema, "create")
@@ -81,3 +82,31 @@ def test_rules_over_several_fields_are_kept() -> None:
                 raise me.ValidationError("the end before the start")
 
     assert example_of(schema_of(Trip), "create") == {"start": "2026-11-22"}
+
+
+def declared(meta: dict[str, Any] | None = None, **fields: Any) -> Schema:
+    kind: type[Record] = type("Made", (Record,), {**fields, "meta": {"collection": "made", **(meta or {})}})
+    return Schema(kind)
+
+
+def test_what_cannot_be_guessed_is_left_out_where_that_may_be() -> None:
+    unguessed = {"word": me.StringField(regex="^[0-9]{3}$"), "notebook": me.ReferenceField(Notebook)}
+    assert example_of(declared(title=me.StringField(), **unguessed), "create") == {"title": "Text"}
+    assert example_of(declared(word=me.StringField(regex="^[0-9]{3}$", required=True)), "create") is None
+    assert example_of(declared(notebook=me.ReferenceField(Notebook, required=True)), "create") is None
+
+
+def test_an_example_that_the_class_tells_is_taken_before_all() -> None:
+    word = me.StringField(regex="^[0-9]{3}$")
+    schema = declared({"example": {"word": "321"}}, title=me.StringField(), word=word)
+    assert example_of(schema, "create") == {"word": "321"}
+    assert example_of(schema, "patch") == {"word": "321"}
+
+
+def test_a_patch_has_one_member_that_may_be_changed() -> None:
+    fields = {"origin": me.StringField(required=True, fixed=True), "a": me.IntField(), "b": me.IntField()}
+    assert example_of(declared(**fields), "patch") == {"a": 1}
+
+
+def test_what_a_record_has_to_have_is_not_empty() -> None:
+    assert example_of(declared(lore=me.DictField(required=True)), "create") == {"lore": {"key": "Text"}}

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 import requests
 
-from service.documents import Record
+from service.documents import RECORDS, Record
 from service.model.fields import COMPARE, EQUAL, MEANINGS, Meaning
 from tests.test_readme import Block, Shell, blocks
+from tests.types import SHIPPED
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "extending.md"
@@ -98,6 +99,8 @@ class Followed:
     """A copy of the service in which the page was followed as far as one of its chapters."""
 
     def __init__(self, tree: Path, chapter: str) -> None:
+        if RECORDS != SHIPPED:
+            pytest.skip("the page begins with the record types that ship, and here are others")
         self.tree = tree
         for name in ("service", "settings"):
             shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -260,7 +263,7 @@ def refusals() -> dict[str, str]:
 import json
 from mongoengine import *
 from service.model.record_type import derive
-from service.documents import Record
+from service.documents import RECORDS, Record
 
 said = {{}}
 for case, (field, name, value) in {REFUSED!r}.items():

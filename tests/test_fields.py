@@ -326,13 +326,8 @@ def record_type(name: str, **declared: BaseField) -> type[Record]:
 TYPES = {name: record_type(f"Case{number}", value=case.field) for number, (name, case) in enumerate(CASES.items())}
 """The record types, each with one field `value`."""
 
-ONLY_REAL = {"UUID": [pytest.mark.real]}
-"""mongomock encodes without the client's `uuidRepresentation`, and can store no UUID."""
-
 GOOD = [
-    pytest.param(TYPES[name], value, id=f"{name}-{n}", marks=ONLY_REAL.get(name, []))
-    for name, c in CASES.items()
-    for n, value in enumerate(c.good)
+    pytest.param(TYPES[name], value, id=f"{name}-{n}") for name, c in CASES.items() for n, value in enumerate(c.good)
 ]
 BAD = [
     pytest.param(

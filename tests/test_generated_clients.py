@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.trees import Server, another_database, emptied, serving, version
+from tests.trees import Server, add_types, another_database, emptied, leave_out_own_types, serving, version
 
 ROOT = Path(__file__).parent.parent
 TOOLS = ROOT / "build/clients"
@@ -44,13 +44,8 @@ def run_in(folder: Path) -> Run:
 def server(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A service that has two types of somebody's own beside those that ship."""
     tree = version(tmp_path_factory.mktemp("tree"), ())
-    documents = tree / "service/documents"
-    shutil.copy(ROOT / "tests/gym.py", documents)
-    ships, and_more = "RECORDS: list[type[Record]] = [Notebook, Note]", "[Notebook, Note, Gym, Visit]"
-    text = (documents / "__init__.py").read_text()
-    assert ships in text
-    changed = text.replace(ships, f"from service.documents.gym import Gym, Visit\n\nRECORDS = {and_more}")
-    (documents / "__init__.py").write_text(changed)
+    leave_out_own_types(tree)
+    add_types(tree, "gym", (ROOT / "tests" / "gym.py").read_text(), "Gym", "Visit")
     uri = another_database(mongodb_uri, "clients")
     with emptied(uri), serving(uri, tmp_path_factory.mktemp("var"), tree, only="api,worker") as (found,):
         yield found

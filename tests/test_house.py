@@ -25,7 +25,10 @@ from service.documents.record import Record
 from service.http import openapi
 from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
-from tests.types import REGISTRY, parser_of
+from tests.examples import Examples
+from tests.types import EVERY, parser_of
+
+pytestmark = pytest.mark.all_types
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "service").rglob("*.py"))
@@ -215,35 +218,29 @@ def tokens(client: FlaskClient) -> None:
     ada.post("/auth/logout")
 
 
-EXAMPLES: dict[str, dict[str, Any]] = {"notebooks": {"title": "One"}, "notes": {"title": "One"}}
-"""What a new record of a type has to have; a title where nothing else is said."""
-
-
-def example(collection: str) -> dict[str, Any]:
-    return EXAMPLES.get(collection, {"title": "One"})
-
-
 def records(collection: str) -> Callable[[FlaskClient], None]:
     def walk(client: FlaskClient) -> None:
         ada, bob = Person.sign_up(client, "ada"), Person.sign_up(client, "bob")
-        path, body = f"/v1/{collection}", example(collection)
-        ada.post(path, {**body, "id": "one", "readers": [bob.id]})
-        ada.post(path, {**body, "id": "one"})
+        examples, path = Examples(ada), f"/v1/{collection}"
+        body = {**examples.body(collection), "id": "one"}
+        ada.post(path, {**body, "readers": [bob.id]})
+        ada.post(path, body)
         ada.post(path, {"owner": "eve"})
         ada.post(path, data="{", headers={"Content-Type": "application/json"})
         ada.post(path, data="title=One", headers={"Content-Type": "text/plain"})
         ada.post(path, {"title": "x" * 1_100_000})
-        ada.post(path, body)
-        ada.get(path, query_string={"limit": 1, "count": "true", "sort": "created_at"})
+        ada.post(path, examples.body(collection))
+        ada.get(path, query_string={"limit": 1, "count": "true", "sort": "-updated_at"})
         ada.get(path, query_string={"where": "{"})
         ada.get(path, query_string={"limit": 1000})
         for method in ("GET", "PATCH", "PUT", "DELETE"):
-            sent = body if method in ("PATCH", "PUT") else None
+            sent = examples.body(collection) if method in ("PATCH", "PUT") else None
             ada.send(method, f"{path}/new" if method == "PUT" else f"{path}/none-such", sent)
             bob.send(method, f"{path}/one", sent)
             Phone(client).send(method, f"{path}/one", sent)
-        ada.patch(f"{path}/one", body, headers={"If-Match": '"1"'})
-        ada.patch(f"{path}/one", body, headers={"If-Match": '"1"'})
+        changed = examples.changeable(collection, body)
+        ada.patch(f"{path}/one", changed, headers={"If-Match": '"1"'})
+        ada.patch(f"{path}/one", changed, headers={"If-Match": '"1"'})
         ada.patch(f"{path}/one", {"unknown": 1})
         ada.put(f"{path}/one", body)
         ada.put(f"{path}/one", body, headers={"If-None-Match": "*"})
@@ -317,7 +314,7 @@ def answers(app: Flask, *names: str) -> list[TestResponse]:
     """All answers of these walks, each on an empty database."""
     client = Recorder(app, TestResponse)
     for name in names:
-        for document in indexes.document_classes(REGISTRY):
+        for document in indexes.document_classes(EVERY):
             document._get_collection().delete_many({})
         WALKS[name](client)
     return client.__dict__["seen"]
@@ -398,7 +395,7 @@ def test_records_are_written_through_one_door_alone() -> None:
 
 def led_by_access(document: type[Record]) -> list[list[tuple[str, Any]]]:
     """The keys of the indexes that are led by who may read, without that first key."""
-    keys = [list(model.document["key"].items()) for model in REGISTRY.of(document).indexes]
+    keys = [list(model.document["key"].items()) for model in EVERY.of(document).indexes]
     return [rest for first, *rest in keys if first == ("access", ASCENDING)]
 
 
@@ -408,16 +405,16 @@ FILTERS = [(document, path) for document in RECORDS for path in document._meta["
 
 @pytest.mark.parametrize(("document", "sort"), SORTS)
 def test_every_declared_sort_has_an_index(document: type[Record], sort: str) -> None:
-    keys = list(REGISTRY.of(document).sorts[sort].keys)
+    keys = list(EVERY.of(document).sorts[sort].keys)
     backwards = [(name, -direction) for name, direction in keys]
     assert any(index in (keys, backwards) for index in led_by_access(document))
 
 
 @pytest.mark.parametrize("document", RECORDS)
 def test_every_declared_point_and_search_has_an_index(document: type[Record]) -> None:
-    points = [path.stored for path in REGISTRY.of(document).filters.values() if "$near" in path.operators]
+    points = [path.stored for path in EVERY.of(document).filters.values() if "$near" in path.operators]
     assert all([(point, "2dsphere")] in led_by_access(document) for point in points)
-    texts = [model.document for model in REGISTRY.of(document).indexes if "text" in model.document["key"].values()]
+    texts = [model.document for model in EVERY.of(document).indexes if "text" in model.document["key"].values()]
     assert [list(text["key"]) for text in texts] == (
         [["owner", *document._meta["search"]]] if document._meta["search"] else []
     )

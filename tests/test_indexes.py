@@ -55,6 +55,7 @@ def declaring(declared: dict[str, BaseField] | None = None, **meta: Any) -> type
     return made
 
 
+@pytest.mark.all_types
 @pytest.mark.parametrize("document", RECORDS)
 def test_the_record_types_that_ship_can_be_served(document: type[Record]) -> None:
     derive(document)

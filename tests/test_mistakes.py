@@ -1,15 +1,14 @@
 """A mistake in a document, as its author meets it: one sentence on stderr, no traceback, exit code 2."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.test_run import free_port
+from tests.trees import add_types, version
 
 pytestmark = pytest.mark.once
 
@@ -100,17 +99,8 @@ MISTAKES: dict[str, tuple[dict[str, str], str]] = {
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the service that lists one document more."""
-    tree = tmp_path_factory.mktemp("mistakes")
-    for name in ("service", "settings"):
-        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "run.py", tree)
-    listed = tree / "service" / "documents" / "__init__.py"
-    text = listed.read_text().replace(
-        "\nRECORDS: list[type[Record]] = [Notebook, Note]",
-        "\nfrom service.documents.thing import Thing\n\nRECORDS: list[type[Record]] = [Notebook, Note, Thing]",
-    )
-    assert "Thing" in text
-    listed.write_text(text)
+    tree = version(tmp_path_factory.mktemp("mistakes"), ())
+    add_types(tree, "thing", "", "Thing")
     return tree
 
 

@@ -14,12 +14,12 @@ from prometheus_client import REGISTRY
 from pymongo.errors import DuplicateKeyError
 from werkzeug.test import TestResponse
 
-from service.documents import RECORDS, Note, Notebook, Record
+from service.documents import Note, Notebook, Record
 from service.documents.versioned import STAMPS
 from service.model.patch import parse as parse_patch
 from service.records import store
 from tests.client import Person, Phone, pointers
-from tests.types import schema_of
+from tests.types import SHIPPED, schema_of
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 KINDS = ["notes", "notebooks"]
@@ -48,10 +48,8 @@ class Counter(Record):
 @pytest.fixture
 def counters(make_app: Any, ada: Person) -> Iterator[str]:
     """The path of Ada's counter."""
-    RECORDS.append(Counter)
-    ada.client = make_app().test_client()
+    ada.client = make_app(documents=[*SHIPPED, Counter]).test_client()
     yield ada.post("/v1/counters", {"id": "c"}).headers["Location"]
-    RECORDS.remove(Counter)
     Counter._get_collection().delete_many({})
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from enum import Enum
 from typing import Any
 
 import pytest
 from flask import Flask
-from mongoengine import StringField
+from jsonschema import Draft202012Validator
+from mongoengine import DecimalField, EnumField, IntField, ListField, StringField
 from werkzeug.test import TestResponse
 
 from service.changes import rxdb_pull, rxdb_push
+from service.changes.rxdb_documents import Documents
 from service.core.clock import now
 from service.documents import AwaitedReference, Note, Notebook, PushReceipt, Record
+from service.model.record_type import derive
 from tests.client import Person
 from tests.recording import Recording
 from tests.syncing import Json, Replica, check_answers
@@ -76,6 +80,29 @@ def test_what_is_gone_has_no_content(ada: Person, bob: Person, bobs: Replica) ->
         assert ada.id not in str(document)
         assert document.keys() == {*ada.get("/v1/notes/one").json, "_deleted"}
         assert (document["title"], document["tags"], document["due"]) == ("", [], None)
+
+
+class Grade(Enum):
+    """Has values of more than one type."""
+
+    NONE = "none"
+    BEST = 1
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        EnumField(Grade, required=True),
+        IntField(required=True, choices=(3, 4)),
+        StringField(required=True, choices=("a", "b")),
+        DecimalField(required=True, min_value=2),
+        ListField(EnumField(Grade), required=True),
+    ],
+)
+def test_what_is_gone_is_as_the_schema_says(field: Any) -> None:
+    made: type[Record] = type("Graded", (Record,), {"value": field, "meta": {"collection": "graded"}})
+    documents = Documents(derive(made))
+    Draft202012Validator(documents.json_schema()).validate(documents.gone("one"))
 
 
 def test_a_checkpoint_is_that_of_its_account_and_type(ada: Person, bob: Person, adas: Replica, bobs: Replica) -> None:

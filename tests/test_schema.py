@@ -232,11 +232,12 @@ def objects(made: Any) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("purpose", ["read", "create", "patch"])
+@pytest.mark.all_types
 @pytest.mark.parametrize("document", [*RECORDS, Account, Meal])
 def test_the_json_schema_of_a_document_is_valid_and_closed(document: Document, purpose: Purpose) -> None:
     made = schema_of(document).json_schema(purpose)
     Draft202012Validator.check_schema(made)
-    assert all(part["additionalProperties"] is False for part in objects(made))
+    assert all(part["additionalProperties"] is False for part in objects(made) if "properties" in part)
 
 
 @pytest.mark.parametrize("body", [NOTE, {"title": "a"}, {**NOTE, "due": None, "place": None, "notebook": None}])

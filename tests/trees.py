@@ -1,6 +1,7 @@
 """Versions of the service beside each other: changed copies of it, run as real processes on one database."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pymongo.uri_parser import parse_uri
 from tests.client import PASSWORD
 from tests.test_extending import apply, free_port
 from tests.test_readme import Block
+from tests.types import EVERY, SHIPPED
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,6 +32,26 @@ def version(tree: Path, changes: Iterable[Block]) -> Path:
     for change in changes:
         apply(Block(change.heading, change.info.replace("contract ", ""), change.text), tree)
     return tree
+
+
+def add_types(tree: Path, module: str, text: str, *names: str) -> None:
+    """Write a module of record types into a copy of the service, and list them."""
+    (tree / "service" / "documents" / f"{module}.py").write_text(text)
+    all = ", ".join(names)
+    change_records(tree, rf"from service.documents.{module} import {all}\n\n\1\2, {all}]")
+
+
+def leave_out_own_types(tree: Path) -> None:
+    """List the record types that ship alone in a copy of the service."""
+    change_records(tree, rf"\1[{', '.join(document.__name__ for document in SHIPPED)}]")
+
+
+def change_records(tree: Path, to: str) -> None:
+    """Write the line of the record types anew: its groups are what is before the list, and the list without its end."""
+    init = tree / "service" / "documents" / "__init__.py"
+    text, count = re.subn(r"^(RECORDS: .* = )(\[.*)\]$", to, init.read_text(), flags=re.MULTILINE)
+    assert count == 1
+    init.write_text(text)
 
 
 def environment(uri: str, var: Path, **settings: str) -> dict[str, str]:
@@ -160,6 +182,7 @@ class Client:
 
     def __init__(self, server: Server) -> None:
         self.server = server
+        self.application = SimpleNamespace(extensions={"madang.registry": EVERY})
         self.seen: list[tuple[str, str, int]] = []
 
     def open(self, path: str, method: str = "GET", **options: Any) -> Any:

@@ -82,7 +82,8 @@ def nothing(field: Field) -> Any:
     if field.document is not None:
         return {name: nothing(member) for name, member in field.members.items()}
     made = json_schema.of_value(field, "read")
-    return made["enum"][0] if "enum" in made else NOTHING[made["type"]]
+    choices = json_schema.choices_of(made)
+    return choices[0] if choices else NOTHING[made["type"]]
 
 
 def without_rules(made: Json) -> Json:

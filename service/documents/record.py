@@ -18,7 +18,7 @@ class Record(Versioned):
 
     A record type inherits this and says in its `meta`: `collection`; `sorts`, each a field name or several with
     commas, `-` in front for descending; `filters`, the fields that `where` may name; `search`, the text fields that
-    full-text search reads. The index of each sort follows from it.
+    full-text search reads; `example`, a body that makes a record. The index of each sort follows from it.
 
     A field takes these arguments beside MongoEngine's own: `read_only=True`, the server sets it and a client may not;
     `fixed=True`, a client says it once, at creation; `hidden=True`, no client sees it; `owner_only=True`, only the

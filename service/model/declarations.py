@@ -13,6 +13,7 @@ from mongoengine import fields as me
 from mongoengine.base import BaseField
 from pydantic import ValidationError
 
+from service.core.errors import ValidationFailed
 from service.documents.record import Record
 from service.model.dump import json_default
 from service.model.field import Field
@@ -26,7 +27,7 @@ ARGUMENTS = frozenset(
 """What a field takes beside MongoEngine's own arguments."""
 OF_WHOLE_FIELDS = ("read_only", "fixed", "hidden", "owner_only")
 """Those of them that only a field of the record itself takes: what is inside of one comes and goes with it."""
-OWN_META = frozenset({"sorts", "filters", "search", "version", "sync_public", "sync_versions"})
+OWN_META = frozenset({"sorts", "filters", "search", "example", "version", "sync_public", "sync_versions"})
 META = OWN_META | {
     *("abstract", "allow_inheritance", "auto_create_index", "auto_create_index_on_save", "cascade", "collection"),
     *("db_alias", "delete_rules", "id_field", "index_background", "index_cls", "index_opts", "index_specs", "indexes"),
@@ -215,6 +216,20 @@ def check_values(document: type[Record], schema: Schema) -> None:
     """Raise `InvalidDocument` for a default or a choice that breaks the rules of its own field, at any depth."""
     for name, field in schema.fields.items():
         check_value_of(f"{document.__name__}.{name}", schema, field)
+
+
+def check_example(document: type[Record], schema: Schema) -> None:
+    """Raise `InvalidDocument` for an `example` in `meta` that no record can be made of."""
+    example, name = document._meta.get("example"), document.__name__
+    if example is None:
+        return
+    if not isinstance(example, Mapping):
+        raise mistake(name, f"has meta['example'] {example!r}, which is no body; write a dict of members")
+    try:
+        schema.load(dict(example))
+    except ValidationFailed as error:
+        said = "; ".join(f"{cause.pointer}: {cause.detail}" for cause in error.causes)
+        raise mistake(name, f"has meta['example'] {example!r}, which breaks its own rules: {said}") from None
 
 
 def check_value_of(name: str, schema: Schema, field: Field) -> None:

@@ -8,7 +8,7 @@ from mongoengine import fields as me
 
 from service.core.errors import ValidationFailed
 from service.model.field import Field
-from service.model.json_schema import Json, of_value
+from service.model.json_schema import Json, choices_of, of_value
 from service.model.schema import Schema
 from service.model.validation import Validator, validate
 from service.model.values import decimal_text
@@ -37,29 +37,41 @@ VALUES = {
 def example_of(schema: Schema, purpose: Literal["create", "patch"]) -> Json | None:
     """Return a body that `schema` takes, None where a required member cannot be made up.
 
-    Of the members that may be left out it has those that can be made up. A patch has one member.
+    It is the `example` that the class tells in its `meta`; else it has, of the members that may be left out, those that
+    can be made up. A patch has one member.
     """
-    return example_of_creation(schema) if purpose == "create" else example_of_patch(schema)
+    told = schema.document._meta.get("example")
+    made = {**told} if told else completed(schema, needed(schema))
+    whole = made if is_whole(schema, made) else None
+    return whole if purpose == "create" else example_of_patch(schema, whole or {})
 
 
-def example_of_creation(schema: Schema) -> Json | None:
-    """Return the body of a new document."""
-    given = [field for field in schema.fields.values() if field.is_given_by_clients and not field.owner_only]
-    made: Json = {}
-    for field in sorted(given, key=lambda field: not field.is_named_at_creation):
-        value = sample(field)
-        if value is not NO_VALUE and (field.is_named_at_creation or is_whole(schema, {**made, field.name: value})):
-            made[field.name] = value
-    return made if is_whole(schema, made) else None
-
-
-def example_of_patch(schema: Schema) -> Json | None:
-    """Return a patch of the first field that one can be made up for."""
-    for name, field in schema.fields.items():
-        value = sample(field) if field.is_patched and not field.owner_only else NO_VALUE
-        if value is not NO_VALUE and is_taken(schema.patch_body, {name: value}):
-            return {name: value}
+def example_of_patch(schema: Schema, made: Json) -> Json | None:
+    """Return a patch of one field: the first in the body of a new document, else the first with a value to make up."""
+    patched = [field for field in schema.fields.values() if field.is_patched and not field.owner_only]
+    for field in sorted(patched, key=lambda field: field.name not in made):
+        value = made.get(field.name, sample(field))
+        if value is not NO_VALUE and is_taken(schema.patch_body, {field.name: value}):
+            return {field.name: value}
     return None
+
+
+def needed(schema: Schema) -> Json:
+    """Return values for the members that a new document has to name, as far as they can be made up."""
+    required = {name: sample(field) for name, field in schema.fields.items() if field.is_named_at_creation}
+    return {name: value for name, value in required.items() if value is not NO_VALUE}
+
+
+def completed(schema: Schema, body: Json) -> Json:
+    """Return a body that makes a document with each member more that can be made up, and with which it still does."""
+    made = {**body}
+    for name, field in schema.fields.items():
+        if name in made or not field.is_given_by_clients or field.owner_only:
+            continue
+        value = sample(field)
+        if value is not NO_VALUE and is_whole(schema, {**made, name: value}):
+            made[name] = value
+    return made
 
 
 def is_whole(schema: Schema, body: Json) -> bool:
@@ -107,7 +119,7 @@ def sample_decimal(declared: Any) -> str:
 
 def of_schema(made: Json) -> Any:
     """Return a value that a JSON Schema of no members may well take, or `NO_VALUE`."""
-    if choices := made.get("enum") or made.get("then", {}).get("enum"):
+    if choices := choices_of(made):
         return choices[0]
     if examples := made.get("examples"):
         return examples[0]
@@ -118,7 +130,7 @@ def of_schema(made: Json) -> Any:
         return False
     if kind in ("integer", "number"):
         return max(made.get("minimum", 1), min(1, made.get("maximum", 1)))
-    return {} if kind == "object" and "properties" not in made else NO_VALUE
+    return {"key": "Text"} if kind == "object" and "properties" not in made else NO_VALUE
 
 
 def sample_text(made: Json) -> str:

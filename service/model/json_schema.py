@@ -112,7 +112,7 @@ def description(field: Field, purpose: Purpose) -> str:
     text = "; ".join(filter(None, texts))
     default = field.declared.default
     is_made = callable(default) and default not in (list, dict)
-    if purpose != "create" or field.is_id or default is None or is_made:
+    if purpose != "create" or field.is_id or field.is_named_at_creation or default is None or is_made:
         return text
     return "; ".join(filter(None, [text, f"`{orjson.dumps(json_default(field)).decode()}` where it is left out"]))
 
@@ -121,8 +121,15 @@ def told_choices(field: Field) -> str:
     """Return what a person is told of choices that stand in a condition: see `fields.enumerated`."""
     if not field.declared.choices:
         return ""
-    condition = validator(annotation(field)).json_schema().get("then")
-    return "one of " + ", ".join(orjson.dumps(value).decode() for value in condition["enum"]) if condition else ""
+    made = validator(annotation(field)).json_schema()
+    told = choices_of(made) if "enum" not in made else []
+    return "one of " + ", ".join(orjson.dumps(value).decode() for value in told) if told else ""
+
+
+def choices_of(made: Json) -> list[Any]:
+    """Return the choices that the JSON Schema of a value has, where it has any; see `fields.enumerated`."""
+    found: list[Any] = made.get("enum") or made.get("then", {}).get("enum", [])
+    return found
 
 
 def choices_name(field: Field) -> str:

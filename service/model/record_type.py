@@ -14,7 +14,7 @@ from pymongo.collection import Collection
 from service.documents.account import Account
 from service.documents.record import LEFT, Record
 from service.model.collation import Collation
-from service.model.declarations import check_class, check_values
+from service.model.declarations import check_class, check_example, check_values
 from service.model.field import Field
 from service.model.fields import GEOMETRIES, LIST_OPERATORS, InvalidDocument
 from service.model.indexed import check_indexes
@@ -158,6 +158,7 @@ def derive(document: type[Record]) -> RecordType:
     meta, schema = document._meta, Schema(document)
     schema.compile()
     check_values(document, schema)
+    check_example(document, schema)
     if "-updated_at" not in meta["sorts"]:
         raise InvalidDocument(f"{document.__name__}: `sorts` has to hold the default, -updated_at")
     sorts = {text: sort_of(document, schema, text) for text in meta["sorts"]}

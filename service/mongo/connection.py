@@ -8,7 +8,11 @@ from typing import Any, cast
 
 import mongoengine
 import mongomock
+import mongomock.collection
 import pymongo
+from bson import BSON
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions
 from mongoengine.connection import get_connection
 from pymongo.client_options import ClientOptions
 from pymongo.errors import OperationFailure, PyMongoError
@@ -22,6 +26,7 @@ from service.mongo.plain import PyMongoDriver
 from service.mongo.raw import Raw
 from service.mongo.short import ShortDriver
 
+STANDARD: CodecOptions[Any] = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
 MEMORY = "memory://"
 """Scheme of a `MONGODB_URI` that means mongomock: nothing is kept."""
 
@@ -48,6 +53,17 @@ class MemoryClient(mongomock.MongoClient):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         mongomock.ignore_feature("collation")
+        # It tries whether a document can be encoded, without the options of its client: it would refuse every UUID.
+        mongomock.collection.BSON = StandardBSON  # type: ignore[attr-defined]
+
+
+class StandardBSON(BSON):
+    """Encodes a UUID as every language reads it."""
+
+    @classmethod
+    def encode(cls, document: Any, check_keys: bool = False, codec_options: Any = STANDARD) -> BSON:
+        """Return a document in BSON."""
+        return super().encode(document, check_keys, codec_options)
 
 
 def options(config: dict[str, Any]) -> dict[str, Any]:
