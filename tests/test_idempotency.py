@@ -165,6 +165,26 @@ def test_tokens_are_never_kept(ada: Person) -> None:
     assert KeptAnswer._get_collection().count_documents({}) == 0
 
 
+@pytest.mark.real
+@pytest.mark.parametrize(("how", "again"), [("alone", [201]), ("in a batch", [201, 201]), ("atomic", [404, 201])])
+def test_a_ticket_is_never_kept(ada: Person, how: str, again: list[int]) -> None:
+    ask = {"method": "POST", "path": "/v1/live/tickets"}
+    make = {"method": "POST", "path": "/v1/notes", "body": {"title": "x"}}
+
+    def send() -> list[dict]:
+        if how == "alone":
+            answer = ada.post("/v1/live/tickets", headers=KEY)
+            return [{"status": answer.status_code, "body": answer.json}]
+        body = {"atomic": how == "atomic", "requests": [ask, make]}
+        return ada.post("/v1/batch", body, headers=KEY).json["responses"]
+
+    first, second = send(), send()
+    assert [part["status"] for part in second] == again
+    assert second[0]["body"].get("ticket") != first[0]["body"]["ticket"]
+    assert first[0]["body"]["ticket"] not in stored_text()
+    assert Note._get_collection().count_documents({}) == (0 if how == "alone" else 1)
+
+
 def test_a_bug_is_not_kept(ada: Person, make_app, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "create", lambda *_: 1 / 0)
     assert ada.post("/v1/notes", {"title": "x"}, headers=KEY).status_code == 500

@@ -10,7 +10,15 @@ from flask import current_app, request
 from pydantic import Field, field_validator, model_validator
 
 from service.context import g
-from service.core.errors import DatabaseUnavailable, FailedDependency, Overloaded, Problem, TooExpensive, TooLarge
+from service.core.errors import (
+    DatabaseUnavailable,
+    FailedDependency,
+    NotFound,
+    Overloaded,
+    Problem,
+    TooExpensive,
+    TooLarge,
+)
 from service.core.json_text import encode
 from service.http.arguments import Arguments, json_object, take_decoded
 from service.http.beforehand import BEFOREHAND, beforehand, in_transaction, made_by
@@ -275,7 +283,7 @@ def together(requests: list[BatchRequest], outcomes: list[Outcome]) -> Answer:
     made = json_answer({"responses": responses})
     made.keepable = all(outcome.keepable for outcome in outcomes)
     if has_key():
-        made.kept_body = orjson.dumps({"responses": [*map(kept_part, requests, responses)]})
+        made.kept_body = orjson.dumps({"responses": [*map(kept_part, requests, outcomes)]})
     waits = [int(part["headers"]["Retry-After"]) for part in responses if "Retry-After" in part["headers"]]
     if waits:
         made.headers["Retry-After"] = str(max(waits))
@@ -298,9 +306,13 @@ def all_or_none(requests: list[BatchRequest], made: list[Any]) -> Answer:
     return together(requests, done)
 
 
-def kept_part(part: BatchRequest, told: dict[str, Any]) -> dict[str, Any]:
-    """Return what is kept of the answer to one request of a batch: what was read is no part of what was done."""
-    return {**told, "body": None} if is_reading(part, told) else told
+def kept_part(part: BatchRequest, outcome: Outcome) -> dict[str, Any]:
+    """Return what is kept of the answer to one request of a batch.
+
+    What was read is no part of what was done, and what may not be kept alone, as a ticket, is not kept here either.
+    """
+    told = outcome.response
+    return told if outcome.keepable and not is_reading(part, told) else {**told, "body": None}
 
 
 def is_reading(part: BatchRequest, told: dict[str, Any]) -> bool:
@@ -320,6 +332,8 @@ def replayed_batch(kept: Answer) -> Answer:
         outcome = Outcome(told, len(orjson.dumps(told["body"])))
         if is_reading(part, told):
             outcome = read_again(part, told, part.headers, outcomes)
+        elif told["status"] == 201 and told["body"] is None:
+            outcome = not_tried(NotFound("it was done; what its answer held is not told twice"))
         elif is_anothers(told["body"]):
             seen = read_again(part, told, {}, outcomes)
             outcome = outcome if seen.response["status"] < 400 else seen

@@ -1,10 +1,9 @@
 """Live events, which the streams answer, and the tickets for them."""
 
-from typing import Any
-
 from service.context import current_service, g
 from service.core.errors import NotSupported
 from service.http.openapi import operation
+from service.http.web import Answer, json_answer
 from service.identity.tickets import TICKET_SECONDS
 from service.mongo import connection
 from service.resources.resource import Resource
@@ -43,9 +42,12 @@ class TicketList(Resource):
         name="createTicket",
         answer={201: TICKET},
         problems=["not_supported"],
+        bounded=lambda: False,
     )
-    def post(self) -> tuple[dict[str, Any], int]:
+    def post(self) -> Answer:
         """Return a ticket, for a browser whose `EventSource` sends no header."""
         if connection.is_memory(current_service().config["MONGODB_URI"]):
             raise NotSupported("live events need a real MongoDB")
-        return {"ticket": security().tickets.issue(g.identity), "expires_in": TICKET_SECONDS}, 201
+        answer = json_answer({"ticket": security().tickets.issue(g.identity), "expires_in": TICKET_SECONDS}, 201)
+        answer.keepable = False  # it is good once, and of what is secret only hashes are stored
+        return answer
