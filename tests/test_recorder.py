@@ -115,6 +115,20 @@ def test_more_writes_of_one_transaction_than_a_batch_holds_are_all_seen_by_a_pul
 # Where it goes on
 
 
+def test_what_came_and_went_before_anybody_recorded_it_is_gone_for_who_sent_it(
+    ada: Person, bob: Person, device: Device
+) -> None:
+    device.pull()
+    bobs = Device(bob, device.recording)
+    bobs.pull()
+    ada.make_note(id="one")
+    ada.delete("/v1/notes/one")
+    ada.make_note(id="two")
+    Note._get_collection().delete_one({"_id": "two"})
+    assert [(item["id"], item["gone"]) for item in device.pull()] == [("one", "deleted"), ("two", "deleted")]
+    assert bobs.pull() == []
+
+
 def test_what_happened_while_nobody_recorded_is_recorded_by_the_next(
     ada: Person, device: Device, test_settings: dict[str, Any]
 ) -> None:

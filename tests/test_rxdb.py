@@ -428,3 +428,11 @@ def test_each_answer_is_what_the_document_says(app: Flask, recording: Recording)
         ada.get(f"/v1/sync/rxdb/{type}/x/pull")
         ada.post(f"{replica.path}/push", {})
     check_answers(app, client)
+
+
+def test_what_was_pushed_before_the_first_pull_and_ended_since_goes(ada: Person, recording: Recording) -> None:
+    device = Replica(ada, recording)
+    assert device.pull() == []
+    assert device.push(({"id": "one", "title": "a"}, None)) == []
+    assert ada.delete("/v1/notes/one").status_code == 204
+    assert [(document["id"], document["_deleted"]) for document in device.pull()] == [("one", True)]

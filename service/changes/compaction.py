@@ -30,21 +30,23 @@ def change_id(*steps: str) -> str:
 class RecordState:
     """A record as the recorder finds it: its access list, empty where it is deleted, and its revision.
 
-    `purge_at` is when its tombstone goes, None where it has none.
+    `purge_at` is when its tombstone goes, None where it has none; `made` the access list with which it was made, if
+    that happened a moment ago: of one that has ended since its maker alone knows, who sent it.
     """
 
     access: tuple[str, ...] = ()
     revision: int = 0
     purge_at: datetime | None = None
+    made: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, record: Mapping[str, Any] | None) -> "RecordState":
+    def of(cls, record: Mapping[str, Any] | None, made: tuple[str, ...] = ()) -> "RecordState":
         """Return what is seen of a stored record; of None, of nothing."""
         if record is None:
-            return cls()
+            return cls(made=made)
         if "purge_at" in record:
-            return cls((), record.get("revision", 0), record["purge_at"])
-        return cls(tuple(record.get("access", ())), record.get("revision", 0))
+            return cls((), record.get("revision", 0), record["purge_at"], made)
+        return cls(tuple(record.get("access", ())), record.get("revision", 0), made=made)
 
     @property
     def is_there(self) -> bool:
@@ -60,8 +62,8 @@ def is_recorded(seen: RecordState, previous: Mapping[str, Any] | None) -> bool:
 
 
 def is_news(seen: RecordState, previous: Mapping[str, Any] | None) -> bool:
-    """Tell whether an event can change what the order says: the end of what nobody has heard of cannot."""
-    return seen.is_there or (previous is not None and not previous.get("gone"))
+    """Tell whether an event can change what the order says: the end of what nobody can have cannot."""
+    return seen.is_there or (bool(seen.made) if previous is None else not previous.get("gone"))
 
 
 def of_record(
@@ -70,8 +72,10 @@ def of_record(
     """Return the change of a record at `seq`; `end` is when that of one without a tombstone is forgotten."""
     change = {"_id": change_id(type, id), "seq": seq, "type": type, "record": id}
     if not seen.is_there:
-        assert previous is not None  # noqa: S101  of what nobody has heard of there is no news
-        kept = {name: previous[name] for name in ("marks", "since", "revision")}
+        if previous is None:
+            kept: Raw = {"marks": list(seen.made), "since": [seq] * len(seen.made), "revision": seen.revision}
+        else:
+            kept = {name: previous[name] for name in ("marks", "since", "revision")}
         return {**change, **kept, "gone": True, "purge_at": seen.purge_at or end}
     since = since_by_mark(previous)
     numbers = [since.get(mark, seq) for mark in seen.access]

@@ -81,10 +81,13 @@ class FeedPage:
 
 
 class Feed:
-    """What an account hears of, of some types, within some scopes."""
+    """What an account hears of, of some types, within some scopes.
 
-    def __init__(self, account: str, types: Iterable[RecordType], within: Within) -> None:
-        self.account, self.within = account, within
+    Who begins has nothing, and hears of no end from before; with `all_ends` of those too.
+    """
+
+    def __init__(self, account: str, types: Iterable[RecordType], within: Within, all_ends: bool = False) -> None:
+        self.account, self.within, self.all_ends = account, within, all_ends
         self.types = {type.name: type for type in types}
 
     def page(self, checkpoint: Checkpoint, last: int, limit: int) -> FeedPage:
@@ -151,8 +154,10 @@ class Feed:
         )
 
     def is_heard(self, change: Raw, checkpoint: Checkpoint) -> bool:
-        """Tell whether a client at a checkpoint hears of a change: of an end before it began it does not."""
-        return change["type"] != MEMBERSHIP and (change["seq"] > checkpoint.first or not compaction.is_end(change))
+        """Tell whether a client at a checkpoint hears of a change: of an end before it began it need not."""
+        if change["type"] == MEMBERSHIP:
+            return False
+        return self.all_ends or change["seq"] > checkpoint.first or not compaction.is_end(change)
 
     def items(
         self,

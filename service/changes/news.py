@@ -13,6 +13,8 @@ from service.mongo.raw import Raw
 
 Dirty = tuple[str, str]
 """The collection and the id of what may have changed."""
+Made = Mapping[Dirty, tuple[str, ...]]
+"""The access lists with which records were made."""
 Maker = Callable[[int, datetime], Raw]
 """Makes a change at a number; one that tells of an end is kept until a time."""
 
@@ -22,12 +24,12 @@ SEEN_FIELDS = {"access": 1, "revision": 1, "purge_at": 1}
 class News:
     """What has changed of what may have, as it is at this moment; in a transaction, at that of its snapshot."""
 
-    def __init__(self, registry: Registry, dirty: Iterable[Dirty], written: bool) -> None:
+    def __init__(self, registry: Registry, dirty: Iterable[Dirty], written: bool, made: Made) -> None:
         """Look at all of it. What is recorded already is left out, unless it was `written`: then it counts again.
 
-        Their numbers are in the order of `dirty`.
+        Their numbers are in the order of `dirty`. `made` are the access lists with which new records were made.
         """
-        self.written = written
+        self.written, self.made = written, made
         self.of: dict[Dirty, list[Maker]] = {one: [] for one in dirty}
         by_type: dict[str, list[str]] = {}
         for name, id in self.of:
@@ -54,7 +56,8 @@ class News:
         before = kept_changes(compaction.change_id(type.name, id) for id in ids)
         changed = []
         for id in ids:
-            seen, previous = RecordState.of(stored.get(id)), before.get(compaction.change_id(type.name, id))
+            seen = RecordState.of(stored.get(id), self.made.get((type.name, id), ()))
+            previous = before.get(compaction.change_id(type.name, id))
             if compaction.is_news(seen, previous) and (self.written or not compaction.is_recorded(seen, previous)):
                 changed.append((id, seen, previous))
         lost = [

@@ -9,6 +9,7 @@ epoch of the lease: what a successor has begun, a stale recorder cannot write in
 import time
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 from bson import Int64
@@ -16,7 +17,7 @@ from pymongo import MongoClient, ReplaceOne
 from pymongo.errors import PyMongoError
 
 from service.changes import comparison, order
-from service.changes.news import Dirty, News
+from service.changes.news import Dirty, Made, News
 from service.changes.tail import Events, HistoryLost, Tail, stages, time_of
 from service.core import metrics
 from service.core.clock import now
@@ -125,7 +126,7 @@ class Recorder:
         batch = self.tail.next(patience)
         if batch.events:
             dirty = dirtied(batch.events)
-            self.record(right, dirty, came_to(batch), written=True)
+            self.record(right, dirty, came_to(batch), written=True, made=made_in(batch.events))
             metrics.recorded(batch.events[-1]["clusterTime"].time, len(dirty))
             self.is_cut = batch.is_cut
         elif self.is_cut or time.monotonic() - self.saved > SAVED_EVERY:
@@ -133,17 +134,23 @@ class Recorder:
             self.change(right, came_to(batch))
             self.is_cut = False
 
-    def record(self, right: Right, dirty: list[Dirty], came: Mapping[str, Any], written: bool) -> None:
+    def record(
+        self,
+        right: Right,
+        dirty: list[Dirty],
+        came: Mapping[str, Any],
+        written: bool,
+        made: Made = MappingProxyType({}),
+    ) -> None:
         """Give what has changed its numbers, in one transaction.
 
         Where nothing is said to be `written`, what is recorded already is left out.
         """
-        state = transactions.run(lambda: self.recorded(right, dirty, came, written))
+        state = transactions.run(lambda: self.recorded(right, News(self.registry, dirty, written, made), came))
         self.comparing, self.saved = state["comparing"], time.monotonic()
 
-    def recorded(self, right: Right, dirty: list[Dirty], came: Mapping[str, Any], written: bool) -> Raw:
+    def recorded(self, right: Right, found: News, came: Mapping[str, Any]) -> Raw:
         """Write the changes of one transaction; return the order."""
-        found = News(self.registry, dirty, written)
         state: Raw = right.change({**came, "$inc": {"state.seq": Int64(found.count)}})["state"]
         if found.count:
             made = found.changes(state["seq"] - found.count + 1, now() + self.keep)
@@ -181,6 +188,15 @@ def came_to(batch: Events) -> dict[str, Any]:
 def is_of_collection(event: Mapping[str, Any]) -> bool:
     """Tell whether an event is about a whole collection: one was dropped, or got its name."""
     return "documentKey" not in event
+
+
+def made_in(events: Iterable[Mapping[str, Any]]) -> Made:
+    """Return the access lists with which records were made."""
+    return {
+        (event["ns"]["coll"], event["documentKey"]["_id"]): tuple(event["fullDocument"].get("access", ()))
+        for event in events
+        if event["operationType"] == "insert" and isinstance(event["documentKey"]["_id"], str)
+    }
 
 
 def dirtied(events: Iterable[Mapping[str, Any]]) -> list[Dirty]:

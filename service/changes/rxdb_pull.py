@@ -55,8 +55,11 @@ class RxdbPull:
 
     @property
     def feed(self) -> Feed:
-        """What the account hears of."""
-        return Feed(self.identity.account, [self.type], WITHIN)
+        """What the account hears of.
+
+        Who has no checkpoint may have pushed all the same: of a page without documents RxDB keeps none.
+        """
+        return Feed(self.identity.account, [self.type], WITHIN, all_ends=True)
 
     def pieces(self, order: Order) -> Iterator[bytes]:
         """Yield the answer, from an order that has come to this moment.

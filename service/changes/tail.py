@@ -24,6 +24,8 @@ BATCH = 500
 """Most events of a batch."""
 UNSEEN = frozenset({"reference_writes", "going_at"}) | STAMPS
 """Stored fields whose change no client sees."""
+TOLD = ("operationType", "ns.coll", "to.coll", "documentKey", "clusterTime")
+"""What is wanted of every event; of one that brings a whole document its access list too."""
 HISTORY_LOST = frozenset({136, 260, 280, 286})
 """Codes with which MongoDB says that what follows a token is not to be had any more."""
 
@@ -79,7 +81,7 @@ def stages(registry: Registry) -> list[Raw]:
                 ]
             }
         },
-        {"$project": {"operationType": 1, "ns.coll": 1, "to.coll": 1, "documentKey": 1, "clusterTime": 1}},
+        {"$project": {**dict.fromkeys(TOLD, 1), "fullDocument.access": 1}},
     ]
 
 
