@@ -9,7 +9,6 @@ epoch of the lease: what a successor has begun, a stale recorder cannot write in
 import time
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from types import MappingProxyType
 from typing import Any
 
 from bson import Int64
@@ -134,14 +133,7 @@ class Recorder:
             self.change(right, came_to(batch))
             self.is_cut = False
 
-    def record(
-        self,
-        right: Right,
-        dirty: list[Dirty],
-        came: Mapping[str, Any],
-        written: bool,
-        made: Made = MappingProxyType({}),
-    ) -> None:
+    def record(self, right: Right, dirty: list[Dirty], came: Mapping[str, Any], written: bool, made: Made) -> None:
         """Give what has changed its numbers, in one transaction.
 
         Where nothing is said to be `written`, what is recorded already is left out.
@@ -163,7 +155,7 @@ class Recorder:
     def compare(self, right: Right, position: comparison.Position) -> None:
         """Compare the next records with what is recorded of them."""
         dirty, further = comparison.next_batch(self.registry, position)
-        self.record(right, dirty, {"$set": {"state.comparing": further}}, written=False)
+        self.record(right, dirty, {"$set": {"state.comparing": further}}, written=False, made={})
         while further is None and right.held and (ids := comparison.forgotten_types(self.registry)):
             Change._get_collection().delete_many({"_id": {"$in": ids}})
 
