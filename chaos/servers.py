@@ -15,14 +15,16 @@ TIMEOUT = 5.0
 
 
 class Server:
-    """One `run.py` with its API, on a port that stays its own."""
+    """One `run.py` with its API, on a port that stays its own; other programs have the ports that follow."""
 
-    def __init__(self, folder: Path, uri: str, workers: int = 1, threads: int = 16, **settings: str) -> None:
-        """Prepare a start in `folder`; `settings` are further `SERVICE_*` variables without their prefix."""
+    def __init__(
+        self, folder: Path, uri: str, workers: int = 1, threads: int = 16, only: str = "api", **settings: str
+    ) -> None:
+        """Prepare a start of the programs `only`; `settings` are further `SERVICE_*` variables without their prefix."""
         folder.mkdir(parents=True)
         self.port = free_port()
         self.log = folder / "server.log"
-        self.words = [sys.executable, "run.py", "--only", "api", "--port", str(self.port)]
+        self.words = [sys.executable, "run.py", "--only", only, "--port", str(self.port)]
         self.words += ["--workers", str(workers), "--threads", str(threads)]
         own = {
             "ENV": "test",

@@ -35,7 +35,7 @@ def over_http(examples: int, seed: int) -> Iterator[Outcome]:
         database = mongod.LocalServer.start(folder / "mongodb")
         server = api.server(folder / "server", database.uri)
         try:
-            server.start()
+            api.start(server)
             yield api.run(server.base, folder, "account", examples, seed)
             yield api.run(server.base, folder, "nobody", examples, seed)
             yield api.run(server.base, folder, "peers", examples, seed, "--phases=fuzzing,stateful")

@@ -11,7 +11,7 @@ from typing import Literal
 
 import requests
 
-from bench.processes import ROOT
+from bench.processes import ROOT, Process, await_answer
 from chaos.servers import Server
 from fuzz.outcome import Outcome
 
@@ -30,8 +30,15 @@ TOKEN = {
 
 
 def server(folder: Path, uri: str) -> Server:
-    """Return a server that is not started yet."""
-    return Server(folder, uri, workers=1, **SETTINGS)
+    """Return a server that is not started yet: the API, and a worker, without which there are no changes."""
+    return Server(folder, uri, workers=1, only="api,worker", **SETTINGS)
+
+
+def start(server: Server) -> None:
+    """Start it, and wait until changes are recorded."""
+    server.start()
+    assert server.process is not None
+    await_answer(Process(server.process.popen, server.port + 1), "/health/ready", server.log)
 
 
 def peers(base: str, folder: Path) -> Iterator[str]:

@@ -23,7 +23,7 @@ def base(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with emptied(uri):
         server = api.server(tmp_path_factory.mktemp("fuzz") / "server", uri)
         try:
-            server.start()
+            api.start(server)
             yield server.base
         finally:
             server.stop()
