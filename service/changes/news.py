@@ -13,7 +13,7 @@ from service.mongo.raw import Raw
 
 Dirty = tuple[str, str]
 """The collection and the id of what may have changed."""
-Made = Mapping[Dirty, tuple[str, ...]]
+FirstAccess = Mapping[Dirty, tuple[str, ...]]
 """The access lists with which records were made."""
 Maker = Callable[[int, datetime], Raw]
 """Makes a change at a number; one that tells of an end is kept until a time."""
@@ -24,7 +24,7 @@ SEEN_FIELDS = {"access": 1, "revision": 1, "purge_at": 1}
 class News:
     """What has changed of what may have, as it is at this moment; in a transaction, at that of its snapshot."""
 
-    def __init__(self, registry: Registry, dirty: Iterable[Dirty], written: bool, made: Made) -> None:
+    def __init__(self, registry: Registry, dirty: Iterable[Dirty], written: bool, made: FirstAccess) -> None:
         """Look at all of it. What is recorded already is left out, unless it was `written`: then it counts again.
 
         Their numbers are in the order of `dirty`. `made` are the access lists with which new records were made.

@@ -16,7 +16,7 @@ from pymongo import MongoClient, ReplaceOne
 from pymongo.errors import PyMongoError
 
 from service.changes import comparison, order
-from service.changes.news import Dirty, Made, News
+from service.changes.news import Dirty, FirstAccess, News
 from service.changes.tail import Events, HistoryLost, Tail, stages, time_of
 from service.core import metrics
 from service.core.clock import now
@@ -133,7 +133,9 @@ class Recorder:
             self.change(right, came_to(batch))
             self.is_cut = False
 
-    def record(self, right: Right, dirty: list[Dirty], came: Mapping[str, Any], written: bool, made: Made) -> None:
+    def record(
+        self, right: Right, dirty: list[Dirty], came: Mapping[str, Any], written: bool, made: FirstAccess
+    ) -> None:
         """Give what has changed its numbers, in one transaction.
 
         Where nothing is said to be `written`, what is recorded already is left out.
@@ -182,7 +184,7 @@ def is_of_collection(event: Mapping[str, Any]) -> bool:
     return "documentKey" not in event
 
 
-def made_in(events: Iterable[Mapping[str, Any]]) -> Made:
+def made_in(events: Iterable[Mapping[str, Any]]) -> FirstAccess:
     """Return the access lists with which records were made."""
     return {
         (event["ns"]["coll"], event["documentKey"]["_id"]): tuple(event["fullDocument"].get("access", ()))
