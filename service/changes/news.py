@@ -24,12 +24,13 @@ SEEN_FIELDS = {"access": 1, "revision": 1, "purge_at": 1}
 class News:
     """What has changed of what may have, as it is at this moment; in a transaction, at that of its snapshot."""
 
-    def __init__(self, registry: Registry, dirty: Iterable[Dirty], written: bool, made: FirstAccess) -> None:
-        """Look at all of it. What is recorded already is left out, unless it was `written`: then it counts again.
+    def __init__(self, registry: Registry, dirty: Iterable[Dirty], made: FirstAccess | None) -> None:
+        """Look at all of it, which was written, and of which some was `made` new: it counts again.
 
-        Their numbers are in the order of `dirty`. `made` are the access lists with which new records were made.
+        Of None nobody knows whether it was written, and what is recorded already is left out. Their numbers are in the
+        order of `dirty`.
         """
-        self.written, self.made = written, made
+        self.is_written, self.made = made is not None, made or {}
         self.of: dict[Dirty, list[Maker]] = {one: [] for one in dirty}
         by_type: dict[str, list[str]] = {}
         for name, id in self.of:
@@ -58,7 +59,7 @@ class News:
         for id in ids:
             seen = RecordState.of(stored.get(id), self.made.get((type.name, id), ()))
             previous = before.get(compaction.change_id(type.name, id))
-            if compaction.is_news(seen, previous) and (self.written or not compaction.is_recorded(seen, previous)):
+            if compaction.is_news(seen, previous) and (self.is_written or not compaction.is_recorded(seen, previous)):
                 changed.append((id, seen, previous))
         lost = [
             (id, mark, previous) for id, seen, previous in changed for mark in compaction.lost_marks(seen, previous)

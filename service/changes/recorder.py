@@ -125,7 +125,7 @@ class Recorder:
         batch = self.tail.next(patience)
         if batch.events:
             dirty = dirtied(batch.events)
-            self.record(right, dirty, came_to(batch), written=True, made=made_in(batch.events))
+            self.record(right, dirty, came_to(batch), made_in(batch.events))
             metrics.recorded(batch.events[-1]["clusterTime"].time, len(dirty))
             self.is_cut = batch.is_cut
         elif self.is_cut or time.monotonic() - self.saved > SAVED_EVERY:
@@ -138,9 +138,9 @@ class Recorder:
     ) -> None:
         """Give what has changed its numbers, in one transaction.
 
-        Where nothing is said to be `written`, what is recorded already is left out.
+        `made` is of what was written; where nothing is said to be, what is recorded already is left out.
         """
-        state = transactions.run(lambda: self.recorded(right, News(self.registry, dirty, written, made), came))
+        state = transactions.run(lambda: self.recorded(right, News(self.registry, dirty, made), came))
         self.comparing, self.saved = state["comparing"], time.monotonic()
 
     def recorded(self, right: Right, found: News, came: Mapping[str, Any]) -> Raw:
@@ -157,7 +157,7 @@ class Recorder:
     def compare(self, right: Right, position: comparison.Position) -> None:
         """Compare the next records with what is recorded of them."""
         dirty, further = comparison.next_batch(self.registry, position)
-        self.record(right, dirty, {"$set": {"state.comparing": further}}, written=False, made={})
+        self.record(right, dirty, {"$set": {"state.comparing": further}})
         while further is None and right.held and (ids := comparison.forgotten_types(self.registry)):
             Change._get_collection().delete_many({"_id": {"$in": ids}})
 
