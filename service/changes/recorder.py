@@ -134,7 +134,7 @@ class Recorder:
             self.is_cut = False
 
     def record(
-        self, right: Right, dirty: list[Dirty], came: Mapping[str, Any], written: bool, made: FirstAccess
+        self, right: Right, dirty: list[Dirty], came: Mapping[str, Any], made: FirstAccess | None = None
     ) -> None:
         """Give what has changed its numbers, in one transaction.
 
