@@ -12,6 +12,10 @@ from service.http.web import current_request
 from service.mongo.raw import Raw
 from service.records.precondition import Precondition, Tags
 
+IF_MATCH, IF_NONE_MATCH = "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"
+HEADERS = {IF_MATCH: "If-Match", IF_NONE_MATCH: "If-None-Match"}
+"""The names of the headers by those that they have in an environment (PEP 3333)."""
+NO_PRECONDITION = Precondition()
 ENTITY_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 BETWEEN = re.compile(r"[ \t]*(?:,[ \t,]*|\Z)")
 """What stands behind each tag of a list; an empty member is no mistake (section 5.6.1)."""
@@ -31,7 +35,10 @@ def etag_of_answer(record: Raw, item: Any) -> str:
 
 def precondition() -> Precondition:
     """Return what the request at hand says of the record that it is about. Raises `BadRequest`."""
-    return Precondition(revisions("If-Match"), revisions("If-None-Match", weak=True))
+    sent = current_request().environ
+    if IF_MATCH not in sent and IF_NONE_MATCH not in sent:
+        return NO_PRECONDITION
+    return Precondition(revisions(IF_MATCH), revisions(IF_NONE_MATCH, weak=True))
 
 
 def revisions(header: str, weak: bool = False) -> Tags | None:
@@ -48,13 +55,13 @@ def revisions(header: str, weak: bool = False) -> Tags | None:
 
 def is_known(tag: str) -> bool:
     """Tell whether `If-None-Match` names the entity tag of the answer at hand."""
-    named = tags("If-None-Match")
+    named = tags(IF_NONE_MATCH)
     return named is not None and (named == "*" or tag[1:-1] in (text for _, text in named))
 
 
 def tags(header: str) -> Literal["*"] | Iterator[tuple[bool, str]] | None:
     """Return the entity tags in a header, each with whether it is weak; `*` for any. Raises `BadRequest`."""
-    text: str | None = current_request().environ.get("HTTP_" + header.upper().replace("-", "_"))
+    text: str | None = current_request().environ.get(header)
     if text is None:
         return None
     if text.strip(" \t") == "*":
@@ -69,7 +76,7 @@ def tags_in(header: str, text: str) -> Iterator[tuple[bool, str]]:
         tag = ENTITY_TAG.match(text, end)
         between = tag and BETWEEN.match(text, tag.end())
         if not tag or not between:
-            raise BadRequest(f'{header} takes `*` or entity tags in quotes, such as "3"')
+            raise BadRequest(f'{HEADERS[header]} takes `*` or entity tags in quotes, such as "3"')
         yield bool(tag[1]), tag[2]
         end = between.end()
         if end == len(text):
