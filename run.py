@@ -13,7 +13,7 @@ import click
 
 import settings
 from service.serve import counters, heap
-from service.serve.addresses import DOOR, PROGRAMS, WORKER, Address
+from service.serve.addresses import API, DOOR, LOOPBACK, PROGRAMS, STREAMS, WORKER, Address, laid_in_a_row
 from service.serve.failures import CANNOT_START, CannotStart
 from service.serve.launcher import database, launch
 from service.serve.signals import Signals
@@ -22,6 +22,8 @@ from service.serve.start import Start
 if TYPE_CHECKING:
     from flask import Flask
 
+BEHIND = laid_in_a_row((API, STREAMS), LOOPBACK, 8001)
+"""Where `--no-door --port 8001` starts what the door leads to."""
 DESCRIPTION = "Start Madang. Settings come from SERVICE_* environment variables: see docs/settings.md."
 
 
@@ -108,7 +110,10 @@ def load() -> dict[str, Any]:
 
 
 def local_secret(loaded: Mapping[str, Any]) -> str:
-    """Return the secret of this machine, made at the first start and readable by its owner alone."""
+    """Return the secret of this machine, made at the first start and readable by its owner alone.
+
+    Raises `SettingsError` for a file with nothing in it, as a start that was cut off may leave it.
+    """
     path = Path(loaded["VAR"]) / "secret"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -116,27 +121,35 @@ def local_secret(loaded: Mapping[str, Any]) -> str:
             file.write(secrets.token_urlsafe(48))
     except FileExistsError:
         pass
-    return path.read_text()
+    secret = path.read_text()
+    if not secret.strip():
+        raise settings.SettingsError(f"{path} is empty; remove it, and the next start makes a new secret")
+    return secret
 
 
 def print_door(options: argparse.Namespace) -> int:
-    """Print the configuration of the door: before the addresses that the settings name."""
+    """Print the configuration of the door: before the programs that the settings name, else those of `BEHIND`."""
     from service.serve import door
 
-    config = door.for_layout(settings.load(os.environ), {}, Address(options.host, options.port))
+    loaded = settings.load(os.environ)
+    behind = {} if loaded["DOOR_API"] else BEHIND
+    config = door.for_layout(loaded, behind, Address(options.host, options.port))
     print(json.dumps(config, indent=2))
     return 0
 
 
 def serve_anew(words: Sequence[str], signals: Signals) -> int:
     """Serve with `words` as arguments, and again whenever a file changes; the local MongoDB runs on meanwhile."""
+    from service.core.log import configure_log
     from service.serve import reloading
 
     loaded = settings.load(os.environ)
-    root, var = Path(__file__).parent, Path(loaded["VAR"])
+    configure_log(loaded)
+    root = Path(__file__).parent
     with database(loaded, "--memory" in words) as found:
         environ = {**os.environ, **({"SERVICE_MONGODB_URI": found.uri} if found.server else {})}
-        return reloading.keep_new([sys.executable, __file__, *words], root, var, environ, signals, say)
+        command = [sys.executable, __file__, *words]
+        return reloading.keep_new(command, root, environ, found.server, signals, say)
 
 
 def serve(options: argparse.Namespace, signals: Signals) -> int:

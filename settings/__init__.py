@@ -1,10 +1,9 @@
 """Pick the settings class by `SERVICE_ENV` and let `SERVICE_<NAME>` override any of its settings."""
 
 import json
-import math
 import os
 from collections.abc import Mapping
-from datetime import timedelta
+from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
@@ -17,6 +16,7 @@ from settings.test import Test
 
 ENVIRONMENTS: dict[str, type[Base]] = {"local": Local, "test": Test, "production": Production}
 PREFIX = "SERVICE_"
+PROJECT = Path(__file__).parent.parent
 
 
 class SettingsError(ValueError):
@@ -25,6 +25,8 @@ class SettingsError(ValueError):
 
 def load(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """Return every setting by name, as `SERVICE_ENV` and the other `SERVICE_*` variables of `environ` say.
+
+    `VAR` is a folder of the project's, whatever the working directory is.
 
     Raises `SettingsError` with all that is wrong at once.
     """
@@ -42,10 +44,12 @@ def load(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
             except SettingsError as error:
                 wrong.append(str(error))
     settings["JWT_SECRET_KEY"] = settings["JWT_SECRET_KEY"] or settings["SECRET_KEY"]
+    wrong += out_of_limits(chosen, settings)
     wrong += [f"{PREFIX}{key} is required in {name}" for key in settings["REQUIRED"] if not settings.get(key)]
     wrong += short_keys(settings)
     if wrong:
         raise SettingsError("\n".join(wrong))
+    settings["VAR"] = str(PROJECT / settings["VAR"])
     return settings
 
 
@@ -62,14 +66,23 @@ def parse(chosen: type[Base], key: str, text: str) -> Any:
         return text
     try:
         value = TypeAdapter(hints[key], config=ConfigDict(strict=True)).validate_python(json.loads(text))
-        if timedelta in kinds and not 0 <= value < math.inf:
-            raise ValueError(text)
     except ValueError:
         wanted = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
         # What a key looks like is nobody's business, so its text is not repeated.
         found = "not right" if "KEY" in key else repr(text)
         raise SettingsError(f"{PREFIX}{key} is {found}; it has to be {wanted}, written as JSON") from None
     return value
+
+
+def out_of_limits(chosen: type[Base], settings: Mapping[str, Any]) -> list[str]:
+    """Return a complaint for every setting that is not what `settings.limits` says beside its type."""
+    hints = get_type_hints(chosen, include_extras=True)
+    return [
+        f"{PREFIX}{key} is {settings[key]!r}; it has to be {limit}"
+        for key, hint in hints.items()
+        for limit in getattr(hint, "__metadata__", ())
+        if not limit.takes(settings[key])
+    ]
 
 
 HASH_BYTES = {"HS384": 48, "HS512": 64}

@@ -1,6 +1,11 @@
 """Every setting once: its default and, in one line, what it is for."""
 
 from datetime import timedelta
+from typing import Annotated
+
+from settings.limits import ADDRESSES, FOLDER, LEVEL, NAME, PATH, RATE, WORD, Between
+
+HOUR, DAY, YEAR = 3600, 86_400, 31_536_000
 
 
 class Base:
@@ -17,97 +22,97 @@ class Base:
 
     REQUIRED: list[str] = []
     """Settings without which the service refuses to start."""
-    MINIMAL_KEY_BYTES: int = 0
+    MINIMAL_KEY_BYTES: Annotated[int, Between(0, 1024)] = 0
     """Least length of a signing key."""
 
     MONGODB_URI: str | None = None
     """Where MongoDB is, with the name of the database in its path. Without one, `local` starts a server of its own."""
-    MONGODB_TIMEOUT: float = 5.0
+    MONGODB_TIMEOUT: Annotated[float, Between(0.1, 600)] = 5.0
     """Seconds that the database operations of one request, or of one batch, may take together, retries included."""
-    MONGODB_CONNECT_TIMEOUT: float = 2.0
+    MONGODB_CONNECT_TIMEOUT: Annotated[float, Between(0.1, 600)] = 2.0
     """Seconds to wait for a connection to a member of MongoDB, and for its answer to `/health/ready`."""
-    MONGODB_POOL_SIZE: int = 64
+    MONGODB_POOL_SIZE: Annotated[int, Between(1, 10_000)] = 64
     """Most connections to MongoDB that one worker process opens."""
     CREATE_INDEXES: bool = True
     """Make missing indexes at start; off where a person runs `flask indexes make` at a quiet hour."""
-    ADMISSION_WAIT: float = 1.0
+    ADMISSION_WAIT: Annotated[float, Between(0, 60)] = 1.0
     """Seconds that a request may wait until one of those at work has ended, before the answer is 503 `overloaded`."""
-    CLIENT_TIMEOUT: float = 20.0
+    CLIENT_TIMEOUT: Annotated[float, Between(0.1, HOUR)] = 20.0
     """Seconds that a client may take to send a body, or to take the next piece of a streamed answer; Linux only."""
-    IDLE_TIMEOUT: float = 75.0
+    IDLE_TIMEOUT: Annotated[float, Between(0.1, DAY)] = 75.0
     """Seconds that a connection may be idle or take to send headers; longer than the proxy in front keeps it."""
-    MAX_CONNECTIONS: int = 16384
+    MAX_CONNECTIONS: Annotated[int, Between(1, 1_000_000)] = 16384
     """Most open connections of one worker process, within the limit of open files; others wait in the kernel."""
-    STREAMS_THREADS: int = 8
+    STREAMS_THREADS: Annotated[int, Between(1, 256)] = 8
     """Requests that one process of the streams asks MongoDB for at once; others have their turn."""
-    LIVE_CONNECTIONS: int = 12_000
+    LIVE_CONNECTIONS: Annotated[int, Between(1, 1_000_000)] = 12_000
     """Most clients that wait in one process of the streams, for changes or for live events; one beyond is 503."""
-    LIVE_CONNECTIONS_ACCOUNT: int = 10
+    LIVE_CONNECTIONS_ACCOUNT: Annotated[int, Between(1, 1_000_000)] = 10
     """Most of them of one account, live connections and waiting pulls each; one beyond is 429."""
-    LIVE_SUBSCRIPTIONS: int = 20
+    LIVE_SUBSCRIPTIONS: Annotated[int, Between(1, 10_000)] = 20
     """Most record types that one live connection follows; more are 429."""
-    DRAIN_DELAY: float = 0.0
+    DRAIN_DELAY: Annotated[float, Between(0, HOUR)] = 0.0
     """Seconds between the signal to end, from when `/health/ready` is 503, and the end of listening."""
-    VAR: str = "var"
-    """Folder of what the service writes itself: local data, local secret, metrics of several workers."""
+    VAR: Annotated[str, FOLDER] = "var"
+    """Folder, from the project's own on, of what the service writes itself: local data, local secret, metrics."""
 
     SECRET_KEY: str | None = None
     """Secret of this installation, at least 32 bytes; keys for other uses are derived from it."""
     JWT_SECRET_KEY: str | list[str] | None = None
     """Key that signs access tokens, a secret or a PEM; of a list the first signs, all verify. Else `SECRET_KEY`."""
-    JWT_AUTH_URL_RULE: str = "/auth"
+    JWT_AUTH_URL_RULE: Annotated[str, PATH] = "/auth"
     """Route where tokens are issued; its sub-routes follow it."""
-    JWT_AUTH_USERNAME_KEY: str = "username"
+    JWT_AUTH_USERNAME_KEY: Annotated[str, NAME] = "username"
     """Name of the field of the login body that holds the username."""
-    JWT_AUTH_PASSWORD_KEY: str = "password"  # noqa: S105  the name of a field
+    JWT_AUTH_PASSWORD_KEY: Annotated[str, NAME] = "password"  # noqa: S105  the name of a field
     """Name of the field of the login body that holds the password."""
-    JWT_AUTH_HEADER_PREFIX: str = "JWT"
+    JWT_AUTH_HEADER_PREFIX: Annotated[str, WORD] = "JWT"
     """Scheme accepted in `Authorization` beside `Bearer`, without regard to case."""
     JWT_ALGORITHM: str = "HS256"
     """Algorithm that signs, and the only one accepted when verifying: HS256, HS384, HS512, ES256 or EdDSA."""
-    JWT_LEEWAY: float | timedelta = 10
+    JWT_LEEWAY: Annotated[float | timedelta, Between(0, HOUR)] = 10
     """Clock skew forgiven when `exp`, `nbf` and `iat` are checked."""
-    JWT_EXPIRATION_DELTA: float | timedelta = 300
+    JWT_EXPIRATION_DELTA: Annotated[float | timedelta, Between(1, YEAR)] = 300
     """Life of an access token."""
-    JWT_NOT_BEFORE_DELTA: float | timedelta = 0
+    JWT_NOT_BEFORE_DELTA: Annotated[float | timedelta, Between(0, YEAR)] = 0
     """How long after its issue an access token becomes valid."""
     JWT_VERIFY_CLAIMS: list[str] = ["signature", "exp", "nbf", "iat"]
     """Claims whose value is checked; `signature` cannot be left out."""
     JWT_REQUIRED_CLAIMS: list[str] = ["exp", "iat", "nbf"]
     """Claims that a token must have."""
-    JWT_REFRESH_EXPIRATION_DELTA: float | timedelta = 30 * 24 * 3600
+    JWT_REFRESH_EXPIRATION_DELTA: Annotated[float | timedelta, Between(1, 10 * YEAR)] = 30 * 24 * 3600
     """Life of a session that nobody uses."""
-    JWT_REFRESH_GRACE: float | timedelta = 30 * 24 * 3600
+    JWT_REFRESH_GRACE: Annotated[float | timedelta, Between(0, 10 * YEAR)] = 30 * 24 * 3600
     """How long a spent refresh token still answers with its own successor, as long as that one is unused."""
 
-    PASSWORD_HASHING_LIMIT: int = 8
+    PASSWORD_HASHING_LIMIT: Annotated[int, Between(1, 256)] = 8
     """Most password hashes that wait or run at once in a worker, at most half of its threads; a login beyond is 429."""
 
     RATELIMIT_ENABLED: bool = True
     """Whether failed logins, sign-ups, password changes and the time of lists are counted and limited."""
-    RATELIMIT_FAILED_LOGINS: str = "10 per 5 minutes"
+    RATELIMIT_FAILED_LOGINS: Annotated[str, RATE] = "10 per 5 minutes"
     """Failed logins of one account from one address."""
-    RATELIMIT_FAILED_LOGINS_ADDRESS: str = "60 per 5 minutes"
+    RATELIMIT_FAILED_LOGINS_ADDRESS: Annotated[str, RATE] = "60 per 5 minutes"
     """Failed logins of any account from one address."""
-    RATELIMIT_FAILED_LOGINS_ACCOUNT: str = "100 per hour"
+    RATELIMIT_FAILED_LOGINS_ACCOUNT: Annotated[str, RATE] = "100 per hour"
     """Failed logins of one account from anywhere; beyond it an address that failed once has to wait."""
-    RATELIMIT_SIGN_UPS: str = "100 per hour"
+    RATELIMIT_SIGN_UPS: Annotated[str, RATE] = "100 per hour"
     """Sign-ups from one address."""
-    RATELIMIT_PASSWORD_CHANGES: str = "20 per hour"  # noqa: S105  a rate
+    RATELIMIT_PASSWORD_CHANGES: Annotated[str, RATE] = "20 per hour"  # noqa: S105  a rate
     """Tries of one account to change its password."""
-    RATELIMIT_LIST_SECONDS: float = 30.0
+    RATELIMIT_LIST_SECONDS: Annotated[float, Between(0.1, 100_000)] = 30.0
     """Seconds in a minute that lists, exports and pulls of one account may take, in each process; more is 429."""
 
-    KEPT_ANSWERS_ACCOUNT_BYTES: int = 64 * 1024 * 1024
+    KEPT_ANSWERS_ACCOUNT_BYTES: Annotated[int, Between(0, 2**50)] = 64 * 1024 * 1024
     """Most bytes of answers that are kept for the retries of one account; a write with a key beyond them is 429."""
-    KEPT_ANSWERS_BYTES: int = 8 * 1024 * 1024 * 1024
+    KEPT_ANSWERS_BYTES: Annotated[int, Between(0, 2**50)] = 8 * 1024 * 1024 * 1024
     """Most bytes of answers that are kept for retries in all; a write with a key beyond them is 503."""
 
-    MAX_CONTENT_LENGTH: int = 1024 * 1024
+    MAX_CONTENT_LENGTH: Annotated[int, Between(1, 2**30)] = 1024 * 1024
     """Most bytes of a request body."""
-    MAX_PUSH_LENGTH: int = 16 * 1024 * 1024
+    MAX_PUSH_LENGTH: Annotated[int, Between(1, 2**30)] = 16 * 1024 * 1024
     """Most bytes of the body of a push of WatermelonDB or RxDB, of which a worker takes two large ones at a time."""
-    TRUSTED_PROXIES: int = 0
+    TRUSTED_PROXIES: Annotated[int, Between(0, 100)] = 0
     """Number of proxies in front whose `X-Forwarded-*` headers are believed."""
     BEHIND_DOOR: bool = False
     """Whether every request comes through the door; `run.py` sets it where it starts one, as compose does."""
@@ -117,18 +122,18 @@ class Base:
     """File of the door's certificate, a PEM with the whole chain, instead; it needs `DOOR_CERTIFICATE_KEY` too."""
     DOOR_CERTIFICATE_KEY: str | None = None
     """File of the key of that certificate, a PEM."""
-    DOOR_API: list[str] = []
+    DOOR_API: Annotated[list[str], ADDRESSES] = []
     """Addresses (`host:port`) of the API for a door that `run.py` starts without one, or prints."""
-    DOOR_STREAMS: list[str] = []
+    DOOR_STREAMS: Annotated[list[str], ADDRESSES] = []
     """Addresses of the streams, likewise."""
-    DOOR_WORKER: list[str] = []
+    DOOR_WORKER: Annotated[list[str], ADDRESSES] = []
     """Addresses where workers tell of their health, which `/health/ready` of the door asks for, likewise."""
     CORS_ORIGINS: str | list[str] = []
     """Origins whose pages may call the API from a browser; `*` is everyone."""
-    TOMBSTONE_DAYS: float = 30
+    TOMBSTONE_DAYS: Annotated[float, Between(0.1, 36_500)] = 30
     """Days that the id of a deleted record stays taken."""
 
-    LOG_LEVEL: str = "INFO"
+    LOG_LEVEL: Annotated[str, LEVEL] = "INFO"
     """Least level of the lines that are logged."""
     JSON_PRETTY: bool = False
     """Whether answers are written for people, with indents and a line break at the end; otherwise without a space."""
@@ -136,7 +141,7 @@ class Base:
     """One JSON object per line; otherwise a form for people."""
     LOG_FILE: str | None = None
     """File that gets the log lines as JSON too, rotated by size and safe for several workers."""
-    LOG_FILE_BYTES: int = 50 * 1024 * 1024
+    LOG_FILE_BYTES: Annotated[int, Between(1, 2**50)] = 50 * 1024 * 1024
     """Size at which the log file is rotated."""
-    LOG_FILE_COUNT: int = 5
+    LOG_FILE_COUNT: Annotated[int, Between(1, 10_000)] = 5
     """Number of rotated log files that are kept."""

@@ -8,8 +8,9 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import pytest
 from flask.testing import FlaskClient
@@ -48,28 +49,27 @@ SERVICE_CORS_ORIGINS='["https://app.example.com", "https://admin.example.com"]'
 ```
 
 Text is written as it is. Everything else is JSON: `true`, `600`, `["a", "b"]`. A name that is not in this table, or a
-value of another type, stops the service at its start, and it says which.
+value that is not what it says, stops the service at its start, and it says which.
 
 | setting | type | default | elsewhere | meaning |
 |---|---|---|---|---|
 """
 
-TYPES = {
-    "str": "text",
-    "bool": "true or false",
-    "int": "whole number",
-    "float": "number",
-    "float | timedelta": "seconds",
-    "list[str]": "list of text",
-    "str | None": "text",
-    "str | list[str]": "text or list of text",
-    "str | list[str] | None": "text or list of text",
+TYPES: dict[Any, str] = {
+    str: "text",
+    bool: "true or false",
+    int: "whole number",
+    float: "number",
+    float | timedelta: "seconds",
+    list[str]: "list of text",
+    str | None: "text",
+    str | list[str]: "text or list of text",
+    str | list[str] | None: "text or list of text",
 }
 
 
 class Setting(NamedTuple):
     name: str
-    type: str
     source: str
     meaning: str
 
@@ -82,7 +82,7 @@ def declared_settings() -> Iterator[Setting]:
     for node, below in zip(base.body, [*base.body[1:], None], strict=True):
         if isinstance(node, ast.AnnAssign):
             text = below.value.value if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) else ""
-            yield Setting(node.target.id, ast.unparse(node.annotation), ast.unparse(node.value), text)
+            yield Setting(node.target.id, ast.unparse(node.value), text)
 
 
 def shown(value: Any) -> str:
@@ -104,8 +104,15 @@ def elsewhere(setting: Setting) -> str:
     return ", ".join(f"{name}: {shown(value)}" for name, value in values.items() if value != usual)
 
 
+def kind(setting: Setting) -> str:
+    """The type of a setting, and what it has to be beside that."""
+    hint = get_type_hints(Base, include_extras=True)[setting.name]
+    limits = [str(limit).replace("|", "\\|") for limit in getattr(hint, "__metadata__", ())]
+    return ", ".join([TYPES[get_type_hints(Base)[setting.name]], *limits])
+
+
 def columns(setting: Setting) -> tuple[str, ...]:
-    return f"`{setting.name}`", TYPES[setting.type], default(setting), elsewhere(setting), setting.meaning
+    return f"`{setting.name}`", kind(setting), default(setting), elsewhere(setting), setting.meaning
 
 
 def settings_page() -> str:

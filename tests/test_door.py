@@ -102,6 +102,15 @@ def test_it_is_printed(tmp_path: Path) -> None:
     assert json.loads(done.stdout) == config()
 
 
+def test_without_a_word_of_where_the_others_are_it_leads_to_a_start_without_a_door(tmp_path: Path) -> None:
+    words = [sys.executable, "run.py", "--print-door", "--port", "8443"]
+    done = subprocess.run(
+        words, cwd=ROOT, env=environment(tmp_path, ENV="test"), capture_output=True, text=True, timeout=30, check=True
+    )
+    there = {"DOOR_API": ["127.0.0.1:8001"], "DOOR_STREAMS": ["127.0.0.1:8002"]}
+    assert json.loads(done.stdout) == config(**{name: json.dumps(value) for name, value in there.items()})
+
+
 def test_it_has_no_way_in_but_the_front_and_keeps_no_log() -> None:
     assert config()["admin"] == {"disabled": True, "config": {"persist": False}}
     assert "logs" not in server()

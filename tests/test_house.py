@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import tokenize
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,28 @@ def short(path: Path) -> str:
 def test_a_module_imports_only_from_rows_below_its_own(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.chdir(ROOT)
     assert lint_imports(no_cache=True, no_logo=True) == 0, capsys.readouterr().out
+
+
+IMPORTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+
+
+def test_the_rows_of_the_page_are_those_that_are_checked() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    (layers,) = (contract["layers"] for contract in IMPORTS if contract["type"] == "layers")
+    checked = {name: row for row, names in enumerate(reversed(layers)) for name in names.split(" | ")}
+    told = {
+        name.strip("`/"): int(row)
+        for row, names in re.findall(r"^\| (\d+) \| (`[^|]+) \|", page, re.MULTILINE)
+        for name in names.split(", ")
+    }
+    assert told == checked
+
+
+def test_all_that_a_worker_needs_is_kept_from_flask() -> None:
+    (layers,) = (contract["layers"] for contract in IMPORTS if contract["type"] == "layers")
+    (kept,) = (contract["source_modules"] for contract in IMPORTS if contract.get("forbidden_modules") == ["flask"])
+    below = [name for names in layers[layers.index("context") + 1 :] for name in names.split(" | ")]
+    assert set(kept) == {f"service.{name}" for name in (*below, "streams", "worker")}
 
 
 def python(script: str) -> str:

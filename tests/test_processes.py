@@ -34,7 +34,7 @@ from tests.test_run import (
     token_of,
     until,
 )
-from tests.trees import another_database, emptied
+from tests.trees import another_database, emptied, version
 
 pytestmark = pytest.mark.real
 
@@ -496,6 +496,36 @@ def test_a_reload_serves_the_new_code(tmp_path: Path) -> None:
         module.write_text(good.replace("<title>Changed</title>", "<title>Mended</title>"))
         assert until(lambda: shows("<title>Mended</title>"), 30), output.read_text()
         assert called(mongod) == "mongod"
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_a_mongod_that_dies_while_files_are_watched_is_started_again(tmp_path: Path) -> None:
+    tree, var = version(tmp_path / "tree", ()), tmp_path / "var"
+    var.mkdir()
+    port, output, noted = free_port(), var / "output", var / "mongodb" / "madang.json"
+    words = [sys.executable, "run.py", "--reload", "--port", str(port), "--workers", "1", "--only", "api"]
+    with output.open("wb") as out:
+        process = subprocess.Popen(words, cwd=tree, env=environment(var, **LIMITS), stdout=out, stderr=out)
+    try:
+
+        def is_ready() -> bool:
+            try:
+                return requests.get(f"http://127.0.0.1:{port}/health/ready", timeout=5).ok
+            except requests.ConnectionError:
+                return False
+
+        assert until(is_ready, 30), output.read_text()
+        first = json.loads(noted.read_text())["pid"]
+        os.kill(first, signal.SIGKILL)
+        assert until(lambda: json.loads(noted.read_text())["pid"] != first, 10), output.read_text()
+        assert until(is_ready, 30), output.read_text()
+        # A page is no part of the service; what is one is heard after it.
+        (tree / "README.md").write_text("# Another word\n")
+        (tree / "settings" / "local.py").touch()
+        assert until(lambda: "changed: " in output.read_text(), 10)
+        assert re.findall("changed: (.*)", output.read_text()) == ["settings/local.py"]
     finally:
         process.terminate()
         assert process.wait(30) == 0

@@ -17,6 +17,9 @@ import run
 from service.documents import RECORDS
 from service.model.fields import MEANINGS, Meaning
 from service.query.parse import PARAMETERS
+from service.worker.chores import chores
+from settings.base import Base
+from tests.types import REGISTRY
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -265,6 +268,13 @@ def test_the_architecture_page_names_every_module() -> None:
     own = {document.__module__.rpartition(".")[2] for document in RECORDS}
     modules = {path.stem for path in (ROOT / "service").rglob("*.py")} - {"__init__", *own}
     assert {name for name in modules if not re.search(rf"\b{name}\b", page)} == set()
+
+
+def test_the_page_of_processes_names_every_chore() -> None:
+    page = (ROOT / "docs" / "processes.md").read_text()
+    (worker,) = re.findall(r"^\| \*\*worker\*\* \|.*$", page, re.MULTILINE)
+    named = {chore.name for chore in chores({**vars(Base), "MONGODB_URI": "mongodb://127.0.0.1:9/x"}, REGISTRY)}
+    assert set(re.findall("`([a-z]+)`", worker)) == named
 
 
 def test_decisions_are_numbered_without_a_gap() -> None:

@@ -18,6 +18,7 @@ import pytest
 import requests
 
 from tests.conftest import ROOT
+from tests.trees import version
 
 pytestmark = pytest.mark.real
 
@@ -283,7 +284,7 @@ def test_nothing_outlives_a_service_that_was_killed(tmp_path: Path) -> None:
 
 def test_in_memory_it_warns_that_all_is_lost(tmp_path: Path) -> None:
     with running(tmp_path, "--memory") as service:
-        assert "LOST when the service stops" in service.said
+        assert until(lambda: "LOST when the service stops" in service.said)
         assert service.send("POST", "/v1/accounts", ADA).status_code == 201
         assert token_of(service)
     assert service.process.returncode == 0
@@ -300,6 +301,7 @@ def test_in_memory_it_warns_that_all_is_lost(tmp_path: Path) -> None:
         ({"ENV": "production"}, 2, ["SERVICE_MONGODB_URI is required", "SERVICE_JWT_SECRET_KEY is required"]),
         ({"JWT_ALGORITHM": "none", "MONGODB_URI": "memory://"}, 2, ["JWT_ALGORITHM"]),
         ({"MONGODB_URI": "mongodb://127.0.0.1:9/x", "MONGODB_TIMEOUT": "0.5"}, 1, ["MongoDB does not answer"]),
+        ({"TOMBSTONE_DAYS": "1e12"}, 2, ["SERVICE_TOMBSTONE_DAYS is 1000000000000.0; it has to be from 0.1 to 36500"]),
         ({"MONGODB_URI": "nonsense"}, 2, ["SERVICE_MONGODB_URI", "Invalid URI"]),
         ({"MONGODB_URI": "mongodb://ada:ses@me@h/x"}, 2, ["SERVICE_MONGODB_URI", "escaped"]),
         ({"MONGODB_URI": "mongodb://h/x?tls=maybe"}, 2, ["tls must be"]),
@@ -315,6 +317,36 @@ def test_a_port_that_is_taken_is_told(service: Running, tmp_path: Path) -> None:
     code, message = refused(tmp_path, "--memory", "--port", str(service.port))
     assert code == 2
     assert str(service.port) in message
+
+
+@pytest.mark.parametrize("host", ["203.0.113.1", "no-such-host.invalid"])
+def test_a_host_that_is_none_of_this_machine_is_told(tmp_path: Path, host: str) -> None:
+    code, message = refused(tmp_path, "--memory", "--host", host)
+    assert code == 2
+    assert host in message
+    assert "Choose a host of this machine" in message
+    assert "another port" not in message
+
+
+def test_an_empty_secret_is_told_with_its_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("\n")
+    code, message = refused(tmp_path, "--memory")
+    assert (code, message) == (
+        2,
+        f"Madang does not start: {secret} is empty; remove it, and the next start makes a new secret\n",
+    )
+
+
+def test_its_folder_is_the_projects_wherever_it_is_started(tmp_path: Path) -> None:
+    tree = version(tmp_path / "tree", ())
+    words = [sys.executable, str(tree / "run.py"), "--memory", "--only", "api", "--host", "no-such-host.invalid"]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    environ = {name: text for name, text in environment(tmp_path).items() if name != "SERVICE_VAR"}
+    subprocess.run(words, cwd=elsewhere, env=environ, capture_output=True, timeout=30, check=False)
+    assert (tree / "var" / "secret").exists()
+    assert not list(elsewhere.iterdir())
 
 
 def test_without_its_indexes_it_does_not_start_where_a_person_makes_them(tmp_path: Path) -> None:

@@ -1,19 +1,31 @@
 """Settings: one class per environment, and every one of them overridden by an environment variable."""
 
 import ast
+import re
 from datetime import timedelta
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
+import limits
 import pytest
 
 import settings
+from service.mongo import connection
 from settings import SettingsError
 from settings.base import Base
+from settings.limits import Between
+from settings.test import Test
+from tests.client import Person
 from tests.conftest import ROOT
 
 HINTS = get_type_hints(Base)
+LIMITS: dict[str, Any] = {
+    name: hint.__metadata__[0]
+    for name, hint in get_type_hints(Base, include_extras=True).items()
+    if hasattr(hint, "__metadata__")
+}
+NUMBERS = {name: limit for name, limit in LIMITS.items() if isinstance(limit, Between)}
 KEY = "k" * 32
 PRODUCTION = {"SERVICE_ENV": "production", "SERVICE_MONGODB_URI": "mongodb://db/app", "SERVICE_JWT_SECRET_KEY": KEY}
 SAMPLES: dict[Any, list[tuple[str, Any]]] = {
@@ -77,9 +89,20 @@ def test_every_setting_is_overridden_by_its_variable(name: str) -> None:
     tried = [(text, value) for kind in kinds(name) for text, value in SAMPLES.get(kind, [])]
     if str in kinds(name):
         tried = [(text, value) for text, value in tried if isinstance(value, str | list)]
+    if name in NUMBERS:
+        tried = [(str(value), value) for value in NUMBERS[name]]
+    elif name in LIMITS:
+        default = getattr(Base, name)
+        tried = (
+            [(default, default)]
+            if isinstance(default, str)
+            else [("[]", []), ('["a:1", "[::1]:2"]', ["a:1", "[::1]:2"])]
+        )
     assert tried
     for text, value in tried:
         found = load(**{name: text})[name]
+        if name == "VAR":
+            found = str(Path(found).relative_to(ROOT))
         assert found == (value or None if name == "JWT_SECRET_KEY" else value)
         assert isinstance(found, bool) == isinstance(value, bool)
 
@@ -148,6 +171,84 @@ def test_durations_may_be_timedeltas_in_a_settings_class() -> None:
         *("JWT_LEEWAY", "JWT_EXPIRATION_DELTA", "JWT_NOT_BEFORE_DELTA", "JWT_REFRESH_EXPIRATION_DELTA"),
         "JWT_REFRESH_GRACE",
     ]
+
+
+# Limits
+
+
+def test_every_number_has_its_limits() -> None:
+    numbers = {name for name in HINTS if set(kinds(name)) & {int, float}}
+    assert numbers == set(NUMBERS)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_out_of_its_limits_is_refused_with_its_name(name: str) -> None:
+    least, most = NUMBERS[name]
+    for text in (least - 1, most + 1, 10**300):
+        assert refused({f"SERVICE_{name}": str(text)}).startswith(f"SERVICE_{name} is ")
+        assert f"it has to be from {least} to {most}" in refused({f"SERVICE_{name}": str(text)})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("VAR", ""), ("JWT_AUTH_URL_RULE", "auth"), ("JWT_AUTH_URL_RULE", "/auth/"), ("JWT_AUTH_USERNAME_KEY", "")),
+        *(("JWT_AUTH_HEADER_PREFIX", "J W"), ("RATELIMIT_SIGN_UPS", "often"), ("RATELIMIT_SIGN_UPS", "10 per 0 hours")),
+        *(("LOG_LEVEL", "LOUD"), ("DOOR_API", '["10.0.0.2"]'), ("DOOR_API", '["10.0.0.2:8000", ":"]')),
+    ],
+)
+def test_a_text_of_another_form_is_refused_with_its_name(name: str, text: str) -> None:
+    assert re.fullmatch(rf"SERVICE_{name} is .+; it has to be {LIMITS[name]}", refused({f"SERVICE_{name}": text}))
+
+
+@pytest.mark.parametrize("text", ["1 per second", "10/minute", "0 per day", "10 per 5 minutes", "7 per 2 month"])
+def test_what_the_service_takes_for_a_rate_is_one(text: str) -> None:
+    assert limits.parse(load(RATELIMIT_SIGN_UPS=text)["RATELIMIT_SIGN_UPS"])
+
+
+def test_the_limits_hold_for_a_settings_class_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Test, "TOMBSTONE_DAYS", -1)
+    monkeypatch.setattr(Test, "JWT_LEEWAY", timedelta(days=1))
+    message = refused({"SERVICE_ENV": "test"})
+    assert "SERVICE_TOMBSTONE_DAYS is -1; it has to be from 0.1 to 36500" in message
+    assert "SERVICE_JWT_LEEWAY is datetime.timedelta(days=1); it has to be from 0 to 3600" in message
+
+
+BESIDE = {"MAX_CONTENT_LENGTH", "MINIMAL_KEY_BYTES", "JWT_NOT_BEFORE_DELTA"}
+"""At an end of these no body is short enough, no key long enough, or a token not good yet."""
+
+
+def at_end(end: int) -> dict[str, float]:
+    return {name: limit[end] for name, limit in NUMBERS.items() if name not in BESIDE}
+
+
+@pytest.mark.parametrize("end", [0, 1], ids=["least", "most"])
+def test_at_both_ends_of_all_limits_the_service_works(make_app: Any, end: int) -> None:
+    # One process has one connection to MongoDB, that of the tests.
+    ends = {name: value for name, value in at_end(end).items() if not name.startswith("MONGODB_")}
+    ada = Person.sign_up(make_app(**ends).test_client(), "ada")
+    note = ada.make_note()
+    assert ada.post("/auth/refresh", {"refresh_token": ada.tokens["refresh_token"]}).status_code == 200
+    assert ada.find().status_code == 200
+    assert ada.delete(f"/v1/notes/{note['id']}").status_code == 204
+
+
+@pytest.mark.parametrize("end", [0, 1], ids=["least", "most"])
+def test_at_both_ends_of_its_limits_a_client_of_mongodb_can_be_made(end: int) -> None:
+    given = connection.options({**at_end(end), "MONGODB_URI": "mongodb://127.0.0.1:9/app"})
+    made = {name: value for name, value in given.items() if name not in ("db", "mongo_client_class")}
+    with connection.Client(**made) as client:
+        assert client.options.pool_options.max_pool_size == given["maxPoolSize"]
+
+
+# The folder
+
+
+def test_the_folder_is_the_projects_wherever_it_is_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load()["VAR"] == str(ROOT / "var")
+    assert load(VAR="data/var")["VAR"] == str(ROOT / "data" / "var")
+    assert load(VAR=str(tmp_path))["VAR"] == str(tmp_path)
 
 
 # Production

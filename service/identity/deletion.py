@@ -55,7 +55,7 @@ def purge(registry: Registry, account: str) -> None:
 
 
 def remove(registry: Registry, type: RecordType, ids: list[str]) -> None:
-    """Remove records; of those that others may refer to a tombstone stays, until the sweep of records has been."""
+    """Remove records; of those that others may refer to a tombstone stays, until a worker has released them."""
     if not registry.bound(type):
         store.erase(type, ids)
         return

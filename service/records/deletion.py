@@ -2,7 +2,7 @@
 
 The burial comes first: one conditional write, after which nobody can refer to the record any more. It leaves a mark,
 `going_at`, and what refers to the record is released then. A write that found the record before its burial may still
-be under way, so the sweep releases once more when it has ended for certain, and takes the mark away.
+be under way, so a worker releases once more when it has ended for certain, and takes the mark away.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -83,7 +83,7 @@ def surveying(registry: Registry, type: RecordType, ids: list[str], going: Going
 
 
 def release_or_leave(registry: Registry, type: RecordType, ids: list[str], keep: timedelta) -> None:
-    """Release what refers to records that are buried; what MongoDB does not do in time is left to the sweep."""
+    """Release what refers to records that are buried; what MongoDB does not do in time is left to a worker."""
     try:
         release(registry, type, ids, keep)
     except PyMongoError as error:

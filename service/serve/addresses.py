@@ -1,5 +1,6 @@
 """Where the programs of the service listen."""
 
+import errno
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,10 +50,15 @@ def laid_out(names: Sequence[str], host: str, port: int) -> Layout:
         reserved = [reserve() for _ in others]
         inside = {name: Address(*taken.getsockname()[:2]) for name, taken in zip(others, reserved, strict=True)}
         return Layout({DOOR: Address(host, port), **inside}, reserved)
-    found = {name: Address(host, port + number) for number, name in enumerate(names)}
+    found = laid_in_a_row(names, host, port)
     for address in found.values():
         refuse_taken(address)
     return Layout(found)
+
+
+def laid_in_a_row(names: Sequence[str], host: str, port: int) -> dict[str, Address]:
+    """Return where programs without a door listen: the first at a port, each other one at the next."""
+    return {name: Address(host, port + number) for number, name in enumerate(names)}
 
 
 def reserve() -> socket.socket:
@@ -64,17 +70,27 @@ def reserve() -> socket.socket:
 
 
 def refuse_taken(address: Address) -> None:
-    """Raise `CannotStart` when another server has the port: the kernel would share the requests out between the two."""
+    """Raise `CannotStart` where nobody can listen.
+
+    That is also when another server has the port: the kernel would share the requests out between the two.
+    """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)
         except OSError as error:
-            raise CannotStart(
-                f"{address}: {error.strerror or error}\n"
-                f'Choose another port: make serve ARGS="--port {address.port % 65000 + 10}"'
-            ) from error
+            reason = f"{address}: {error.strerror or error}"
+            is_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+            raise CannotStart(f"{reason}\n{OTHER_HOST if is_host else other_port(address.port)}") from error
+
+
+OTHER_HOST = "Choose a host of this machine: --host 127.0.0.1, or --host 0.0.0.0 for all of its addresses"
+
+
+def other_port(port: int) -> str:
+    """Return what to do where a port cannot be had."""
+    return f'Choose another port: make serve ARGS="--port {port % 65000 + 10}"'
 
 
 def answers(address: Address) -> bool:
