@@ -4,6 +4,7 @@ It fails where one lives that is not in the list of those that are the same prog
 """
 
 import argparse
+import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from mutants.mutation import Mutant, mutants_of
 from mutants.trial import ROOT
 
 STARTED = time.monotonic()
+EACH = 0.72
+"""Seconds of a processor for a mutant, with its part of all that a run does once: measured with those of sessions."""
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -38,7 +41,8 @@ def main() -> int:
         raise SystemExit(f"no tests are named in mutants/modules.py for {', '.join(sorted(unknown))}")
     made = [mutant for module in options.modules for mutant in mutants_of(ROOT, module)]
     mutants = [mutant for mutant in made if mutant.place.startswith(options.place)]
-    tell(f"{len(mutants)} mutants of {len(options.modules)} modules")
+    minutes = max(1, round(len(mutants) * EACH / 60))
+    tell(f"{len(mutants)} mutants of {len(options.modules)} modules, about {minutes} minutes of a processor")
     reasons = known()
     left = rounds.living(mutants, None, lambda mutant: mutant.name in reasons, tell)
     new = [mutant for mutant in left if mutant.name not in reasons]
@@ -65,6 +69,8 @@ def report(
         f"{len(mutants)} mutants: {len(mutants) - same - len(new)} killed,"
         f" {same} known to be the same program, {len(new)} live"
     )
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    tell(f"{(used.ru_utime + used.ru_stime) / 60:.1f} minutes of a processor")
     for title, names in (("there is no such mutant", gone), ("a test kills it", killed)):
         for name in names:
             print(f"{FILE.name}: {title}: {name}")

@@ -122,6 +122,15 @@ def test_without_a_secret_key_refresh_tokens_follow_the_list(make_app: MakeApp, 
     assert refresh(apps[2], new).status_code == 200
 
 
+def test_an_answer_that_was_lost_while_the_key_was_changed_is_given_again(make_app: MakeApp, ada: Person) -> None:
+    apps = [make_app(SECRET_KEY=None, JWT_SECRET_KEY=keys) for keys in ([FIRST], [SECOND, FIRST])]
+    old = log_in(apps[0])["refresh_token"]
+    lost, again = (refresh(app, old).json["refresh_token"] for app in apps)
+    assert again != lost  # the same secret, with a MAC of the new key
+    assert again.rpartition(".")[2][:42] == lost.rpartition(".")[2][:42]
+    assert refresh(apps[1], lost).status_code == 200
+
+
 # Asymmetric keys
 
 

@@ -1,9 +1,11 @@
 """What `make mutants` stands on: its list of mutants that are the same program, and trials in a copy of the process."""
 
 import os
+import re
 import sys
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
@@ -19,6 +21,16 @@ def test_each_module_and_each_file_of_its_tests_is_there() -> None:
     named = [*modules.TESTS, *modules.REAL, *modules.files(modules.TESTS)]
     assert [name for name in named if not (trial.ROOT / name).is_file()] == []
     assert modules.TESTS.keys() >= {*modules.REAL, *modules.GONE_THROUGH}
+
+
+def test_the_page_of_attacks_names_what_was_gone_through() -> None:
+    page = (trial.ROOT / "docs" / "attacks.md").read_text().partition("\n## Whether a test would notice\n")[2]
+    rows = re.findall(r"^- `(service/\S+)`: (\d+) mutants, (\d+) killed, (\d+) the same program$", page, re.MULTILINE)
+    assert {module for module, *_ in rows} == {*modules.GONE_THROUGH}
+    same = Counter(module for module, *_ in known.known())
+    for module, made, killed, listed in rows:
+        assert int(made) == int(killed) + int(listed)
+        assert int(listed) == same[module]
 
 
 def test_each_mutant_that_is_the_same_program_has_a_reason_and_stands_in_its_module() -> None:

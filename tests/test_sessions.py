@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from itertools import count
 from threading import Barrier
 from typing import Any
 
@@ -106,11 +107,68 @@ def test_a_session_names_its_device_as_long_as_it_is_there(app: Flask, ada: Pers
     assert sessions.device_of("none") is None
 
 
+def test_a_session_acts_with_nobody_elses_roles(app: Flask, bob: Person, ada: Person) -> None:
+    kept = app.extensions["madang.security"].sessions
+    Account.objects(id=bob.id).update(roles=["boss"])
+    assert kept.current_identity(ada.id, ada.tokens["session_id"], 0).roles == ()
+    Account.objects(id=ada.id).delete()
+    assert kept.current_identity(ada.id, ada.tokens["session_id"], 0) is None
+
+
+def test_the_session_of_an_account_that_is_being_deleted_acts_for_nobody(app: Flask, ada: Person) -> None:
+    Account.objects.update(deleted_at=now())
+    assert app.extensions["madang.security"].sessions.current_identity(ada.id, ada.tokens["session_id"], 0) is None
+
+
+@pytest.fixture
+def in_a_transaction(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], list[Any]]:
+    """A function that has a transaction go on, outside of which there is what it is told; it gives what was asked."""
+
+    def begin(there: Any) -> list[Any]:
+        asked: list[Any] = []
+
+        def outside(*args: Any) -> Any:
+            asked.append(args)
+            return there
+
+        monkeypatch.setattr(sessions.transactions, "is_active", lambda: True)
+        monkeypatch.setattr(sessions.transactions, "outside", outside)
+        return asked
+
+    return begin
+
+
+def test_in_a_transaction_a_session_acts_as_it_is_outside_of_it(ada: Person, in_a_transaction: Any) -> None:
+    session = ada.tokens["session_id"]
+    for there in ({"_id": ada.id, "roles": ["team"]}, None):
+        asked = in_a_transaction(there)
+        assert sessions.look(ada.id, session) == there
+        assert asked == [(sessions.live_account, ada.id, session)]
+
+
+def test_a_session_that_a_transaction_has_ended_acts_no_more_in_it(ada: Person, in_a_transaction: Any) -> None:
+    asked = in_a_transaction({"_id": ada.id})
+    Session.objects.delete()
+    assert sessions.look(ada.id, ada.tokens["session_id"]) is None
+    assert asked == []
+
+
+def test_without_a_transaction_a_session_is_looked_up_once(
+    ada: Person, in_a_transaction: Any, monkeypatch: Any
+) -> None:
+    asked = in_a_transaction(None)
+    monkeypatch.setattr(sessions.transactions, "is_active", lambda: False)
+    found = sessions.look(ada.id, ada.tokens["session_id"])
+    assert (found, asked) == ({"_id": ada.id, "roles": []}, [])
+
+
 def test_a_session_acts_with_the_roles_of_its_account(app: Flask, ada: Person) -> None:
     Account.objects(id=ada.id).update(roles=["team"])
     kept = app.extensions["madang.security"].sessions
     kept.seen.entries.clear()
     assert kept.identity(ada.id, ada.tokens["session_id"], 0).roles == ("team",)
+    Account._get_collection().update_one({"_id": ada.id}, {"$unset": {"roles": ""}})
+    assert kept.current_identity(ada.id, ada.tokens["session_id"], 0) == Identity(ada.id, ada.tokens["session_id"], 0)
 
 
 # The refresh token
@@ -274,7 +332,7 @@ def test_reuse_is_logged_as_a_security_event(ada: Person, capsys: pytest.Capture
     old, *_ = spent(ada, times=2)
     capsys.readouterr()
     answer = refresh(ada, old)
-    lines = [line for line in capsys.readouterr().out.splitlines() if "refresh_reused" in line]
+    lines = [line for line in capsys.readouterr().out.splitlines() if '"event":"refresh_reused"' in line]
     assert len(lines) == 1
     assert [name in lines[0] for name in (ada.id, ada.tokens["session_id"], answer.json["request_id"])] == [True] * 3
     event = Event.objects.get(kind="refresh_reused")
@@ -394,6 +452,24 @@ def test_a_session_that_nobody_uses_ends(ada: Person) -> None:
     answer = refresh(ada, ada.tokens["refresh_token"]).json
     assert (answer["code"], answer["detail"]) == ("not_authenticated", "the session has ended; log in again")
     assert not Event.objects(kind="refresh_reused")
+
+
+def test_a_refresh_comes_too_late_at_the_very_end_and_is_no_reuse(
+    app: Flask, ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # By the clock of the sessions alone: mongomock has already removed what is over by its own.
+    ends = Session.objects.get().expires_at
+    monkeypatch.setattr(sessions, "now", lambda: ends)
+    assert refresh(ada, ada.tokens["refresh_token"]).json["code"] == "not_authenticated"
+    assert not Event.objects(kind="refresh_reused")
+    monkeypatch.setattr(sessions, "now", lambda: ends - timedelta(milliseconds=1))
+    assert refresh(ada, ada.tokens["refresh_token"]).status_code == 200
+
+
+def test_without_any_grace_a_refresh_may_take_a_while(make_app: MakeApp, ada: Person, monkeypatch: Any) -> None:
+    strict, began, passed = Phone(make_app(JWT_REFRESH_GRACE=timedelta(0)).test_client()), now(), count()
+    monkeypatch.setattr(sessions, "now", lambda: began + timedelta(seconds=next(passed)))
+    assert refresh(strict, ada.tokens["refresh_token"]).status_code == 200
 
 
 def test_a_refresh_makes_a_session_live_on(ada: Person) -> None:

@@ -3,6 +3,7 @@
 import base64
 import hmac
 import json
+import math
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -410,6 +411,18 @@ def test_a_session_is_forgotten_when_it_has_to_be_looked_up_again(app: Flask, ad
     other = Person.sign_up(app.test_client(), "bob")
     other.get(ME)
     assert list(known.entries) == [other.tokens["session_id"]]
+
+
+@pytest.mark.parametrize(
+    ("changed", "left"), [({"JWT_LEEWAY": 60}, 10), ({"JWT_VERIFY_CLAIMS": ["signature", "nbf", "iat"]}, math.inf)]
+)
+def test_a_token_is_remembered_as_long_as_it_is_good(
+    make_app: MakeApp, claims: dict[str, Any], key: str, changed: dict[str, Any], left: float
+) -> None:
+    app, moment = make_app(**changed), int(time.time())
+    token = jwt.encode({**claims, "exp": moment - 50}, key)
+    assert code(app, token) == "ok"
+    assert app.extensions["madang.security"].tokens.verified.get(token)["until"] == moment + left
 
 
 def test_of_a_token_is_kept_what_says_who_sends_it(app: Flask, claims: dict[str, Any], key: str) -> None:

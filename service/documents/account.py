@@ -11,6 +11,8 @@ from service.documents.versioned import Versioned
 
 ALIVE = {"deleted_at": {"$exists": False}}
 """The filter of accounts that are not being deleted."""
+NOT_LOCKED = {"locked_at": {"$exists": False}}
+"""The filter of accounts that may log in."""
 USERNAME = r"^[A-Za-z0-9._-]{3,40}$"
 
 

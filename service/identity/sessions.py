@@ -15,7 +15,7 @@ from service.core.errors import BadCredentials, NotAuthenticated, TokenReused
 from service.core.ids import new_id
 from service.core.log import log
 from service.documents import Account, Event, Session
-from service.documents.account import ALIVE
+from service.documents.account import ALIVE, NOT_LOCKED
 from service.identity.keys import Keys
 from service.identity.tokens import Recent, Tokens, seconds
 from service.mongo import driver, transactions
@@ -100,7 +100,7 @@ class Sessions:
         Session._get_collection().insert_one(document)
         # Whoever changes a password changes the account and then ends its sessions, maybe in a transaction, which sees
         # none that was made since it began. A write of the account is what the two cannot both do unseen.
-        unchanged = {"_id": account["_id"], "password_hash": account["password_hash"], "locked_at": {"$exists": False}}
+        unchanged = {"_id": account["_id"], "password_hash": account["password_hash"], **NOT_LOCKED}
         login = Account.written({"$set": {"last_login_at": moment}})
         if not Account._get_collection().update_one(unchanged, login).matched_count:
             Session._get_collection().delete_one({"_id": session})
