@@ -8,6 +8,8 @@ import pytest
 from flask import Flask
 from mongoengine import StringField
 
+from service.changes.feed import WITHIN, Checkpoint, Feed
+from service.changes.order import lease_document, order_in
 from service.documents import Account, Note, Notebook, Record
 from service.http import openapi
 from service.identity.deletion import delete_account
@@ -284,3 +286,13 @@ def test_what_is_public_is_told_where_its_type_says_so(
     assert summary(device.pull()) == [("n", "withdrawn")]
     recorder.close()
     Notice._get_collection().drop()
+
+
+def test_a_page_goes_no_further_than_the_order_had_come(ada: Person, recording: Recording) -> None:
+    ada.make_note(id="one")
+    recording.catch_up()
+    last = order_in(lease_document()).seq
+    ada.make_note(id="two")
+    recording.catch_up()
+    page = Feed(ada.id, [REGISTRY["notes"]], WITHIN).page(Checkpoint(), last, 10)
+    assert ([item.id for item in page.items], page.checkpoint.seq, page.more) == (["one"], last, False)

@@ -1,8 +1,9 @@
 """The feed: what has changed for an account since a checkpoint, page by page.
 
 A page is one range of the index `(marks, type, seq)` and one look-up of the records in it, as the account may read
-them at that moment: what it may not read it only hears the end of. No snapshot is needed: a change that moves meanwhile
-moves to the end, where the walk has not been.
+them at that moment: what it may not read it only hears the end of. No snapshot is needed. All up to the last number
+that the order had before is there when the range is read, and a change that moves meanwhile moves behind it. Beyond it
+MongoDB may show a later change and not an earlier one: it reads each mark by itself, while the recorder writes.
 
 A membership in the range is a walk of its own, a *backfill*: one that began brings what the role could read before, one
 that ended takes it away.
@@ -120,7 +121,8 @@ class Feed:
             if membership is not None:
                 return self.backfilled(identity, checkpoint, membership, checkpoint.backfill[1], limit)
             checkpoint = replace(checkpoint, backfill=None)  # it has changed again, and is further on
-        rows = self.range(marks(identity, self.within), [*self.types, MEMBERSHIP], {"$gt": checkpoint.seq}, limit + 1)
+        reach = {"$gt": checkpoint.seq, "$lte": last}
+        rows = self.range(marks(identity, self.within), [*self.types, MEMBERSHIP], reach, limit + 1)
         found, more = rows[:limit], len(rows) > limit
         for number, row in enumerate(found):
             if row["type"] == MEMBERSHIP and row["seq"] > checkpoint.first and "shared" in self.within:
@@ -133,7 +135,7 @@ class Feed:
             # What was read may have been written after a role was lost.
             return FeedPage((), checkpoint, True)
         # Behind the last one there is nothing, so nobody has to look there again.
-        seq = found[-1]["seq"] if more else max([last, checkpoint.seq, *(row["seq"] for row in found)])
+        seq = found[-1]["seq"] if more else max(last, checkpoint.seq)
         return FeedPage(items, checkpoint.at(seq), more)
 
     def backfilled(
@@ -144,8 +146,9 @@ class Feed:
         begins = compaction.is_held(membership)
         # What stands behind the membership comes by itself where it lasts; where it ended, nobody looks there.
         told, bound = ([given], {"$lt": seq}) if begins else ([given, withdrawn(given)], {})
-        rows = self.range(told, list(self.types), {"$gt": after, **bound}, limit + 1)
-        found, more = rows[:limit], len(rows) > limit
+        # One after the other: what is withdrawn meanwhile goes from the first to the second.
+        rows = [row for mark in told for row in self.range([mark], [*self.types], {"$gt": after, **bound}, limit + 1)]
+        found, more = sorted(rows, key=lambda row: row["seq"])[:limit], len(rows) > limit
         items = self.items(identity, found, lambda at: replace(checkpoint, backfill=(seq, at)), told)
         if begins:
             items = [item for item in items if item.row is not None]

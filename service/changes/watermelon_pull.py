@@ -101,12 +101,9 @@ class Table:
                 yield from rows_of(columns, self.told_once(items, gone), lambda row: has_value(row, added))
 
     def walk(self, feed: Feed, since: int) -> Iterator[Sequence[Item]]:
-        """Yield what the order tells after a number, up to the last one: what is beyond that comes the next time."""
+        """Yield what the order tells after a number, up to the last one."""
         for page in feed.pages(Checkpoint(since), self.last):
-            items = [item for item in page.items if reached(item.checkpoint) <= self.last]
-            yield items
-            if len(items) < len(page.items):
-                return
+            yield page.items
 
     def corrected(self, feed: Feed) -> Iterator[list[Item]]:
         """Yield how the records are now that come in any case."""
@@ -152,11 +149,6 @@ def rows_of(
 def has_value(row: Mapping[str, Any], names: Iterable[str]) -> bool:
     """Tell whether a row has, in one of some columns, another value than a client has in a new column."""
     return any(row.get(name) is not None and row[name] not in EMPTY for name in names)
-
-
-def reached(checkpoint: Checkpoint) -> int:
-    """Return the number of the order that a walk has come to: that of a membership while it is walked through."""
-    return checkpoint.seq if checkpoint.backfill is None else checkpoint.backfill[0]
 
 
 # --- What is asked for -----------------------------------------------------------------------------------------------
