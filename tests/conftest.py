@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pytest
 from argon2 import PasswordHasher
+from coverage import Coverage
 from flask import Flask
 from flask.testing import FlaskClient
 from mongoengine.connection import get_connection
@@ -45,6 +46,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if elsewhere & {marker.name for marker in item.iter_markers()}]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+MEASURED = """[run]
+branch = true
+parallel = true
+source = {root}/service
+data_file = {root}/.coverage
+concurrency = multiprocessing, thread
+patch = _exit, execv, fork
+sigterm = true
+"""
+"""How coverage measures a process that a test starts, however it ends, wherever its working directory is."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def measured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have the processes of a module that is marked so counted, where the run itself is."""
+    if request.node.get_closest_marker("measured") is None or Coverage.current() is None:
+        yield
+        return
+    file = tmp_path_factory.mktemp("coverage") / "coveragerc"
+    file.write_text(MEASURED.format(root=ROOT))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COVERAGE_PROCESS_START", str(file))
+        yield
 
 
 @pytest.fixture(scope="session")

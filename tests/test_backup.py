@@ -21,7 +21,7 @@ from tests.test_readme import blocks
 from tests.trees import Client, Server, another_database, emptied, environment, flask, serving
 from tests.types import EVERY, REGISTRY, SHIPPED, as_it_ships
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.measured]
 
 PEOPLE = ("mina", "suni")
 NOTES = [

@@ -52,7 +52,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def passes(tree: Path, *words: str) -> str:
     """What pytest says of a copy of the service, whose tests have to pass."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("SERVICE_", "COV_"))}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("SERVICE_", "COVERAGE_"))}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "all_types", *words]
     done = subprocess.run(command, cwd=tree, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-5000:]

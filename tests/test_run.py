@@ -20,7 +20,7 @@ import requests
 from tests.conftest import ROOT
 from tests.trees import version
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.measured]
 
 ADA = {"username": "ada", "password": "correct horse battery"}
 

@@ -1,0 +1,79 @@
+"""A command that is run again when a part of it changes: `--reload` without a service."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from service.serve import reloading
+from service.serve.signals import Signals
+from tests.waiting import until
+
+pytestmark = pytest.mark.once
+
+COMMAND = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+with open(sys.argv[1], "a") as file:
+    file.write("begun\\n")
+while True:
+    time.sleep(0.05)
+"""
+
+
+class Kept:
+    """A command that is kept new, and what was told of it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.begun, self.told = root, root / "begun", []
+        (root / "service").mkdir()
+
+    def times(self) -> int:
+        return self.begun.read_text().count("\n") if self.begun.exists() else 0
+
+    def until(self, happen: Callable[[], object]) -> int:
+        """The exit code of what is kept new until something has happened in another thread."""
+
+        def work() -> None:
+            try:
+                until(lambda: self.times() == 1)
+                happen()
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        with Signals() as signals, ThreadPoolExecutor(1) as threads:
+            done = threads.submit(work)
+            words = [sys.executable, "-c", COMMAND, str(self.begun)]
+            code = reloading.keep_new(words, self.root, os.environ, None, signals, self.told.append)
+            done.result()
+        return code
+
+
+def test_it_is_run_again_when_a_part_changes(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+
+    def edit() -> None:
+        (tmp_path / "service" / "one.py").write_text("ONE = 1\n")
+        until(lambda: kept.times() == 2)
+
+    assert kept.until(edit) == 0
+    assert kept.told == [f"changed: {Path('service') / 'one.py'}"]
+
+
+def test_what_is_no_part_leaves_it_alone(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    (tmp_path / "docs").mkdir()
+
+    def edit() -> None:
+        (tmp_path / "README.md").write_text("# One\n")
+        (tmp_path / "docs" / "one.md").write_text("# One\n")
+        # What is a part is heard after it.
+        (tmp_path / "run.py").write_text("ONE = 1\n")
+        until(lambda: kept.times() == 2)
+
+    assert kept.until(edit) == 0
+    assert kept.told == ["changed: run.py"]
