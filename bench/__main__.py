@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import changes, compare, growth, instructions, lineup, load, page, profiling
+from bench import changes, compare, growth, instructions, lineup, load, page, profiling, search
 from bench.compare import Plan
 
 RESULTS = Path(__file__).with_name("results")
@@ -27,6 +27,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "threads",
         "instructions",
         "profile",
+        "search",
         "all",
         "check",
         "page",
@@ -83,6 +84,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Any]] = {
     "changes": lambda _options: changes.run(),
     "instructions": lambda _options: instructions.run(),
     "profile": lambda _options: profiling.run(),
+    "search": lambda _options: search.run(),
 }
 
 

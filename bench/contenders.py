@@ -23,9 +23,12 @@ import settings
 from bench import data
 from bench.data import Dataset
 from service import app as application
+from service.documents import Note
 from service.identity.sessions import SECRET_BYTES, hashed
+from service.model.record_type import derive
 from service.mongo import connection
 from service.policy import access_list
+from service.records import search_words
 
 ROOT = Path(__file__).parent.parent
 PEERS_PYTHON = os.environ.get("BENCH_PYTHON") or str(ROOT / ".venv-bench" / "bin" / "python")
@@ -243,7 +246,12 @@ def as_record(note: Document) -> Document:
     """Return a note as Madang stores it."""
     stored = plain(note)
     del stored["notebook"]
-    return {**stored, "access": access_list(note["owner"], {})}
+    access = access_list(note["owner"], {})
+    return {**stored, "access": access, **search_words.words_field(NOTES, stored, access)}
+
+
+NOTES = derive(Note)
+"""The record type whose words are made."""
 
 
 def prepare_madang(uri: str) -> None:

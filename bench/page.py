@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import compare, contenders, growth, lineup, load
+from bench import compare, contenders, growth, lineup, load, search
 from bench.contenders import ROOT, Contender
 from service.serve.mongod import find_mongod
 
@@ -81,10 +81,9 @@ BOUNDS = """\
   the sessions that are looked up. Far past it one comes where Python does not touch each record: BSON to JSON in one
   step of C or Rust. PyMongo has no such step, and writing one is a package of its own.
 - **Create and patch.** MongoDB is the limit: of a note it keeps ten indexes where the bare callable's has one, and on
-  this machine it has one core, which `wrk` has too. A create costs it 0.8 ms of CPU instead of 0.4, two thirds of the
-  difference for full-text search alone. Of a patch's 0.8 ms (bare: 0.5) a quarter goes to indexes: half of that to
-  make their keys anew, most of all those of text, half to write them; a tenth to the copy that it keeps for a retried
-  write, the bare callable's too. Beside a bare callable on the same indexes both are nearly level. In instructions the
+  this machine it has one core, which `wrk` has too. The words of a search cost a create most: see [Search](#search). Of
+  a patch a quarter goes to indexes: half of that to make their keys anew, half to write them; a tenth to the copy that
+  it keeps for a retried write, the bare callable's too. In instructions the
   server's own part is a fifth below the bare callable's, in CPU under load up to a fifth above: the session that is
   looked up each 0.8 s, the slot, the log line, and caches that MongoDB shares. A type that declares no `search` does
   not pay for it, and where MongoDB has cores of its own the figures come near those of the CPU.
@@ -95,8 +94,8 @@ BOUNDS = """\
 
 What it would take to pass bare Node with its native driver on all four (0.77, 0.68, 1.20 and 1.08 of the bare
 callable, measured once on this kind of machine, each with one index): get and list are past it. For writes the
-server would need a third less CPU than now, and the search an index that is not written with each change. An index
-that is written later would not find what a person has just written, so search keeps the one it has.
+server would need a third less CPU than now. An index of words that is written later would not find what a person has
+just written, so words are written with the text.
 """
 
 
@@ -123,6 +122,7 @@ def sections(kept: dict[str, Any]) -> Iterator[str]:
         ("growth", growing),
         ("memory", remembering),
         ("workers", working),
+        ("search", searching),
     ):
         if name in kept:
             yield part(kept[name])
@@ -180,8 +180,8 @@ def writes(rows: Rows, shown: Sequence[Contender], connections: int) -> str:
         f"{name} **{cell.ratio:.2f}** ({cell.low:.2f} to {cell.high:.2f})" for name, cell in found.items()
     )
     return (
-        "Writes wait for MongoDB, and for it the index of full-text search costs as much as all the rest. Against the\n"
-        f"bare callable on a database with the same indexes as Madang's: {parts}."
+        "Writes wait for MongoDB. Against the bare callable on a database with indexes that answer the same lists,\n"
+        f"and MongoDB's own index of texts: {parts}."
     )
 
 
@@ -293,6 +293,26 @@ def working(result: dict[str, Any]) -> str:
     return (
         "## Workers\n\n`python -m bench workers`: answers per second and CPU per answer. Several workers share their\n"
         "metrics through files.\n\n" + table(["workers", "get by id", "create"], lines)
+    )
+
+
+def searching(result: dict[str, Any]) -> str:
+    """Return the table of what search costs."""
+    rows: Rows = result["rows"]
+    ways = [way.title for way in search.WAYS]
+    lines = []
+    for (language, write), costs in search.summary(rows).items():
+        lines.append([f"{language}: {write}", *(f"{costs[way].cpu:.0f} µs · {costs[way].ms:.2f} ms" for way in ways)])
+    for language in dict.fromkeys(row["language"] for row in rows):
+        own = {row["way"]: row for row in rows if row["language"] == language and "size" in row}
+        sizes = [f"{own[way]['size'] / 1000:.1f} + {own[way]['index'] / 1000:.1f} kB" for way in ways]
+        lines.append([f"{language}: a note, and its part of the index ({own['words']['entries']:.0f} words)", *sizes])
+    return (
+        "## Search\n\n`python -m bench search`: what a write costs MongoDB, in CPU of its connection, and how long it\n"
+        "takes: without search, with MongoDB's own index of texts, as before, and with the words that Madang makes of\n"
+        "them ([0041](decisions/0041-search-by-words-of-our-own.md)). Medians of rounds in turns.\n"
+        "What else this machine did meanwhile makes all figures larger: compare them within a row.\n\n"
+        + table(["", *ways], lines)
     )
 
 

@@ -7,6 +7,7 @@ was at most.
 
 import json
 import os
+import random
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -42,6 +43,13 @@ class Shape(Record):
     meta = {"collection": "shapes", "filters": ["words"]}
 
 
+class Story(Record):
+    """A record whose text is searched, without a bound of its own."""
+
+    text = me.StringField()
+    meta = {"collection": "stories", "search": ["text"]}
+
+
 Case = tuple[str, str, str, bytes, dict[str, str]]
 """A name, and the request: method, path, body, and headers beside the token."""
 
@@ -62,6 +70,12 @@ def numbered(before: str, piece: str, after: str, size: int = MIB) -> bytes:
             return (before + ",".join(made) + after).encode()
         made.append(text)
     raise AssertionError
+
+
+def unspaced() -> str:
+    """A text without spaces, in which no pair of letters is there twice for long."""
+    draw = random.Random(1)
+    return "".join(chr(draw.randrange(0x4E00, 0x9FFF)) for _ in range(10_000))
 
 
 JSON_TEXTS: dict[str, tuple[str, str, str]] = {
@@ -93,6 +107,8 @@ def bodies() -> Iterator[Case]:
     yield "free object", "POST", "/v1/shapes", filled('{"free":{"a":[', "[]", "]}}"), {}
     yield "polygon", "POST", "/v1/shapes", filled('{"area":{"type":"Polygon","coordinates":[[', "[1,1]", "]]}}"), {}
     yield "replacement", "PUT", "/v1/shapes/x", filled('{"words":[', '"ab"', "]}"), {}
+    yield "searched text", "POST", "/v1/stories", filled('{"text":"', unspaced(), '"}'), {}
+    yield "searched text of words", "POST", "/v1/stories", numbered('{"text":"é', "x{}", '"}', MIB - 1), {}
     yield "with a key", "POST", "/v1/shapes", filled('{"words":[', "1e9", "]}"), {"Idempotency-Key": "k"}
 
 
@@ -198,8 +214,12 @@ def peak(app: Flask, case: Case, token: dict[str, str]) -> tuple[int, int]:
 def ready(app: Flask) -> dict[str, str]:
     """Answer small requests of every kind; return the header of somebody who is signed in."""
     ada = Person.sign_up(app.test_client(), "ada")
-    for path in ("/v1/notes/x", "/v1/shapes/x"):
-        assert ada.put(path, {"title": "x"} if "notes" in path else {"words": ["x"]}).status_code == 201
+    for path, content in (
+        ("/v1/notes/x", {"title": "x"}),
+        ("/v1/shapes/x", {"words": ["x"]}),
+        ("/v1/stories/x", {"text": "x"}),
+    ):
+        assert ada.put(path, content).status_code == 201
         assert ada.patch(path, {"readers": []}).status_code == 200
         assert ada.get(path.removesuffix("/x")).status_code == 200
     ada.post("/v1/batch", {"requests": [{"method": "GET", "path": "/v1/notes"}]})
@@ -211,7 +231,7 @@ def ready(app: Flask) -> dict[str, str]:
 def main() -> None:
     """Print the peaks of all cases, and their statuses."""
     chosen = settings.load({"SERVICE_ENV": "test", "SERVICE_MONGODB_URI": sys.argv[1]})
-    app = application.create_app({**chosen, "LOG_LEVEL": "ERROR"}, [*RECORDS, Shape])
+    app = application.create_app({**chosen, "LOG_LEVEL": "ERROR"}, [*RECORDS, Shape, Story])
     with app.app_context():
         indexes.make(app.extensions["madang.registry"])
     token = ready(app)

@@ -23,6 +23,7 @@ from service.policy import Identity
 from service.query.parse import Query
 from service.records import store
 from service.records.reading import Reader
+from service.records.searching import MOST_RANKED
 from service.upkeep import indexes
 from tests.types import REGISTRY, parser_of, type_of
 
@@ -106,7 +107,7 @@ UPDATED = [("access", 1), ("updated_at", 1), ("_id", 1)]
         ({"sorts": ["-number,title"]}, [[("access", 1), ("number", 1), ("t", -1), ("_id", -1)]]),
         ({"sorts": ["-number,title", "number,-title"]}, [[("access", 1), ("number", 1), ("t", -1), ("_id", -1)]]),
         ({"filters": ["title", "spot"]}, [[("access", 1), ("spot", "2dsphere")]]),
-        ({"search": ["title"]}, [[("owner", 1), ("t", "text")]]),
+        ({"search": ["title", "part.name"]}, [[("search_words.w", 1)]]),
         ({"sorts": ["part.name"]}, [[("access", 1), ("part.n", 1), ("_id", 1)]]),
     ],
 )
@@ -170,7 +171,8 @@ def test_indexes_are_made_in_an_empty_database(notes: Collection[Raw]) -> None:
 @pytest.mark.parametrize(
     ("name", "other"),
     [
-        ("search", IndexModel([("owner", ASCENDING), ("title", TEXT)], name="search")),
+        ("search_words", IndexModel([("search_words.w", ASCENDING)], name="search_words")),
+        ("search_words", IndexModel([("title", TEXT)], name="search_words")),
         ("purge_at_1", IndexModel([("purge_at", ASCENDING)], name="purge_at_1")),
     ],
 )
@@ -335,5 +337,9 @@ def test_what_is_near_comes_from_the_index_of_places(crowd: Collection[Raw]) -> 
 
 @pytest.mark.real
 def test_a_search_reads_only_what_is_mine(crowd: Collection[Raw]) -> None:
-    profile = profiled(crowd, asked_for(search="note"))
-    assert profile["keysExamined"] == crowd.count_documents({"owner": str(ME)})
+    NOTES_OF_ME.page(asked_for(search="note "))
+    asked = {"command.hint": "search_words"}
+    (profile,) = crowd.database["system.profile"].find(asked, sort=[("$natural", -1)], limit=1)
+    assert crowd.count_documents({"owner": str(ME)}, limit=MOST_RANKED + 1) > MOST_RANKED - 100
+    assert profile["planSummary"] == "IXSCAN { search_words.w: 1 }"
+    assert profile["keysExamined"] == profile["docsExamined"] == profile["nreturned"]

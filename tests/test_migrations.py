@@ -114,7 +114,7 @@ def test_a_patch_that_is_computed_keeps_what_a_newer_version_has_stored(app: Fla
     made = create(Ruled, "ada", schema_of(Ruled).load({"id": "x", "title": "a"}))
     Ruled._get_collection().update_one({"_id": "x"}, {"$set": newer})
     content = patch.parse(schema_of(Ruled), {"title": "b"}).apply({**made, **newer})
-    record = store.rewrite(type_of(Ruled), {"_id": "x"}, content, "ada")
+    record = store.rewrite(type_of(Ruled), {"_id": "x"}, content, made)
     assert record is not None
     assert {**newer, "title": "b"}.items() <= record.items()
 

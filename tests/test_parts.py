@@ -72,8 +72,8 @@ NEVER_THE_SAME = {"id", "created_at", "updated_at", "revision"}
 def ways(body: Any, before: Raw) -> list[Raw | None]:
     """The record after a patch, by MongoDB's way where there is one, and by our own."""
     wanted = patch.parse(schema_of(Workout), body)
-    ours = store.rewrite(type_of(Workout), {"_id": before["_id"]}, wanted.apply(before), before["owner"])
-    store.rewrite(type_of(Workout), {"_id": before["_id"]}, before, before["owner"])
+    ours = store.rewrite(type_of(Workout), {"_id": before["_id"]}, wanted.apply(before), before)
+    store.rewrite(type_of(Workout), {"_id": before["_id"]}, before, before)
     condition = {"_id": before["_id"], **wanted.guard}
     return [ours, store.change(type_of(Workout), condition, wanted.update) if wanted.direct else None]
 

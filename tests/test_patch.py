@@ -124,7 +124,7 @@ def changed(document: type[Record], body: Any, before: Raw) -> Raw:
         if wanted.direct
         else None
     )
-    after = directly or store.rewrite(type_of(document), {"_id": before["_id"]}, wanted.apply(before), before["owner"])
+    after = directly or store.rewrite(type_of(document), {"_id": before["_id"]}, wanted.apply(before), before)
     assert after is not None
     return after
 
@@ -514,7 +514,7 @@ def test_mongodbs_way_and_our_own_give_the_same_valid_record(content: dict[str, 
         return
     theirs = store.change(type_of(Plan), {"_id": one["_id"], **wanted.guard}, wanted.update) if wanted.direct else None
     try:
-        ours = store.rewrite(type_of(Plan), {"_id": two["_id"]}, wanted.apply(two), "ada")
+        ours = store.rewrite(type_of(Plan), {"_id": two["_id"]}, wanted.apply(two), two)
     except ValidationFailed:
         ours = None
     if theirs is not None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from service.core.errors import BadParameter, BadQuery
 from service.documents import Note, Notebook, Record
 from service.model.record_type import InvalidDocument, path_in
-from service.query import paging
 from service.query.parse import Query, View
+from service.query.search import RANK, Rank, parse_search
 from tests.properties import examples
 from tests.types import parser_of, schema_of
 
@@ -184,17 +184,18 @@ def test_a_field_that_is_not_sent_cannot_be_expanded() -> None:
 
 
 @pytest.mark.parametrize("text", ["a", "a b", "é" * 500])
-def test_search_is_in_what_is_mine(text: str) -> None:
+def test_a_search_is_in_what_is_mine_where_it_does_not_say_otherwise(text: str) -> None:
     asked = parse(search=text)
-    assert (asked.search, asked.scopes) == (text, ("mine",))
+    assert (asked.search, asked.scopes) == (parse_search(text), ("mine",))
     assert parse(search=text, scope="mine").scopes == ("mine",)
+    assert parse(search=text, scope="shared,mine").scopes == ("mine", "shared")
 
 
 @pytest.mark.parametrize(
     ("document", "args", "say"),
     [
-        (Note, {"search": "a", "scope": "mine,shared"}, "scope=mine"),
-        (Note, {"search": "a", "scope": "public"}, "scope=mine"),
+        (Note, {"search": "a", "scope": "public"}, "scope=shared"),
+        (Note, {"search": "a", "scope": "mine,public"}, "scope=shared"),
         (Note, {"search": "a", "sort": "title"}, "takes no sort"),
         (Note, {"search": ""}, "1 to 500"),
         (Note, {"search": " \t"}, "1 to 500"),
@@ -626,11 +627,12 @@ def test_a_cursor_of_another_query_is_refused(other: dict[str, Any]) -> None:
         parse(cursor=parse().cursor(ROW), **other)
 
 
-def test_the_cursor_of_a_search_holds_its_score() -> None:
-    cursor = parse(search="a").cursor({"_id": "b", paging.SCORE: 1.1})
-    assert parse(search="a", cursor=cursor).after == {
-        "$or": [{paging.SCORE: {"$lt": 1.1}}, {paging.SCORE: 1.1, "_id": {"$gt": "b"}}]
-    }
+def test_the_cursor_of_a_search_holds_the_rank_of_the_last() -> None:
+    moment = datetime(2026, 11, 22, 10, 0, 0, 123000)
+    cursor = parse(search="a").cursor({"_id": "b", RANK: Rank(10011, moment, "b")})
+    assert parse(search="a", cursor=cursor).behind == (10011, moment, "b")
+    for other in ({"search": "b"}, {"search": "a", "scope": "mine,shared"}, {"search": "a", "where": {"pinned": True}}):
+        assert "earlier answer" in refused(cursor=cursor, **other)
 
 
 CURSOR = parse().cursor(ROW)

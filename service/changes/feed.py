@@ -196,7 +196,7 @@ class Feed:
         for name, named in ids.items():
             type = self.types[name]
             condition = {"_id": {"$in": named}, **scope(identity, "read", type, self.within)}
-            found |= {(name, row["_id"]): row for row in driver.find(type.collection, condition)}
+            found |= {(name, row["_id"]): row for row in driver.find(type.collection, condition, type.unread)}
         return found
 
     def ended(self, wanted: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:

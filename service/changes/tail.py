@@ -16,13 +16,14 @@ from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.synchronous.client_session import ClientSession
 
 from service.documents import Account
+from service.documents.record import WORDS
 from service.documents.versioned import STAMPS
 from service.model.registry import Registry
 from service.mongo.raw import Raw
 
 BATCH = 500
 """Most events of a batch."""
-UNSEEN = frozenset({"reference_writes", "going_at"}) | STAMPS
+UNSEEN = frozenset({"reference_writes", "going_at", WORDS}) | STAMPS
 """Stored fields whose change no client sees."""
 TOLD = ("operationType", "ns.coll", "to.coll", "documentKey", "clusterTime")
 """What is wanted of every event; of one that brings a whole document its access list too."""

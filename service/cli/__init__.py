@@ -24,7 +24,7 @@ from service.mongo import connection, problems
 from service.mongo.raw import Raw
 from service.resources.accounts import new_password, store
 from service.security import security
-from service.upkeep import backup, indexes, migrations, upgrade
+from service.upkeep import backup, indexes, migrations, upgrade, wording
 from service.upkeep.archive import BackupError
 from service.upkeep.indexes import IndexRefused
 from service.upkeep.upgrade import UpgradeError
@@ -188,6 +188,9 @@ def list_migrations() -> None:
             name = migration.document._get_collection_name()
             state = "done" if upgrade.is_done(migration) else state_of(upgrade.run_of(migration.document))
             click.echo(f"{name:<12} {migration.to_version:>3}  {migration.description:<48} {state}")
+        for type in wording.searched_types(current_registry()):
+            state = "done" if wording.is_worded(type) else state_of(wording.walk_of(type))
+            click.echo(f"{type.name:<12} {'':>3}  {wording.words_description(type):<48} {state}")
 
 
 def state_of(walk: Raw | None) -> str:
@@ -206,6 +209,12 @@ def run_migrations(rest: float, patience: float) -> None:
             meter = Meter(document._get_collection_name())
             for progress in upgrade.upgrade(current_registry(), document, rest, patience):
                 meter.show(f"{progress.looked_at} looked at, {progress.changed} changed", progress.finished)
+        for type in wording.searched_types(current_registry()):
+            meter = Meter(f"{type.name}, {wording.words_description(type)}")
+            for progress in wording.make_words(type, rest, patience):
+                meter.show(f"{progress.looked_at} looked at, {progress.changed} changed", progress.finished)
+        for note in indexes.unused_advice(current_registry()):
+            click.echo(note)
 
 
 @click.command("backup")
@@ -228,7 +237,7 @@ def restore_backup(file: Path) -> None:
         refuse_memory()
         counts = backup.restore(current_registry(), file, reporter())
         click.echo(f"{sum(counts.values())} documents restored; everybody has to log in again")
-        for note in upgrade.advice(current_registry()):
+        for note in (*upgrade.advice(current_registry()), *wording.advice(current_registry())):
             click.echo(note)
 
 

@@ -1,6 +1,6 @@
 """The document that every record type inherits: who owns it, who may see it, when it was written."""
 
-from mongoengine import DateTimeField, IntField, ListField, LongField, StringField
+from mongoengine import DateTimeField, DictField, IntField, ListField, LongField, StringField
 
 from service.documents.versioned import STAMPS, Versioned
 
@@ -9,6 +9,8 @@ PRINCIPAL = r"^(\*|role:[A-Za-z0-9._-]{1,40}|[A-Za-z0-9._-]{1,64})$"
 ID = r"^(?!\.+$)[A-Za-z0-9_.-]{1,64}$"
 
 
+WORDS = "search_words"
+"""The stored name of the words by which a record is found."""
 LEFT = frozenset({"_id", "owner", "created_at", "updated_at", "revision", "purge_at", "going_at"}) | STAMPS
 """The stored names of what is left of a deleted record."""
 
@@ -18,7 +20,7 @@ class Record(Versioned):
 
     A record type inherits this and says in its `meta`: `collection`; `sorts`, each a field name or several with
     commas, `-` in front for descending; `filters`, the fields that `where` may name; `search`, the text fields that
-    full-text search reads; `example`, a body that makes a record. The index of each sort follows from it.
+    search reads, the most telling first; `example`, a body that makes a record. The index of each sort follows from it.
 
     A field takes these arguments beside MongoEngine's own: `read_only=True`, the server sets it and a client may not;
     `fixed=True`, a client says it once, at creation; `hidden=True`, no client sees it; `owner_only=True`, only the
@@ -52,6 +54,9 @@ class Record(Versioned):
     # sort serves the own, the shared and the public records alike. A compound index takes one list, so `readers` and
     # `tags` could not share.
     access = ListField(StringField(), hidden=True)
+    # What is searched: for each text its name `f`, its words `w` for each who may find it, and told in one string `t`
+    # how often each is there (`service/records/search_words.py`).
+    search_words = ListField(DictField(), hidden=True)
     # A deleted record leaves a tombstone: its id, revision and owner, and when it goes.
     purge_at = DateTimeField(hidden=True)
     # A tombstone of what others may refer to: when it was deleted, until the sweep has released them once more.

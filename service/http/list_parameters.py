@@ -60,7 +60,7 @@ PARAMETER_TEXTS: Mapping[str, str] = {
     "fields": "Send the id and these fields only, with commas.",
     "expand": "Add what these references point to, in `expanded`, with commas.",
     "count": "Add the `total`, exact up to 10,000; beyond, `total_at_least`.",
-    "search": "Full-text search, best match first; in the own records only.",
+    "search": "What words are searched for, best match first; in what is `mine`, or with `scope` in what is `shared`.",
     "last_pulled_at": "The `timestamp` of the last pull; `null`, or none, where there was none.",
     "schema_version": "The version of the schema on the device.",
     "migration": "As JSON, the tables and columns that are new on the device since its last pull, or `null`.",

@@ -80,4 +80,4 @@ def exported(registry: Registry, account: Raw) -> Iterable[tuple[RecordType, Ite
     """Yield each record type with the stored records that an account owns."""
     for type in registry.values():
         own = {"owner": account["_id"], "access": owned_by(account["_id"])}
-        yield type, iter(type.collection.find(own, batch_size=100))
+        yield type, iter(type.collection.find(own, type.unread, batch_size=100))

@@ -8,11 +8,11 @@ from typing import Any
 
 from mongoengine import CASCADE, DENY, DO_NOTHING, NULLIFY, PULL
 from mongoengine import fields as me
-from pymongo import ASCENDING, DESCENDING, GEOSPHERE, TEXT, IndexModel
+from pymongo import ASCENDING, DESCENDING, GEOSPHERE, IndexModel
 from pymongo.collection import Collection
 
 from service.documents.account import Account
-from service.documents.record import LEFT, Record
+from service.documents.record import LEFT, WORDS, Record
 from service.model.collation import Collation
 from service.model.declarations import check_class, check_example, check_values
 from service.model.field import Field
@@ -102,7 +102,7 @@ class RecordType:
     """What a document class declares, derived once; a registry holds those of an app.
 
     `name` is that of the collection and of the path under `/v1`. `sorts`, `filters` and `references` are by what
-    clients call them, `search` are the stored paths of the text that is searched. `indexes` are those that follow from
+    clients call them, `search` are the places of the texts that are searched. `indexes` are those that follow from
     all this.
     """
 
@@ -111,7 +111,7 @@ class RecordType:
     schema: Schema
     sorts: Mapping[str, Sort]
     filters: Mapping[str, FieldPath]
-    search: tuple[str, ...]
+    search: tuple[Place, ...]
     references: Mapping[str, Reference]
     uniques: tuple[Unique, ...]
     indexes: tuple[IndexModel, ...] = field(repr=False)
@@ -141,6 +141,11 @@ class RecordType:
     def names(self) -> Mapping[str, str]:
         """What clients call each field, by its stored name."""
         return {field.stored: name for name, field in self.schema.fields.items()}
+
+    @cached_property
+    def unread(self) -> dict[str, int] | None:
+        """What of a record nobody needs who reads or changes it: its words, which MongoDB looks at."""
+        return {WORDS: 0} if self.search else None
 
     @cached_property
     def cleared(self) -> frozenset[str]:
@@ -227,12 +232,12 @@ def shared_collation(document: type[Record], text: str, fields: Sequence[Field])
     return next(iter(found), None)
 
 
-def searched(document: type[Record], schema: Schema, path: str) -> str:
-    """Return the stored path of a text that is searched; raises `InvalidDocument` for what is no text."""
-    found = path_in(document, schema, path)
-    if not isinstance(found.field.declared, me.StringField):
+def searched(document: type[Record], schema: Schema, path: str) -> Place:
+    """Return the place of a text that is searched; raises `InvalidDocument` for what is no text."""
+    field = path_in(document, schema, path).field
+    if not isinstance(field.declared, me.StringField):
         raise InvalidDocument(f"{document.__name__} searches {path}, which is no text")
-    return found.stored
+    return next(place for place in places(schema.fields, lambda other: other is field) if place.name == path)
 
 
 def reference_at(document: type[Record], place: Place) -> Reference:
@@ -267,7 +272,7 @@ def obstacle_to_rule(place: Place, rule: int) -> str:
 def indexes_of(
     sorts: Mapping[str, Sort],
     filters: Mapping[str, FieldPath],
-    search: Sequence[str],
+    search: Sequence[Place],
     references: Mapping[str, Reference],
 ) -> list[IndexModel]:
     """Return the indexes that follow from what is declared.
@@ -286,7 +291,5 @@ def indexes_of(
         if reference.delete_rule != DO_NOTHING
     ]
     if search:
-        keys: list[tuple[str, Any]] = [("owner", ASCENDING), *((path, TEXT) for path in search)]
-        # Otherwise a field that is called `language` chooses one, and a value that names none refuses the record.
-        found.append(IndexModel(keys, name="search", language_override="_"))
+        found.append(IndexModel([(f"{WORDS}.w", ASCENDING)], name=WORDS, sparse=True))
     return found

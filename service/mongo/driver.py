@@ -39,7 +39,12 @@ class Driver(Protocol):
         ...
 
     def change(
-        self, collection: Collection[Raw], condition: Mapping[str, Any], update: Mapping[str, Any], upsert: bool
+        self,
+        collection: Collection[Raw],
+        condition: Mapping[str, Any],
+        update: Mapping[str, Any],
+        upsert: bool,
+        projection: Mapping[str, int] | None,
     ) -> Raw | None:
         """Change the one document that fulfils a condition and return it as it then is."""
         ...
@@ -82,10 +87,14 @@ def insert(collection: Collection[Raw], document: Raw) -> None:
 
 
 def change(
-    collection: Collection[Raw], condition: Mapping[str, Any], update: Mapping[str, Any], upsert: bool = False
+    collection: Collection[Raw],
+    condition: Mapping[str, Any],
+    update: Mapping[str, Any],
+    upsert: bool = False,
+    projection: Mapping[str, int] | None = None,
 ) -> Raw | None:
     """Apply `update` to the one document that fulfils `condition` and return it as it then is; None if there is none.
 
     Raises `pymongo.errors.DuplicateKeyError` where it breaks a unique index.
     """
-    return driver_of(collection).change(collection, condition, update, upsert)
+    return driver_of(collection).change(collection, condition, update, upsert, projection)

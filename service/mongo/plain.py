@@ -43,10 +43,14 @@ class PyMongoDriver:
         condition: Mapping[str, Any],
         update: Mapping[str, Any],
         upsert: bool,
+        projection: Mapping[str, int] | None,
         session: ClientSession | None = None,
     ) -> Raw | None:
         """Change the one document that fulfils a condition and return it as it then is."""
         found: Raw | None = collection.find_one_and_update(
-            condition, update, upsert=upsert, return_document=ReturnDocument.AFTER, session=session
+            *(condition, update, projection),
+            upsert=upsert,
+            return_document=ReturnDocument.AFTER,
+            session=session,
         )
         return found

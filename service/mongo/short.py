@@ -118,13 +118,16 @@ class ShortDriver(PyMongoDriver):
         condition: Mapping[str, Any],
         update: Mapping[str, Any],
         upsert: bool,
+        projection: Mapping[str, int] | None,
         session: ClientSession | None = None,
     ) -> Raw | None:
         """Change the one document that fulfils a condition and return it as it then is."""
         command = {"findAndModify": collection.name, "query": condition, "update": update, "new": True}
         if upsert:
             command["upsert"] = True
-        fallback = partial(super().change, collection, condition, update, upsert)
+        if projection:
+            command["fields"] = projection
+        fallback = partial(super().change, collection, condition, update, upsert, projection)
         reply = self.write(collection, command, lambda session: {"value": fallback(session)})
         found: Raw | None = reply["value"]
         return found

@@ -16,7 +16,6 @@ from service.model.schema import Schema
 from service.mongo.raw import Filter
 
 MAC_BYTES = 16
-SCORE = "_score"
 
 
 def bad(parameter: str, detail: str, code: str = "not_allowed") -> BadParameter:
@@ -62,12 +61,6 @@ def parse_cursor(schema: Schema, sort: Sort, text: str, seal: bytes) -> Filter:
         for field, value in zip(sort.fields, unsealed(text, seal), strict=True)
     ]
     return following(sort, stored)
-
-
-def parse_search_cursor(text: str, seal: bytes) -> Filter:
-    """Return the filter of all that follows the record that the cursor of a search was made of."""
-    score, last = unsealed(text, seal)
-    return {"$or": [{SCORE: {"$lt": score}}, {SCORE: score, "_id": {"$gt": last}}]}
 
 
 def following(sort: Sort, values: Sequence[Any]) -> Filter:

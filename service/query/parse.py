@@ -12,7 +12,8 @@ from service.core.errors import BadQuery
 from service.model.record_type import RecordType, Sort
 from service.mongo.raw import Filter, Raw
 from service.query.near import NOT_PAGED, parse_near
-from service.query.paging import SCORE, bad, cursor_of, parse_cursor, parse_search_cursor, sealed
+from service.query.paging import bad, cursor_of, parse_cursor
+from service.query.search import RANK, Rank, Search, parse_rank, parse_search
 from service.query.where import Compiler, decoded_where, filter_path, listing
 
 SEAL_BYTES = 32
@@ -40,9 +41,9 @@ WHOLE = View()
 class Query:
     """A list that a client asked for, checked and in MongoDB's terms; who may read what is not in it.
 
-    `after` bounds it to what follows the last page. `shapes` are the fields whose place has to be within a shape.
-    `by_alphabet` tells that what fulfils `where` hangs on the sort's alphabet. `seal` binds a cursor to the query and
-    the account.
+    `after` bounds it to what follows the last page, and so does `behind` in a search. `shapes` are the fields whose
+    place has to be within a shape. `by_alphabet` tells that what fulfils `where` hangs on the sort's alphabet. `seal`
+    binds a cursor to the query and the account.
     """
 
     type: RecordType
@@ -53,7 +54,8 @@ class Query:
     view: View
     count: bool
     scopes: tuple[str, ...]
-    search: str | None
+    search: Search | None
+    behind: Rank | None
     near: Filter | None
     shapes: tuple[str, ...]
     by_alphabet: bool
@@ -68,18 +70,19 @@ class Query:
         sorting = {name.partition(".")[0]: 1 for name, _ in self.sort.keys}
         return {schema.fields[name].stored: 1 for name in self.view.fields} | sorting
 
-    def following(self, cursor: str) -> Filter:
-        """Return the filter of what follows the page that ended with `cursor`; raises `BadParameter`."""
+    def following(self, cursor: str) -> "Query":
+        """Return the query of what follows the page that ended with `cursor`; raises `BadParameter`."""
         if self.near is not None:
             raise bad("cursor", NOT_PAGED)
         if self.search is not None:
-            return parse_search_cursor(cursor, self.seal)
-        return parse_cursor(self.type.schema, self.sort, cursor, self.seal)
+            return replace(self, behind=parse_rank(cursor, self.seal))
+        return replace(self, after=parse_cursor(self.type.schema, self.sort, cursor, self.seal))
 
     def cursor(self, last: Raw) -> str:
         """Return the cursor of the page that follows the record `last`."""
         if self.search is not None:
-            return sealed([last[SCORE], last["_id"]], self.seal)
+            rank: Rank = last[RANK]
+            return rank.cursor(self.seal)
         return cursor_of(self.type.schema, self.sort, last, self.seal)
 
 
@@ -104,15 +107,14 @@ class Parser:
         plan, identifying = (self.remembered if short else self.plan)(named)
         seal = hashlib.blake2b(account.encode() + b"\0" + identifying, key=key, digest_size=SEAL_BYTES).digest()
         asked = replace(plan, seal=seal)
-        return replace(asked, after=asked.following(args["cursor"])) if "cursor" in args else asked
+        return asked.following(args["cursor"]) if "cursor" in args else asked
 
     def plan(self, named: tuple[tuple[str, str], ...]) -> tuple[Query, bytes]:
         """Return what a query is, whoever asks it and from where on, and the bytes that tell it from all others."""
         type, args = self.type, dict(named)
-        search = args.get("search")
-        if search is not None:
-            check_search(type, args)
-        scopes = parse_scopes(args.get("scope", "mine" if search is not None else "mine,shared"))
+        typed = args.get("search")
+        search = None if typed is None else asked_search(type, args)
+        scopes = parse_scopes(args.get("scope", "mine,shared" if search is None else "mine"))
         where = decoded_where(args.get("where", "{}"))
         nearby = [name for name, condition in where.items() if isinstance(condition, dict) and "$near" in condition]
         if len(nearby) > 1:
@@ -130,12 +132,13 @@ class Parser:
             count=parse_count(args.get("count", "false")),
             scopes=scopes,
             search=search,
+            behind=None,
             near=near,
             shapes=tuple(sorted(compiler.shapes)),
             by_alphabet=compiler.by_alphabet,
             seal=b"",
         )
-        return asked, orjson.dumps([type.name, where, sort.index_name, sort.keys, scopes, search])
+        return asked, orjson.dumps([type.name, where, sort.index_name, sort.keys, scopes, typed])
 
 
 # --- The simple parameters -------------------------------------------------------------------------------------------
@@ -192,13 +195,12 @@ def parse_sort(type: RecordType, text: str | None) -> Sort:
     return type.sorts[text or "-updated_at"]
 
 
-def check_search(type: RecordType, args: Mapping[str, str]) -> None:
-    """Refuse a search that no text index can serve."""
+def asked_search(type: RecordType, args: Mapping[str, str]) -> Search:
+    """Return what is searched for; raises `BadParameter` for what the words of this type cannot serve."""
     if not type.search:
         raise bad("search", "this type declares no text fields to search", "unknown_parameter")
-    if args.get("scope", "mine") != "mine":
-        raise bad("search", "only with scope=mine: the text index is led by the owner")
+    if "public" in args.get("scope", ""):
+        raise bad("search", "only with scope=mine and scope=shared: what is public is not searched")
     if "sort" in args:
         raise bad("search", "takes no sort: the best match comes first")
-    if not args["search"].strip() or len(args["search"]) > 500:
-        raise bad("search", "1 to 500 characters", "out_of_range")
+    return parse_search(args["search"])

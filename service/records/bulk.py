@@ -108,7 +108,7 @@ class Bulk:
     def readable(self, type: RecordType, ids: Sequence[str]) -> dict[str, Raw]:
         """Return those of the records named that the identity may read, by id."""
         condition = {"_id": {"$in": ids}, **scope(self.identity, "read", type)}
-        return {row["_id"]: row for row in driver.find(type.collection, condition)}
+        return {row["_id"]: row for row in driver.find(type.collection, condition, type.unread)}
 
     def prepare(self, writes: Iterable[BulkWrite]) -> None:
         """Decide what to do about each record, by itself; what cannot be done has a problem then."""

@@ -6,15 +6,15 @@ from typing import Any
 from pymongo.errors import OperationFailure
 
 from service.documents.account import Account
+from service.documents.record import WORDS
 from service.model.record_type import RecordType, Reference
 from service.model.registry import Registry
 from service.mongo import deadline, driver
 from service.mongo.raw import Filter, Raw
-from service.policy import Action, Identity, scope
+from service.policy import Action, Identity, entries, scope
 from service.query import near
-from service.query.paging import SCORE
 from service.query.parse import Query, View
-from service.records import people
+from service.records import people, search_words, searching
 
 MOST_COUNTED = 10_000
 """Most records that a count tells exactly: to count reads all of them."""
@@ -34,7 +34,7 @@ class Reader:
 
     def find(self, id: str) -> Raw | None:
         """Return the record with this id, None where there is none that the identity may read."""
-        return driver.find_one(self.type.collection, {"_id": id, **self.scope("read")})
+        return driver.find_one(self.type.collection, {"_id": id, **self.scope("read")}, self.type.unread)
 
     def page(self, asked: Query) -> list[Raw]:
         """Return the rows of a page, and one more if there is a next page.
@@ -53,7 +53,7 @@ class Reader:
         if asked.near is not None:
             return list(collection.find({"$and": [condition, asked.near]}, asked.projection, limit=asked.limit))
         if asked.search is not None:
-            return list(collection.aggregate(self.search_stages(asked)))
+            return searching.page(self.type, asked, asked.search, condition, self.tags(asked))
         bounded = {"$and": [condition, asked.after]} if asked.after else condition
         # Left to itself MongoDB may take the index of a filter, and then sorts in memory.
         return driver.find(
@@ -73,9 +73,12 @@ class Reader:
             stages = [near.geo_near(asked.near, condition), {"$limit": MOST_COUNTED + 1}, {"$count": "total"}]
             found = deadline.limited(lambda: list(self.type.collection.aggregate(stages)))
             return int(found[0]["total"]) if found else 0
-        if asked.search is not None:
-            condition = self.searched(asked)
         options: dict[str, Any] = {"limit": MOST_COUNTED + 1}
+        if asked.search is not None:
+            if not asked.search.terms:
+                return 0
+            condition = {"$and": [condition, asked.search.filter(self.tags(asked))]}
+            options["hint"] = WORDS
         if asked.by_alphabet and asked.sort.collation is not None:
             options |= {"hint": asked.sort.index_name, "collation": asked.sort.bson}
         return deadline.limited(lambda: self.type.collection.count_documents(condition, **options))
@@ -85,19 +88,9 @@ class Reader:
         allowed = scope(self.identity, "read", self.type, asked.scopes)
         return {"$and": [allowed, asked.where]} if asked.where else allowed
 
-    def searched(self, asked: Query) -> Filter:
-        """Return the filter of a text search: its index is led by the owner."""
-        return {"$and": [{**self.scope("own"), "$text": {"$search": asked.search}}, asked.where]}
-
-    def search_stages(self, asked: Query) -> list[dict[str, Any]]:
-        """Return the aggregation of a text search in the account's own records, best match first."""
-        return [
-            {"$match": self.searched(asked)},
-            {"$set": {SCORE: {"$meta": "textScore"}}},
-            *([{"$match": asked.after}] if asked.after else []),
-            {"$sort": {SCORE: -1, "_id": 1}},
-            {"$limit": asked.limit + 1},
-        ]
+    def tags(self, asked: Query) -> list[str]:
+        """Return the tags of the words by which the identity finds what the query asks for."""
+        return search_words.tags_of(entries(self.identity, asked.scopes))
 
     def dump(self, rows: Iterable[Raw], view: View) -> list[dict[str, Any]]:
         """Return stored records in JSON form, with the references that `view` expands as records."""
@@ -135,5 +128,9 @@ class Reader:
     def by_id(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Return those of the records named that the identity may read, in JSON form by id: one query."""
         wanted = list(ids)
-        rows = driver.find(self.type.collection, {"_id": {"$in": wanted}, **self.scope("read")}) if wanted else ()
+        rows = (
+            driver.find(self.type.collection, {"_id": {"$in": wanted}, **self.scope("read")}, self.type.unread)
+            if wanted
+            else ()
+        )
         return {row["_id"]: self.type.schema.dump(row) for row in rows}

@@ -1,7 +1,8 @@
 """The one door for writes of records: create, change, change many, migrate, bury, erase.
 
-Each write carries its stamps: `updated_at`, `revision`, the version of the form, and the access list where sharing
-changes. What watches records, and what comes after, goes by these.
+Each write carries its stamps: `updated_at`, `revision`, the version of the form, the access list where sharing
+changes, and the words by which it is found where these change or a searched text does. What watches records, and what
+comes after, goes by these.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from pymongo import UpdateOne
 from pymongo.errors import DocumentTooLarge, DuplicateKeyError, OperationFailure
 
 from service.core.clock import now
-from service.core.errors import AlreadyExists
+from service.core.errors import AlreadyExists, DatabaseUnavailable
 from service.core.ids import new_id
 from service.documents.record import LEFT
 from service.model.record_type import RecordType
@@ -21,9 +22,8 @@ from service.model.unique import Unique, stored_unique
 from service.mongo import driver
 from service.mongo.raw import Raw
 from service.policy import access_list
-from service.records import refusals
-
-Update = Mapping[str, Mapping[str, Any]]
+from service.records import refusals, search_words
+from service.records.search_words import Update
 
 
 def create(type: RecordType, owner: str, content: Mapping[str, Any]) -> Raw:
@@ -44,7 +44,7 @@ def create(type: RecordType, owner: str, content: Mapping[str, Any]) -> Raw:
 
 def new_record(type: RecordType, owner: str, content: Mapping[str, Any]) -> Raw:
     """Return `content` as a whole new record."""
-    moment = now()
+    moment, access = now(), access_list(owner, content)
     return type.document.new(
         {
             "_id": content.get("_id") or new_id(),
@@ -53,26 +53,53 @@ def new_record(type: RecordType, owner: str, content: Mapping[str, Any]) -> Raw:
             "created_at": moment,
             "updated_at": moment,
             "revision": 1,
-            "access": access_list(owner, content),
+            "access": access,
+            **search_words.words_field(type, content, access),
         }
     )
 
 
 def change(
+    type: RecordType, condition: Mapping[str, Any], update: Update, brought: Mapping[str, Any] | None = None
+) -> Raw | None:
+    """Apply the MongoDB `update` to the one record that fulfils `condition`, and return it as it then is.
+
+    `brought` are the values of the update as a record has them, where that is more than what `$set` says.
+    Returns None, and changes nothing, when there is none. Where `update` writes a text that is searched, it has to say
+    the whole of it (else `ValueError`), and unless `condition` names the access list the record is read first.
+    Raises `AlreadyExists` when a unique value is taken, and `ValidationFailed`, with pointers into the record, where
+    MongoDB refuses a value.
+    """
+    if not search_words.touched(type, update):
+        return apply(type, condition, update, brought=brought)
+    if isinstance(access := condition.get("access"), list):
+        worded = search_words.worded(type, update, access)
+        return apply(type, {**condition, **worded.guard}, worded.update, brought=brought)
+    for _ in range(MOST_READINGS):
+        current = driver.find_one(type.collection, condition)
+        if current is None:
+            return None
+        same = {**condition, "_id": current["_id"], "revision": current["revision"], "access": current["access"]}
+        record = apply(type, same, search_words.made_anew(type, update, current), brought=brought)
+        if record is not None:
+            return record
+    raise DatabaseUnavailable("the record is changed by too many at once")
+
+
+MOST_READINGS = 50
+"""How often a record is read that others change before its words are written."""
+
+
+def apply(
     type: RecordType,
     condition: Mapping[str, Any],
     update: Update,
     upsert: bool = False,
     brought: Mapping[str, Any] | None = None,
 ) -> Raw | None:
-    """Apply the MongoDB `update` to the one record that fulfils `condition`, and return it as it then is.
-
-    `brought` are the values of the update as a record has them, where that is more than what `$set` says.
-    Returns None, and changes nothing, when there is none. Raises `AlreadyExists` when a unique value is taken, and
-    `ValidationFailed`, with pointers into the record, where MongoDB refuses a value.
-    """
+    """Apply an `update` that says all that is to change, with the stamps; see `change`."""
     try:
-        return driver.change(type.collection, condition, stamped(type, update), upsert)
+        return driver.change(type.collection, condition, stamped(type, update), upsert, type.unread)
     except DuplicateKeyError as error:
         raise taken(type, error, condition.get("_id", ""), update.get("$set", {})) from None
     except (OperationFailure, DocumentTooLarge) as error:
@@ -146,14 +173,20 @@ def change_each(type: RecordType, edits: Sequence[Edit]) -> list[Raw]:
     """
     moment = now()
     if edits:
+        updates = ((edit, search_words.rewritten(type, edit.update, edit.current, edit.after)) for edit in edits)
         type.collection.bulk_write(
-            [UpdateOne({"_id": edit.current["_id"]}, stamped(type, edit.update, moment)) for edit in edits]
+            [UpdateOne({"_id": edit.current["_id"]}, stamped(type, update, moment)) for edit, update in updates]
         )
     return [{**edit.after, "updated_at": moment, "revision": edit.current["revision"] + 1} for edit in edits]
 
 
 def change_many(type: RecordType, ids: Sequence[str], condition: Mapping[str, Any], update: Update) -> None:
-    """Apply one MongoDB `update` to those of several records that fulfil `condition` still."""
+    """Apply one MongoDB `update` to those of several records that fulfil `condition` still.
+
+    It writes no text that is searched. Who may find a record no longer may keep its words there: the access list is
+    asked as well.
+    """
+    assert not search_words.touched(type, update)  # noqa: S101  the words of each would be others
     type.collection.update_many({"_id": {"$in": ids}, **condition}, stamped(type, update))
 
 
@@ -168,17 +201,19 @@ def stamped(type: RecordType, update: Update, moment: datetime | None = None) ->
     )
 
 
-def rewrite(type: RecordType, condition: Mapping[str, Any], content: Mapping[str, Any], owner: str) -> Raw | None:
-    """Give the one record that fulfils `condition` the whole new `content`, and return it as it then is.
+def rewrite(type: RecordType, condition: Mapping[str, Any], content: Mapping[str, Any], current: Raw) -> Raw | None:
+    """Give the record that was read as `current` and fulfils `condition` the whole new `content`, and return it.
 
     Returns None, and changes nothing, when there is none.
     """
-    return change(type, condition, replacement(type, {**content, "access": access_list(owner, content)}))
+    after = {**content, "access": access_list(current["owner"], content)}
+    return apply(type, condition, search_words.rewritten(type, replacement(type, after), current, after))
 
 
 def put(type: RecordType, condition: Mapping[str, Any], content: Mapping[str, Any], owner: str) -> Raw:
     """Replace the content of the record that fulfils `condition` but not what only its owner writes; else make it.
 
+    It is of a type that is not searched: for the words of one that is there one has to know who may find it.
     Raises `pymongo.errors.DuplicateKeyError` when the id belongs to a record that does not fulfil `condition`.
     """
     own = type.schema.owner_only
@@ -186,7 +221,7 @@ def put(type: RecordType, condition: Mapping[str, Any], content: Mapping[str, An
     update["$set"].pop("access", None)
     first = {name: content[name] for name in own & content.keys()}
     first |= {"owner": owner, "created_at": now(), "access": access_list(owner, content)}
-    record = change(type, condition, {**update, "$setOnInsert": type.document.new(first)}, upsert=True)
+    record = apply(type, condition, {**update, "$setOnInsert": type.document.new(first)}, upsert=True)
     assert record is not None  # noqa: S101  an upsert always has a document to return
     return record
 
@@ -206,6 +241,18 @@ def migrate(type: RecordType, condition: Mapping[str, Any], stages: Sequence[Map
     return int(type.collection.update_many(condition, list(stages)).matched_count)
 
 
+def set_words(type: RecordType, rows: Sequence[Raw]) -> int:
+    """Set the words of records that are as they were read, without a stamp: no client sees them; return of how many."""
+    updates = [
+        UpdateOne(
+            {"_id": row["_id"], "revision": row.get("revision"), "access": row["access"]},
+            {"$set": search_words.words_field(type, row, row["access"])},
+        )
+        for row in rows
+    ]
+    return int(type.collection.bulk_write(updates, ordered=False).matched_count)
+
+
 LEAST_MARKED = timedelta(minutes=10)
 """How long a tombstone with a mark is kept at least: for longer than any write takes that found the record there."""
 
@@ -223,7 +270,7 @@ def bury(type: RecordType, condition: Mapping[str, Any], keep: timedelta, going:
     """
     # The names of all fields are known, so one update without a read leaves nothing of the content.
     update: Update = {"$unset": dict.fromkeys(type.cleared, ""), "$set": tombstone_mark(keep, going)}
-    tombstone = change(type, condition, update)
+    tombstone = apply(type, condition, update)
     if tombstone is None:
         return False
     if unknown := tombstone.keys() - LEFT:

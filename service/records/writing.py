@@ -20,8 +20,8 @@ from service.core.errors import (
 from service.model.patch import Patch
 from service.mongo import driver, transactions
 from service.mongo.raw import Raw
-from service.policy import Action, may
-from service.records import deletion, references, store
+from service.policy import Action, access_list, may
+from service.records import deletion, references, search_words, store
 from service.records.precondition import NONE, Precondition
 from service.records.reading import Reader
 
@@ -81,8 +81,13 @@ class Writer(Reader):
         if not wanted.direct:
             return None
         condition = {"_id": id, **self.scope(action), **wanted.guard, **precondition.condition}
+        if search_words.touched(self.type, wanted.update):
+            if not search_words.is_said(self.type, wanted.update):
+                return None
+            # Most are the own and given to nobody. Of any other one has to know who may find it.
+            condition["access"] = access_list(str(self.identity), {})
         try:
-            return store.change(self.type, condition, wanted.update, brought=wanted.values)
+            return store.change(self.type, condition, wanted.update, wanted.values)
         except ValidationFailed as error:
             raise ValidationFailed(map(wanted.brought, error.causes)) from error
 
@@ -122,7 +127,7 @@ class Writer(Reader):
         if precondition.none_match == "*":
             precondition.check_absent()
             return self.create_only(id, content)
-        plain = precondition == NONE and not own and not self.type.fixed
+        plain = precondition == NONE and not own and not self.type.fixed and not self.type.search
         for _ in attempts():
             try:
                 if plain:
@@ -167,7 +172,7 @@ class Writer(Reader):
     def rewrite(self, action: Action, current: Raw, content: Raw) -> Raw | None:
         """Give a record that is still as it was read the whole new `content`; None where it is not."""
         condition = {"_id": current["_id"], **self.scope(action), "revision": current["revision"]}
-        return store.rewrite(self.type, condition, content, current["owner"])
+        return store.rewrite(self.type, condition, content, current)
 
     def delete(
         self, id: str, keep: timedelta, precondition: Precondition = NONE, within_transaction: bool = False

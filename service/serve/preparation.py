@@ -10,7 +10,7 @@ from service.documents import RECORDS
 from service.model.registry import Registry
 from service.mongo import connection, problems
 from service.serve.failures import CannotStart, Unreachable
-from service.upkeep import backup, indexes, upgrade
+from service.upkeep import backup, indexes, upgrade, wording
 
 
 def prepare(settings: Mapping[str, Any]) -> list[str]:
@@ -40,12 +40,13 @@ def made_ready(registry: Registry, make_indexes: bool) -> list[str]:
     if backup.is_unfinished():
         raise CannotStart("a restore was cut short: run `flask restore FILE` again")
     upgrade.mark_empty(registry)
+    wording.mark_empty(registry)
     if make_indexes:
         # One that is there but different serves the servers of the old version, which may still run.
         indexes.make(registry, "missing")
     elif missing := [str(change) for change in indexes.changes(registry) if change.kind == "missing"]:
         raise CannotStart("run `flask indexes make`; these are missing:\n" + "\n".join(missing))
-    return [*found, *upgrade.advice(registry), *indexes.advice(registry)]
+    return [*found, *upgrade.advice(registry), *wording.advice(registry), *indexes.advice(registry)]
 
 
 def weak_writes() -> list[str]:

@@ -30,6 +30,11 @@ class IndexChange:
     name: str
     model: IndexModel | None = None
 
+    @property
+    def is_unused(self) -> bool:
+        """Whether nothing needs the index any more."""
+        return self.kind == "unused"
+
     def __str__(self) -> str:
         return f"{self.kind:<12} {self.document._get_collection_name()}.{self.name}"
 
@@ -75,7 +80,7 @@ def changes(registry: Registry) -> list[IndexChange]:
             if name in there and not is_same(model, there[name])
         ]
         found += [IndexChange(document, "unused", name) for name in there if name not in by_name and name != "_id_"]
-    return sorted(found, key=lambda change: change.kind == "unused")
+    return sorted(found, key=lambda change: change.is_unused)
 
 
 OPTIONS = ("unique", "sparse", "expireAfterSeconds", "partialFilterExpression")
@@ -88,9 +93,7 @@ def is_same(model: IndexModel, there: Mapping[str, Any]) -> bool:
     keys = {name: kind for name, kind in dict(there["key"]).items() if kind != TEXT and name != "_ftsx"}
     searched = set(there.get("weights", (name for name, kind in there["key"] if kind == TEXT)))
     wanted = {name: kind for name, kind in model.document["key"].items() if kind != TEXT}
-    # mongomock keeps no other option of a text index than its keys.
-    options = (*OPTIONS, "language_override") if "weights" in there else OPTIONS
-    same_options = all(model.document.get(option) == there.get(option) for option in options)
+    same_options = all(model.document.get(option) == there.get(option) for option in OPTIONS)
     same_options = same_options and has_collation(model.document.get("collation"), there)
     return list(keys.items()) == list(wanted.items()) and texts == searched and same_options
 
@@ -118,6 +121,13 @@ def advice(registry: Registry) -> list[str]:
     """Return what the person who starts the service should know about indexes, a sentence each."""
     different = ", ".join(change.name for change in changes(registry) if change.kind == "different")
     return [f"`flask indexes make`, when no older service runs: different are {different}"] if different else []
+
+
+def unused_advice(registry: Registry) -> list[str]:
+    """Return what the person who has migrated all documents should know of indexes that nothing reads any more."""
+    names = [f"{found.document._get_collection_name()}.{found.name}" for found in changes(registry) if found.is_unused]
+    told = f"not used any more, but written with every change: {', '.join(names)}"
+    return [f"{told}. `flask indexes drop`, when no older service runs"] if names else []
 
 
 def make(registry: Registry, *kinds: str) -> list[IndexChange]:
@@ -158,18 +168,18 @@ def obstacle_in(collection: Collection[Raw], error: OperationFailure) -> str:
     """Return why MongoDB refuses an index, with an example of what is in its way."""
     text = said_by(error).rpartition(" :: caused by :: ")[2]
     if shape := GEO.search(text):
-        return f"{shape[1]} has a shape that MongoDB cannot index: {shape[2][:MOST_SAID]}. IndexChange it there"
+        return f"{shape[1]} has a shape that MongoDB cannot index: {shape[2][:MOST_SAID]}. Change it there"
     same = (error.details or {}).get("keyValue")
     if not isinstance(error, DuplicateKeyError) or same is None:
         return text[:MOST_SAID]
     ids = [str(row["_id"]) for row in collection.find(same, {"_id": 1}, limit=2)]
     values = ", ".join(f"{name} {value!r}" for name, value in same.items())
-    return f"{' and '.join(ids)}, and maybe more, have the same {values}. IndexChange or delete all but one"
+    return f"{' and '.join(ids)}, and maybe more, have the same {values}. Change or delete all but one"
 
 
 def drop(registry: Registry) -> list[IndexChange]:
     """Drop the unused indexes and return them."""
-    unused = [change for change in changes(registry) if change.kind == "unused"]
+    unused = [change for change in changes(registry) if change.is_unused]
     for change in unused:
         change.document._get_collection().drop_index(change.name)
     return unused

@@ -7,6 +7,7 @@ ago is what the step begins with.
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -141,18 +142,14 @@ def upgrade(
     walk = insist(lambda: joined(document), patience)
     mine = {"_id": walk["_id"], "run": walk["run"]}
     position, looked_at, changed = walk["position"], walk["looked_at"], walk["changed"]
-    while True:
-        begun = time.monotonic()
-        rows = insist(lambda: batch(document, position), patience)  # noqa: B023  called before the next turn
-        if not rows:
-            break
-        changed += insist(lambda: bring(registry, document, rows), patience)  # noqa: B023
-        position, looked_at = rows[-1]["_id"], looked_at + len(rows)
-        # Two runners on one walk: the one ahead says where to go on, for it came by everything before.
-        step = {"$max": {"position": position}, "$set": {"looked_at": looked_at, "changed": changed}}
-        insist(lambda: MigrationRun._get_collection().update_one(mine, step), patience)  # noqa: B023
-        yield Progress(document, looked_at, changed, False)
-        time.sleep(rest * (time.monotonic() - begun))
+    while rows := insist(lambda: batch(document, position), patience):  # noqa: B023  called before the next turn
+        with rested(rest):
+            changed += insist(lambda: bring(registry, document, rows), patience)
+            position, looked_at = rows[-1]["_id"], looked_at + len(rows)
+            # Two runners on one walk: the one ahead says where to go on, for it came by everything before.
+            step = {"$max": {"position": position}, "$set": {"looked_at": looked_at, "changed": changed}}
+            insist(lambda: MigrationRun._get_collection().update_one(mine, step), patience)  # noqa: B023
+            yield Progress(document, looked_at, changed, False)
     insist(lambda: MigrationRun._get_collection().update_one(mine, {"$set": {"finished_at": now()}}), patience)
     yield Progress(document, looked_at, changed, True)
 
@@ -200,6 +197,14 @@ def refusal(step: Migration, rows: list[Raw], error: PyMongoError) -> str:
     """Return the sentence about a step that MongoDB refuses."""
     name, first, last = step.document._get_collection_name(), rows[0]["_id"], rows[-1]["_id"]
     return f"{name} to version {step.to_version}, between the ids {first} and {last}: {error}"
+
+
+@contextmanager
+def rested(rest: float) -> Iterator[None]:
+    """Rest after the block, `rest` times as long as it took."""
+    begun = time.monotonic()
+    yield
+    time.sleep(rest * (time.monotonic() - begun))
 
 
 def insist(work: Callable[[], Result], patience: float) -> Result:

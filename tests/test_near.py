@@ -1,4 +1,4 @@
-"""Full-text search, what is near and what is within: only a real server has them."""
+"""What is near and what is within: only a real server has them."""
 
 import json
 from typing import Any
@@ -15,52 +15,6 @@ pytestmark = pytest.mark.real
 def titles(answer: Any) -> list[str]:
     assert answer.status_code == 200, answer.json
     return [item["title"] for item in answer.json["items"]]
-
-
-def test_the_best_match_comes_first(ada: Person) -> None:
-    ada.make_note(title="garden", body="tomatoes, tomatoes and more tomatoes")
-    ada.make_note(title="kitchen", body="buy tomatoes, bread, butter, cheese, apples and pears")
-    ada.make_note(title="car")
-    assert titles(ada.find(search="tomatoes")) == ["garden", "kitchen"]
-
-
-def test_a_search_is_paged_without_a_gap_or_a_repetition(ada: Person) -> None:
-    made = {ada.make_note(title=f"tea {n % 3 * 'tea '}")["id"] for n in range(7)}
-    found, page = [], ada.find(search="tea", limit=2).json
-    found += page["items"]
-    while page["next"]:
-        page = ada.find(search="tea", limit=2, cursor=page["next"]).json
-        found += page["items"]
-    assert len(found) == 7
-    assert {item["id"] for item in found} == made
-
-
-def test_a_field_that_is_called_language_is_a_field_like_any_other(ada: Person) -> None:
-    Note._get_collection().insert_one({"_id": "a", "owner": ada.id, "title": "tea", "language": "klingon"})
-    assert Note._get_collection().count_documents({"$text": {"$search": "tea"}, "owner": ada.id}) == 1
-
-
-def test_a_search_is_filtered_and_counted(ada: Person) -> None:
-    ada.make_note(title="tea", pinned=True)
-    ada.make_note(title="tea")
-    answer = ada.find(search="tea", where={"pinned": True}, count="true")
-    assert (len(titles(answer)), answer.json["total"]) == (1, 1)
-
-
-def test_a_search_finds_nothing_of_others_and_nothing_deleted(ada: Person, bob: Person) -> None:
-    bob.make_note(title="tea", readers=[ada.id, "*"])
-    ada.delete(f"/v1/notes/{ada.make_note(title='tea')['id']}")
-    assert titles(ada.find(search="tea")) == []
-
-
-def test_an_owner_in_where_does_not_widen_a_search(ada: Person, bob: Person) -> None:
-    bob.make_note(title="tea")
-    assert titles(ada.find(search="tea", where={"owner": bob.id})) == []
-
-
-@pytest.mark.parametrize("scope", ["shared", "public", "mine,shared"])
-def test_a_search_beyond_the_own_records_is_refused(ada: Person, scope: str) -> None:
-    assert ada.find(search="tea", scope=scope).json["code"] == "bad_parameter"
 
 
 def place(longitude: float, latitude: float) -> dict[str, Any]:
