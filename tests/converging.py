@@ -65,6 +65,7 @@ class Member:
         given = {"url": self.world.proxy.url, "token": self.token()}
         about = {"schema": TABLES} if kind == "watermelon" else {"collections": COLLECTIONS, "batch": 5}
         self.devices.append((kind, self.world.devices.open(name, kind, **given, **about)))
+        self.world.tokens[name] = given["token"]
 
 
 class World:
@@ -76,6 +77,7 @@ class World:
         self.direct = f"http://127.0.0.1:{service.port}"
         self.made = 0
         self.done: Counter[str] = Counter()
+        self.tokens: dict[str, str] = {}
         prefix = f"u{time.time_ns():x}"
         self.members = [Member(self, f"{prefix}-{number}") for number in range(3)]
         for member in self.members:
@@ -188,9 +190,17 @@ class World:
                     due = {id: expected(kind, table, record) for id, record in listed.items()}
                     seen = {id: {name: row[name] for name in due.get(id, row)} for id, row in has.items()}
                     if seen != due:
-                        raise AssertionError(difference(f"{kind} {device.name} {table}", seen, due))
+                        raise AssertionError(difference(f"{kind} {device.name} {table}", seen, due) + self.said(device))
                     if kind == "watermelon":
                         assert not device.do("unsynced"), f"{device.name} has something left to send"
+
+    def said(self, device: RealDevice) -> str:
+        """What a device has sent and heard."""
+        own = f"Bearer {self.tokens[device.name]}"
+        told = [said for said in self.proxy.exchanges if said.token == own]
+        return "\n".join(
+            ["", *(f"{said.fault or 'fine'}: {said.request} -> {said.status} {said.answer}" for said in told)]
+        )
 
     def close(self) -> None:
         for member in self.members:

@@ -6,16 +6,27 @@ import http.client
 import json
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 KEPT = frozenset({"connection", "transfer-encoding", "content-length", "keep-alive"})
 """Headers of one connection alone."""
 FAULTS = ("lost before", "lost after", "cut", "late", "doubled")
+
+
+class Said(NamedTuple):
+    """A request and its answer: who sent it, what went wrong with it, and the texts of both."""
+
+    token: str
+    fault: str
+    request: str
+    status: int
+    answer: str
+
 
 Choose = Callable[[str, str], str]
 """Takes the method and the path of a request, and says what goes wrong with it: a fault, or the status of a problem."""
@@ -40,6 +51,8 @@ class FaultyProxy:
         self.happened: Counter[str] = Counter()
         self.seen: list[tuple[str, str, int]] = []
         """Method, path and status of each request that was answered."""
+        self.exchanges: deque[Said] = deque(maxlen=1000)
+        """The last of what was said, to find out what went wrong."""
         proxy = self
 
         class Handler(Exchange):
@@ -93,6 +106,9 @@ class Exchange(BaseHTTPRequestHandler):
         if fault == "doubled":
             self.forward(body)
         status, headers, answer = self.forward(body)
+        asked = f"{self.command} {self.path} {body.decode(errors='replace')}"
+        said = Said(self.headers.get("Authorization", ""), fault, asked, status, answer.decode(errors="replace"))
+        self.owner.exchanges.append(said)
         if fault == "lost after":
             self.close_connection = True
             return
