@@ -16,7 +16,8 @@ from werkzeug.test import TestResponse
 from service.changes import rxdb_pull, rxdb_push
 from service.changes.rxdb_documents import Documents
 from service.core.clock import now
-from service.documents import AwaitedReference, Note, Notebook, PushReceipt, Record
+from service.documents import Account, AwaitedReference, Note, Notebook, PushReceipt, Record
+from service.identity import sessions
 from service.model.record_type import derive
 from tests.client import Person
 from tests.recording import Recording
@@ -436,3 +437,14 @@ def test_what_was_pushed_before_the_first_pull_and_ended_since_goes(ada: Person,
     assert device.push(({"id": "one", "title": "a"}, None)) == []
     assert ada.delete("/v1/notes/one").status_code == 204
     assert [(document["id"], document["_deleted"]) for document in device.pull()] == [("one", True)]
+
+
+def test_a_push_goes_by_the_roles_of_the_pull_before_it(
+    ada: Person, bob: Person, adas: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "CHECK_SECONDS", 60)
+    bob.make_note(id="one", readers=["role:team"])
+    assert adas.pull() == []
+    Account._get_collection().update_one({"_id": ada.id}, {"$set": {"roles": ["team"]}})
+    (known,) = adas.pull()
+    assert adas.push(({**known, "_deleted": True}, known)) == [known]

@@ -12,13 +12,15 @@ from service.changes.rxdb_push import RxdbPush, parse_documents
 from service.changes.watermelon_pull import parse_number, parse_watermelon_pull
 from service.changes.watermelon_push import WatermelonPush, parse_rows
 from service.context import current_globals, current_registry, g
-from service.core.errors import NotSupported
+from service.core.errors import NotAuthenticated, NotSupported
 from service.http.arguments import json_text, parameters
 from service.http.openapi import operation
 from service.http.usage import account_usage
 from service.http.web import Answer, json_answer
+from service.identity.sessions import SESSION_ENDED
 from service.model.record_type import RecordType
 from service.mongo import deadline
+from service.policy import Identity
 from service.resources.changes import current_barrier
 from service.resources.live import STREAMS_ANSWER
 from service.resources.resource import Resource
@@ -60,7 +62,7 @@ class WatermelonSync(Resource):
         current_barrier()
         since = parse_number(parameters().get("last_pulled_at"))
         rows = parse_rows(current_registry(), json_text())
-        push = WatermelonPush(current_registry(), current_globals().identity, since, rows, tombstones_kept())
+        push = WatermelonPush(current_registry(), pusher(), since, rows, tombstones_kept())
         problems = [
             {"table": row.type.name, "id": row.id, "problem": problem.as_dict(g.request_id)}
             for row, problem in deadline.apart(push.done)
@@ -126,7 +128,7 @@ class RxdbPusher(RxdbSync):
         check_version(self.type, version)
         current_barrier()
         rows = parse_documents(json_text())
-        push = RxdbPush(current_registry(), current_globals().identity, self.type, rows, tombstones_kept())
+        push = RxdbPush(current_registry(), pusher(), self.type, rows, tombstones_kept())
         done = deadline.apart(push.done)
         answer = json_answer(done.conflicts)
         if done.problems:
@@ -144,6 +146,19 @@ def streamed(pieces: Callable[[Order], Iterable[bytes]]) -> Answer:
     usage.check(account)
     made = pieces(current_barrier().passed())
     return Answer(usage.each(account, made), mimetype="application/json")
+
+
+def pusher() -> Identity:
+    """Return whom a push acts for, with the roles of now; raises `NotAuthenticated` where the session has ended.
+
+    The pull before it went by these. With those that this process remembers, what a role has just brought would be
+    taken for gone, and a device that has deleted it is never told of it again.
+    """
+    known = current_globals().identity
+    identity = security().sessions.current_identity(known.account, known.session, known.auth_time)
+    if identity is None:
+        raise NotAuthenticated(SESSION_ENDED)
+    return identity
 
 
 def tombstones_kept() -> timedelta:
