@@ -183,6 +183,9 @@ class Feed:
             row = found.get((name, id))
             if row is None and not compaction.can_have_it(change, told, held, own):
                 continue
+            if row is not None and not self.types[name].schema.is_readable(row):
+                # What a device has of it stays as it is, until somebody has mended what is stored.
+                continue
             gone: Gone = "" if row is not None else "deleted" if change.get("gone") else "withdrawn"
             items.append(Item(self.types[name], id, row, gone, checkpoint_at(change["seq"])))
         return items

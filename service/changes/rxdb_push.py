@@ -1,6 +1,6 @@
 """A push of RxDB: documents of one type as a device has them, each with what it takes the server to have."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -156,7 +156,7 @@ class RxdbPush:
         ]
         corrections.remember(self.identity.account, ((self.type.name, id) for id in none), self.keep)
         return PushOutcome(
-            [self.answer(write) for row, write in writes.items() if is_told(row, write, conflicting)], problems
+            [*self.answers(write for row, write in writes.items() if is_told(row, write, conflicting))], problems
         )
 
     def is_to_be_done(self, bulk: Bulk, row: PushedDocument, write: BulkWrite) -> bool:
@@ -173,11 +173,18 @@ class RxdbPush:
             return False
         return True
 
-    def answer(self, write: BulkWrite) -> dict[str, Any]:
-        """Return a document as the service has it: without content where this account has none."""
-        record = write.record or write.current
+    def answers(self, writes: Iterable[BulkWrite]) -> Iterator[dict[str, Any]]:
+        """Yield documents as the service has them: without content where this account has none.
+
+        What cannot be told in JSON is left out.
+        """
         documents = documents_of(self.type)
-        return documents.gone(write.id) if record is None else documents.document(record)
+        for write in writes:
+            record = write.record or write.current
+            if record is None:
+                yield documents.gone(write.id)
+            elif self.type.schema.is_readable(record):
+                yield documents.document(record)
 
     # --- References --------------------------------------------------------------------------------------------------
 

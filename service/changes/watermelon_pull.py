@@ -111,9 +111,11 @@ class Table:
         for begin in range(0, len(self.told), FEW_ITEMS):
             ids = self.told[begin : begin + FEW_ITEMS]
             found = feed.readable(identity, [(self.type.name, id) for id in ids])
+            rows = {id: found.get((self.type.name, id)) for id in ids}
             yield [
-                Item(self.type, id, row := found.get((self.type.name, id)), "" if row else "deleted", Checkpoint())
-                for id in ids
+                Item(self.type, id, row, "" if row else "deleted", Checkpoint())
+                for id, row in rows.items()
+                if row is None or self.type.schema.is_readable(row)
             ]
 
     def told_once(self, items: Iterable[Item], gone: IO[bytes]) -> Iterator[Item]:

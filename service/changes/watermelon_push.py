@@ -198,7 +198,7 @@ def is_otherwise(row: PushedRow, write: BulkWrite) -> bool:
     When a push comes again, its pull before has brought what the first one has done; but not into the columns that it
     has changed itself, of which `updated_at` is one. What is done here it is told by the next pull anyhow.
     """
-    if write.action or write.current is None or row.kind == "deleted":
+    if write.action or write.current is None or row.kind == "deleted" or not row.type.schema.is_readable(write.current):
         return False
     return not columns_of(row.type).has_all_of(write.current, row.row)
 

@@ -100,6 +100,23 @@ class InternalError(Problem):
     keepable = False
 
 
+class Unreadable(Problem):
+    """Other software has stored a value, of a `kind` and at a `place` in a record, that is none of its field."""
+
+    code, title = "unreadable", "Unreadable"
+    keepable = False
+    meaning = (
+        "Other software has stored in this record what is no value of its field; `errors` names the place. Lists leave "
+        "the record out. Repeating does not help: somebody has to mend what is stored."
+    )
+
+    def __init__(self, kind: str, place: tuple[str | int, ...]) -> None:
+        """Name the place."""
+        self.kind, self.place = kind, place
+        cause = Cause("unreadable", "a stored value of the type of its field", pointer=pointer(*place))
+        super().__init__("what is stored at one place of the record is no value of its field", [cause])
+
+
 class BadRequest(Problem):
     """HTTP itself was not kept to."""
 

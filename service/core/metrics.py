@@ -23,6 +23,10 @@ LAG = Gauge("madang_changes_lag_seconds", "From the last change to its place in 
 NEWEST = Gauge("madang_changes_newest_seconds", "Time of the last change, since 1970.", multiprocess_mode="max")
 GAPS = Counter("madang_changes_gaps_total", "How often what had happened was lost, and all was compared.")
 
+UNREADABLE = Counter(
+    "madang_unreadable_documents_total", "Stored documents that could not be told in JSON.", ["document"]
+)
+
 WAITING = Gauge("madang_live_connections", "Clients that wait, for live events or a pull.", multiprocess_mode="livesum")
 EVENTS = Counter("madang_live_events_total", "Live events that were sent.")
 CUT_OFF = Counter("madang_live_cut_off_total", "Clients that were cut off because they did not read.")

@@ -14,6 +14,21 @@ from mongoengine import fields as me
 from mongoengine.base import BaseField, ComplexBaseField
 from pydantic import AfterValidator, WithJsonSchema
 
+from service.model.stored_values import (
+    WHOLE_NUMBERS,
+    Kinds,
+    as_it_is,
+    double,
+    is_free,
+    is_line,
+    is_point,
+    is_polygon,
+    is_position,
+    long_number,
+    member_kinds,
+    number_kinds,
+    short_number,
+)
 from service.model.values import (
     DECIMAL_TEXT,
     EMAIL,
@@ -24,7 +39,9 @@ from service.model.values import (
     decimal_parser,
     decimal_text,
     geojson,
+    long_text,
     many,
+    object_id_text,
     parse_bytes,
     parse_date,
     parse_email,
@@ -40,6 +57,7 @@ from service.model.values import (
     parsed,
     time_compared,
     time_text,
+    uuid_text,
     wrong,
 )
 
@@ -206,20 +224,30 @@ def always(annotation: Any) -> Callable[[BaseField], Any]:
     return lambda _field: annotation
 
 
+def text_kinds(_field: BaseField) -> Kinds:
+    """Return the type of texts."""
+    return (str,)
+
+
 @dataclass(frozen=True, slots=True)
 class Meaning:
     """What a field class means outside Python.
 
     `value` gives the pydantic annotation of a value by its type alone, ending in BSON form; `limits` what more the
-    field asks of a value that is stored. `shape` gives the function from BSON to JSON, or None where the two are the
-    same. `compare` are the operators of `where` and `update` those of a patch that make sense. `compared` gives the
-    operator and the operand that MongoDB gets for an operator and a value in JSON and in BSON, where these are not the
-    same. `lowest` is the least value of the BSON type; without one the field cannot be sorted by.
+    field asks of a value that is stored. `shape` gives the function from BSON to JSON, which raises what it likes for a
+    value of another type, or None where the two are the same. Where they are, `kinds` gives the types of a stored
+    value that is in one piece, `holds` tells whether JSON can say it, and `mend` gives what it can be taken for.
+    `compare` are the operators of `where` and `update` those of a patch that make sense. `compared` gives the operator
+    and the operand that MongoDB gets for an operator and a value in JSON and in BSON, where these are not the same.
+    `lowest` is the least value of the BSON type; without one the field cannot be sorted by.
     """
 
     value: Callable[[BaseField], Any]
     limits: Callable[[BaseField], Iterator[Any]] = no_limits
     shape: Callable[[BaseField], Callable[[Any], Any] | None] = no_shape
+    kinds: Callable[[BaseField], Kinds] = text_kinds
+    holds: Callable[[Any], bool] | None = None
+    mend: Callable[[Any], Any] = as_it_is
     compare: frozenset[str] = PRESENT
     compared: Callable[[str, Any, Any], tuple[str, Any]] | None = None
     update: frozenset[str] = NO_UPDATES
@@ -259,12 +287,20 @@ MEANINGS: Mapping[type[BaseField], Meaning | str] = {
         lowest="",
     ),
     me.IntField: Meaning(
-        always(INT64), bounds(-(2**31), 2**31 - 1), compare=COMPARE, update=NUMBER_UPDATES, lowest=NO_NUMBER
+        always(INT64),
+        bounds(-(2**31), 2**31 - 1),
+        kinds=number_kinds,
+        mend=short_number,
+        compare=COMPARE,
+        update=NUMBER_UPDATES,
+        lowest=NO_NUMBER,
     ),
     me.LongField: Meaning(
         lambda field: LONG_TEXT if is_text(field) else INT64,
         bounds(-(2**63), 2**63 - 1),
-        shape=lambda field: str if is_text(field) else None,
+        shape=lambda field: long_text if is_text(field) else None,
+        kinds=always(WHOLE_NUMBERS),
+        mend=long_number,
         compare=COMPARE,
         update=NUMBER_UPDATES,
         lowest=NO_NUMBER,
@@ -272,6 +308,9 @@ MEANINGS: Mapping[type[BaseField], Meaning | str] = {
     me.FloatField: Meaning(
         always(parsed(parse_float, {"type": "number"})),
         bounds(-1.7976931348623157e308, 1.7976931348623157e308),
+        kinds=always((float,)),
+        holds=math.isfinite,
+        mend=double,
         compare=COMPARE,
         update=NUMBER_UPDATES,
         lowest=NO_NUMBER,
@@ -287,7 +326,7 @@ MEANINGS: Mapping[type[BaseField], Meaning | str] = {
         compare=COMPARE,
         lowest=Decimal128("-Infinity"),
     ),
-    me.BooleanField: Meaning(always(bool), compare=EQUAL, lowest=False),
+    me.BooleanField: Meaning(always(bool), kinds=always((bool,)), compare=EQUAL, lowest=False),
     me.DateTimeField: Meaning(
         always(parsed(parse_time, TIME)),
         shape=always(time_text),
@@ -304,11 +343,11 @@ MEANINGS: Mapping[type[BaseField], Meaning | str] = {
         lowest=DAY_ONE,
     ),
     me.UUIDField: Meaning(
-        always(parsed(parse_uuid, {"type": "string", "format": "uuid"})), shape=always(str), compare=EQUAL
+        always(parsed(parse_uuid, {"type": "string", "format": "uuid"})), shape=always(uuid_text), compare=EQUAL
     ),
     me.ObjectIdField: Meaning(
         always(parsed(parse_object_id, {"type": "string", "pattern": "^[0-9a-fA-F]{24}$"})),
-        shape=always(str),
+        shape=always(object_id_text),
         compare=COMPARE,
         lowest=ObjectId(b"\0" * 12),
     ),
@@ -319,19 +358,37 @@ MEANINGS: Mapping[type[BaseField], Meaning | str] = {
     ),
     me.EnumField: Meaning(
         lambda field: parsed(member_parser(field), enum_schema(field)),
+        kinds=member_kinds,
+        mend=long_number,
         compare=EQUAL,
     ),
     me.ReferenceField: Meaning(always(REFERENCE_ID), compare=EQUAL),
     me.LazyReferenceField: Meaning(always(REFERENCE_ID), compare=EQUAL),
-    me.GeoPointField: Meaning(always(parsed(parse_position, POSITION)), compare=PRESENT | {"$near", "$within"}),
-    me.PointField: Meaning(always(geojson("Point", parse_position, POSITION)), compare=PRESENT | {"$near", "$within"}),
-    me.LineStringField: Meaning(always(geojson("LineString", parse_line, many(POSITION, 2)))),
-    me.PolygonField: Meaning(always(geojson("Polygon", parse_polygon, many(many(POSITION, 4), 1)))),
+    me.GeoPointField: Meaning(
+        always(parsed(parse_position, POSITION)),
+        kinds=always((list,)),
+        holds=is_position,
+        compare=PRESENT | {"$near", "$within"},
+    ),
+    me.PointField: Meaning(
+        always(geojson("Point", parse_position, POSITION)),
+        kinds=always((dict,)),
+        holds=is_point,
+        compare=PRESENT | {"$near", "$within"},
+    ),
+    me.LineStringField: Meaning(
+        always(geojson("LineString", parse_line, many(POSITION, 2))), kinds=always((dict,)), holds=is_line
+    ),
+    me.PolygonField: Meaning(
+        always(geojson("Polygon", parse_polygon, many(many(POSITION, 4), 1))), kinds=always((dict,)), holds=is_polygon
+    ),
     # What stands inside these is derived in `load` and `dump`, which go from field to field.
     me.ListField: Meaning(always(list), length, compare=LIST_OPERATORS | PRESENT, update=LIST_UPDATES),
     me.MapField: Meaning(always(dict)),
     me.DictField: Meaning(
         always(parsed(parse_free, {"type": "object", "additionalProperties": {}})),
+        kinds=always((dict,)),
+        holds=is_free,
     ),
     me.EmbeddedDocumentField: Meaning(always(dict)),
     me.GenericReferenceField: "the collection that it points to would come from the client; use a ReferenceField",

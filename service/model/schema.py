@@ -4,7 +4,10 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
+from service.core import metrics
+from service.core.errors import Unreadable
 from service.core.json_text import as_object
+from service.core.log import log
 from service.model import dump, json_schema, load
 from service.model.field import Document, Field, hidden_names, public_fields
 from service.model.json_schema import Purpose
@@ -24,7 +27,6 @@ class Schema:
         self.fields: Mapping[str, Field] = public_fields(document)
         self.hidden = hidden_names(document)
         self.validators: dict[tuple[Field, bool], Validator] = {}
-        self.shapes: dict[Field, dump.Shape | None] = {}
 
     def compile(self) -> None:
         """Derive now what most requests need. Raises `UnsupportedField`."""
@@ -100,15 +102,37 @@ class Schema:
 
     @cached_property
     def dump(self) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-        """The function from a stored document to its JSON form; the document stays as it is."""
+        """The function from a stored document to its JSON form; the document stays as it is.
+
+        It raises `Unreadable`. What it gives, orjson may still refuse: then `is_readable` says no.
+        """
         return dump.compiled(self.fields, self.hidden)
 
     def shaped(self, field: Field, value: Any) -> Any:
-        """Return a stored value of a field, or None, in JSON form."""
-        if field not in self.shapes:
-            self.shapes[field] = dump.shape_of(field)
-        shape = self.shapes[field]
-        return value if value is None or shape is None else shape(value)
+        """Return a stored value of a field, or None, in JSON form. Raises `Unreadable`."""
+        return None if value is None else dump.plain_content(field, value, field.name)
+
+    def member(self, field: Field, stored: Mapping[str, Any]) -> Any:
+        """Return the value of a field of a stored document in JSON form. Raises `Unreadable`."""
+        return dump.plain_value(field, stored.get(field.stored), field.name)
+
+    def check_readable(self, stored: Mapping[str, Any]) -> None:
+        """Raise `Unreadable` where JSON cannot say all of a stored document; log and count that."""
+        try:
+            dump.plain(self.fields, stored)
+        except Unreadable as problem:
+            name, place = self.document.__name__, ".".join(map(str, problem.place))
+            metrics.UNREADABLE.labels(name).inc()
+            log.error("unreadable", document=name, id=str(stored.get("_id")), place=place, stored_as=problem.kind)
+            raise
+
+    def is_readable(self, stored: Mapping[str, Any]) -> bool:
+        """Tell whether JSON can say all of a stored document; see `check_readable`."""
+        try:
+            self.check_readable(stored)
+        except Unreadable:
+            return False
+        return True
 
     # --- The description ---
 

@@ -101,6 +101,8 @@ class TimeTexts(dict[datetime, str]):
 
     def __missing__(self, moment: datetime) -> str:
         """Return the text of a time that is not known yet."""
+        if type(moment) is not datetime:
+            raise TypeError(type(moment))
         # A third of the time of `isoformat`. orjson leaves out a fraction of zero.
         text = orjson.dumps(moment).decode()
         found = f"{text[1:24]}Z" if len(text) == 28 else f"{text[1:20]}.000Z"
@@ -129,7 +131,23 @@ def parse_date(value: Any) -> datetime:
 
 def date_text(moment: datetime) -> str:
     """Return the day of a midnight as text."""
+    if type(moment) is not datetime:
+        raise TypeError(type(moment))
     return moment.date().isoformat()
+
+
+def text_of_kind(kind: type) -> Callable[[Any], str]:
+    """Return what writes a value of one type as text; it raises `TypeError` for any other."""
+
+    def write(value: Any) -> str:
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise TypeError(type(value))
+        return str(value)
+
+    return write
+
+
+uuid_text, object_id_text, long_text = text_of_kind(uuid.UUID), text_of_kind(ObjectId), text_of_kind(int)
 
 
 def parse_uuid(value: Any) -> uuid.UUID:
@@ -257,9 +275,12 @@ def decimal_text(field: BaseField) -> Callable[[Any], str]:
     """Return the writer of a stored decimal as text, with the digits that `field` keeps."""
 
     def write(value: Any) -> str:
-        if isinstance(value, Decimal128):
-            return str(value.to_decimal())
-        return str(Decimal(str(value)).quantize(Decimal(1).scaleb(-field.precision)))
+        if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal | Decimal128):
+            raise TypeError(type(value))
+        number = value.to_decimal() if isinstance(value, Decimal128) else Decimal(str(value))
+        if not number.is_finite():
+            raise ValueError("not a number")
+        return str(number if isinstance(value, Decimal128) else number.quantize(Decimal(1).scaleb(-field.precision)))
 
     return write
 

@@ -90,6 +90,10 @@ def options(config: dict[str, Any]) -> dict[str, Any]:
         "readPreference": "primary",
         "appname": "madang",
         "event_listeners": metrics.LISTENERS,
+        # Other software may have stored a year of 10000, or text that is no UTF-8: one value of one document must not
+        # make the whole reply unreadable.
+        "datetime_conversion": "DATETIME_AUTO",
+        "unicode_decode_error_handler": "replace",
     }
 
 

@@ -1,10 +1,13 @@
 """Reading records of one type as somebody may: one, a page, a total, with the records that they refer to."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from pymongo.errors import OperationFailure
 
+from service.core.errors import Unreadable
+from service.core.log import log
 from service.documents.account import Account
 from service.documents.record import WORDS
 from service.model.record_type import RecordType, Reference
@@ -18,6 +21,10 @@ from service.records import people, search_words, searching
 
 MOST_COUNTED = 10_000
 """Most records that a count tells exactly: to count reads all of them."""
+
+
+MOST_LEFT_OUT = 1000
+"""Most rows one after the other that cannot be told, by what a list is sorted by: beyond them a list ends."""
 
 
 class Reader:
@@ -92,26 +99,57 @@ class Reader:
         """Return the tags of the words by which the identity finds what the query asks for."""
         return search_words.tags_of(entries(self.identity, asked.scopes))
 
-    def dump(self, rows: Iterable[Raw], view: View) -> list[dict[str, Any]]:
-        """Return stored records in JSON form, with the references that `view` expands as records."""
-        dump = self.type.schema.dump
-        items = [dump(row) for row in rows]
-        if view.fields is not None:
-            items = [{name: item[name] for name in view.fields} for item in items]
-        for item, expanded in zip(items, self.expanded(items, view), strict=True) if view.expand else ():
+    def dump(self, rows: Iterable[Raw], view: View, careful: bool = False) -> list[dict[str, Any]]:
+        """Return stored records in JSON form, with the references that `view` expands as records.
+
+        Raises `Unreadable`; where it is `careful`, only for the rows themselves.
+        """
+        schema = self.type.schema
+        if view.fields is None:
+            dump = schema.dump
+            items = [dump(row) for row in rows]
+        else:
+            fields = [(name, schema.fields[name]) for name in view.fields]
+            items = [{name: schema.member(field, row) for name, field in fields} for row in rows]
+        for item, expanded in zip(items, self.expanded(items, view, careful), strict=True) if view.expand else ():
             item["expanded"] = expanded
         return items
 
-    def expanded(self, items: list[dict[str, Any]], view: View) -> list[dict[str, Any]]:
+    def readable(self, rows: list[Raw], asked: Query) -> tuple[list[Raw], str | None]:
+        """Return those of the rows of a page that can be told in JSON, and the cursor of the next page, if any.
+
+        The cursor is made of the last row, even if that is left out. Where what the list is sorted by is what cannot be
+        told, it is made of the last row that can: the next page begins with some that are left out again.
+        """
+        page, more = rows[: asked.limit], len(rows) > asked.limit and asked.near is None
+        found = [row for row in page if self.type.schema.is_readable(row)]
+        if not more:
+            return found, None
+        try:
+            return found, asked.cursor(page[-1])
+        except (Unreadable, TypeError):
+            if found:
+                return found, asked.cursor(found[-1])
+        if asked.limit >= MOST_LEFT_OUT:
+            log.error("unreadable_page", collection=self.type.name, rows=len(page))
+            return [], None
+        found, following = self.readable(self.page(wider := replace(asked, limit=MOST_LEFT_OUT)), wider)
+        if len(found) > asked.limit:
+            found = found[: asked.limit]
+            following = asked.cursor(found[-1])
+        return found, following
+
+    def expanded(self, items: list[dict[str, Any]], view: View, careful: bool) -> list[dict[str, Any]]:
         """Return for each record in JSON form what its references point to, by their path: one query for each path.
 
-        What is gone, or what the identity may not read, is None; a reference that is not set is left out.
+        What is gone, what the identity may not read, and what cannot be told is None; a reference that is not set is
+        left out.
         """
         found: list[dict[str, Any]] = [{} for _ in items]
         for name in view.expand:
             place = self.type.references[name].place
             named = [[id for _, id in place.json_values(item)] for item in items]
-            targets = self.targets(self.type.references[name], {id for ids in named for id in ids})
+            targets = self.targets(self.type.references[name], {id for ids in named for id in ids}, careful)
             for expanded, ids in zip(found, named, strict=True):
                 if not place.is_single:
                     expanded[name] = {id: targets.get(id) for id in ids}
@@ -119,18 +157,22 @@ class Reader:
                     expanded[name] = targets.get(ids[0])
         return found
 
-    def targets(self, reference: Reference, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    def targets(self, reference: Reference, ids: Iterable[str], careful: bool) -> dict[str, dict[str, Any]]:
         """Return what a reference points to with these ids, in JSON form by id, as far as the identity may read it."""
         if reference.target is Account:
             return people.by_id(ids)
-        return Reader(self.registry, self.registry.of(reference.target), self.identity).by_id(ids)
+        return Reader(self.registry, self.registry.of(reference.target), self.identity).by_id(ids, careful)
 
-    def by_id(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Return those of the records named that the identity may read, in JSON form by id: one query."""
+    def by_id(self, ids: Iterable[str], careful: bool) -> dict[str, dict[str, Any]]:
+        """Return those of the records named that the identity may read, in JSON form by id: one query.
+
+        Raises `Unreadable`; where it is `careful`, such a record is left out.
+        """
         wanted = list(ids)
         rows = (
             driver.find(self.type.collection, {"_id": {"$in": wanted}, **self.scope("read")}, self.type.unread)
             if wanted
             else ()
         )
-        return {row["_id"]: self.type.schema.dump(row) for row in rows}
+        schema = self.type.schema
+        return {row["_id"]: schema.dump(row) for row in rows if not careful or schema.is_readable(row)}

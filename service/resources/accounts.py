@@ -234,7 +234,7 @@ def export(account: Raw, records: Iterable[tuple[RecordType, Iterator[Raw]]]) ->
     yield b'{"account":' + orjson.dumps(ACCOUNT.dump(account))
     for type, rows in records:
         yield b',"' + type.name.encode() + b'":['
-        for index, row in enumerate(rows):
+        for index, row in enumerate(filter(type.schema.is_readable, rows)):
             yield (b"," if index else b"") + orjson.dumps(type.schema.dump(row))
         yield b"]"
     yield b"}"

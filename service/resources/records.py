@@ -1,5 +1,6 @@
 """The list and the item of any record type."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote, unquote_plus
@@ -7,18 +8,18 @@ from urllib.parse import quote, unquote_plus
 from flask import current_app, request
 
 from service.context import current_globals
-from service.core.errors import Cause, NotFound, ValidationFailed
+from service.core.errors import Cause, NotFound, Unreadable, ValidationFailed
 from service.http.arguments import json_body, json_object, parameters
 from service.http.conditional import etag, etag_of_answer, is_known, precondition
 from service.http.idempotency import ATOMIC
 from service.http.openapi import operation
 from service.http.usage import account_usage
-from service.http.web import current_request
+from service.http.web import Answer, current_request, json_answer
 from service.model.patch import parse as parse_patch
 from service.model.record_type import RecordType
 from service.model.registry import Registry
 from service.mongo.raw import Raw
-from service.query.parse import ITEM_PARAMETERS, PARAMETERS, Parser, parse_view
+from service.query.parse import ITEM_PARAMETERS, PARAMETERS, Parser, View, parse_view
 from service.records.reading import MOST_COUNTED
 from service.records.writing import Writer
 from service.resources.resource import Resource
@@ -35,34 +36,41 @@ class RecordResource(Resource):
         self.type: RecordType = parser.type
         self.records = Writer(registry, parser.type, current_globals().identity)
 
-    def result(self, record: Raw, status: int = 200) -> Answered:
-        """Return a record as it now is, with its entity tag."""
+    def result(self, record: Raw, status: int = 200) -> Answered | Answer:
+        """Return a record as it now is, with its entity tag; without content if it cannot be told: it is stored."""
         headers = {"ETag": etag(record)}
         if status == 201:
             headers["Location"] = f"/v1/{self.type.name}/{record['_id']}"
-        return self.type.schema.dump(record), status, headers
+        try:
+            return json_answer(self.type.schema.dump(record), status, headers.items())
+        except (Unreadable, TypeError):
+            if self.type.schema.is_readable(record):
+                raise
+        return None, 204, headers
 
 
 class RecordList(RecordResource):
     """All records of a type that the identity may see, and where new ones are made."""
 
     @operation("List records", name="list{types}", parameters=PARAMETERS, answer={200: "page"}, headers={200: ["Link"]})
-    def get(self) -> Answered:
+    def get(self) -> Answer:
         """Return one page of the records that the query asks for."""
         asked = self.parser.parse(parameters(), self.records.identity.account, security().cursor_key)
         with account_usage().using(self.records.identity.account):
             rows = self.records.page(asked)
-            page, more = rows[: asked.limit], len(rows) > asked.limit
-            following = asked.cursor(page[-1]) if more and asked.near is None else None
-            answer: dict[str, Any] = {"items": self.records.dump(page, asked.view), "next": following}
-            if asked.count:
-                answer |= total_members(self.records.total(asked))
-        return answer, 200, {"Link": next_link(following)} if following else {}
+            total = total_members(self.records.total(asked)) if asked.count else {}
+            try:
+                page, more = rows[: asked.limit], len(rows) > asked.limit
+                following = asked.cursor(page[-1]) if more and asked.near is None else None
+                return page_answer(self.records.dump(page, asked.view), following, total)
+            except (Unreadable, TypeError):
+                page, following = self.records.readable(rows, asked)
+                return page_answer(self.records.dump(page, asked.view, careful=True), following, total)
 
     @operation(
         "Create a record", name="create{type}", body="create", answer={201: "read"}, headers={201: ["Location", "ETag"]}
     )
-    def post(self) -> Answered:
+    def post(self) -> Answered | Answer:
         """Store a new record of this account."""
         return self.result(self.records.create(self.type.schema.load(json_body())), 201)
 
@@ -78,16 +86,18 @@ class RecordItem(RecordResource):
         headers={200: ["ETag"], 304: ["ETag"]},
         conditional=True,
     )
-    def get(self, id: str) -> Answered:
+    def get(self, id: str) -> Answered | Answer:
         """Return the record, or 304 when the client has it already."""
         view = parse_view(self.type, parameters())
         record = self.records.find(id)
         if record is None:
             raise NotFound("there is no such record")
         precondition().check_match(record["revision"])
-        (item,) = self.records.dump([record], view)
-        headers = {"ETag": etag_of_answer(record, item) if view.expand else etag(record)}
-        return (None, 304, headers) if is_known(headers["ETag"]) else (item, 200, headers)
+        try:
+            return item_answer(record, self.records.dump([record], view), view)
+        except (Unreadable, TypeError):
+            self.type.schema.check_readable(record)
+            return item_answer(record, self.records.dump([record], view, careful=True), view)
 
     @operation(
         "Change a record",
@@ -97,7 +107,7 @@ class RecordItem(RecordResource):
         headers={200: ["ETag"]},
         conditional=True,
     )
-    def patch(self, id: str) -> Answered:
+    def patch(self, id: str) -> Answered | Answer:
         """Apply a merge patch and update operators; all of it or nothing."""
         return self.result(self.records.patch(id, parse_patch(self.type.schema, json_body()), precondition()))
 
@@ -109,7 +119,7 @@ class RecordItem(RecordResource):
         headers={200: ["ETag"], 201: ["Location", "ETag"]},
         conditional=True,
     )
-    def put(self, id: str) -> Answered:
+    def put(self, id: str) -> Answered | Answer:
         """Store a whole record under an id; sharing stays as it is where the body does not name it."""
         body = json_object()
         if body.get("id", id) != id:
@@ -125,6 +135,18 @@ class RecordItem(RecordResource):
         keep = timedelta(days=current_app.config["TOMBSTONE_DAYS"])
         self.records.delete(id, keep, precondition(), ATOMIC in request.environ)
         return None, 204, {}
+
+
+def page_answer(items: list[dict[str, Any]], following: str | None, total: Mapping[str, int]) -> Answer:
+    """Return a page; raises `TypeError` for what JSON cannot say."""
+    links = {"Link": next_link(following)} if following else {}
+    return json_answer({"items": items, "next": following, **total}, headers=links.items())
+
+
+def item_answer(record: Raw, items: list[dict[str, Any]], view: View) -> Answered | Answer:
+    """Return a record with its entity tag, or that the client has it; raises `TypeError` for what JSON cannot say."""
+    headers = {"ETag": etag_of_answer(record, items[0]) if view.expand else etag(record)}
+    return (None, 304, headers) if is_known(headers["ETag"]) else json_answer(items[0], 200, headers.items())
 
 
 def total_members(total: int) -> dict[str, int]:

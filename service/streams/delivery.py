@@ -14,7 +14,10 @@ from service.policy import Identity, entries
 
 
 class Delivery:
-    """One change, and the record as it is `now`: None where nobody may read it any more, or nobody asks for it."""
+    """One change, and the record as it is `now`.
+
+    That is None where nobody may read it any more, nobody asks for it, or it cannot be told in JSON.
+    """
 
     __slots__ = ("bodies", "change", "id", "is_end", "is_membership", "now", "readers", "seq", "type")
 
@@ -56,7 +59,7 @@ def look_up(registry: Registry, deliveries: Iterable[Delivery]) -> None:
     for name, by_id in by_type.items():
         # A tombstone has no access list.
         there = {"_id": {"$in": [*by_id]}, "access": {"$exists": True}}
-        for row in driver.find(registry[name].collection, there):
+        for row in filter(registry[name].schema.is_readable, driver.find(registry[name].collection, there)):
             for delivery in by_id[row["_id"]]:
                 delivery.now = row
 
