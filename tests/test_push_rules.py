@@ -1,0 +1,75 @@
+"""Rules that look at several records, in a push of several rows: unique values, and records that others keep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from mongoengine import DENY, ReferenceField, StringField
+
+from service.documents import Record
+from service.model.registry import Registry
+from service.upkeep import indexes
+from tests.client import Person
+from tests.syncing import Json
+
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("recording")]
+
+
+class Badge(Record):
+    """Has a number that no other has."""
+
+    number = StringField(unique=True)
+    meta = {"collection": "test_badges"}
+
+
+class Key(Record):
+    """Opens a room, which stays as long as the key."""
+
+    badge = ReferenceField(Badge, reverse_delete_rule=DENY)
+    meta = {"collection": "test_keys"}
+
+
+TYPES: list[type[Record]] = [Badge, Key]
+
+
+@pytest.fixture
+def ada(make_app: Any) -> Iterator[Person]:
+    app = make_app(documents=TYPES)
+    with app.app_context():
+        indexes.make(Registry(TYPES))
+    yield Person.sign_up(app.test_client(), "ada")
+    for document in TYPES:
+        document._get_collection().drop()
+
+
+def refused(ada: Person, type: str, *rows: Json) -> dict[str, str]:
+    """Push documents of a type, and return the codes of what was refused, by id."""
+    answer = ada.post(f"/v1/sync/rxdb/{type}/0/push", [{"newDocumentState": row} for row in rows])
+    assert answer.status_code == 200, answer.json
+    told = json.loads(answer.headers.get("Sync-Problems", "[]"))
+    return {one["id"]: one["problem"]["code"] for one in told}
+
+
+def stored(ada: Person, type: str) -> list[str]:
+    return sorted(item["id"] for item in ada.get(f"/v1/{type}").json["items"])
+
+
+def test_a_value_that_another_has_is_refused_and_the_others_are_stored(ada: Person) -> None:
+    assert refused(ada, "test_badges", {"id": "a", "number": "1"}) == {}
+    rows = [{"id": "b", "number": "1"}, {"id": "c", "number": "2"}, {"id": "d", "number": "2"}, {"id": "e"}]
+    assert refused(ada, "test_badges", *rows) == {"b": "already_exists", "d": "already_exists"}
+    assert stored(ada, "test_badges") == ["a", "c", "e"]
+
+
+def test_what_others_keep_stays_until_they_go(ada: Person) -> None:
+    assert refused(ada, "test_badges", {"id": "a"}, {"id": "b"}) == {}
+    assert refused(ada, "test_keys", {"id": "k", "badge": "a"}) == {}
+    gone = [{"id": id, "revision": 1, "_deleted": True} for id in ("a", "b")]
+    assert refused(ada, "test_badges", *gone) == {"a": "still_referenced"}
+    assert stored(ada, "test_badges") == ["a"]
+    assert refused(ada, "test_keys", {"id": "k", "revision": 1, "_deleted": True}) == {}
+    assert refused(ada, "test_badges", *gone) == {}
+    assert stored(ada, "test_badges") == []
