@@ -107,8 +107,9 @@ RAISED: list[tuple[Any, tuple[int, str]]] = [
     *(
         (raiser(problem()), (problem.status, problem.code))
         for problem in errors.all_problems()
-        if problem.code not in ("validation_failed",)
+        if problem.code not in ("validation_failed", "unreadable")
     ),
+    (raiser(errors.Unreadable("ObjectId", ("title",))), (500, "unreadable")),
     (raiser(errors.ValidationFailed([])), (422, "validation_failed")),
 ]
 
