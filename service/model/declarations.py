@@ -13,7 +13,7 @@ from mongoengine import fields as me
 from mongoengine.base import BaseField
 from pydantic import ValidationError
 
-from service.core.errors import ValidationFailed
+from service.core.errors import Unreadable, ValidationFailed
 from service.documents.record import Record
 from service.model.dump import json_default
 from service.model.field import Field
@@ -248,7 +248,7 @@ def check_default(name: str, schema: Schema, field: Field) -> None:
     if declared is None or declared in (list, dict):
         return
     try:
-        value = json_default(field)
+        value = in_json(lambda: json_default(field), field.default)
     except Exception as error:
         # Whatever an author's function, or MongoEngine with a value of another type, may raise.
         raise mistake(name, f"has a default that is no value of it: {type(error).__name__}: {error}") from error
@@ -262,9 +262,18 @@ def check_choices(name: str, schema: Schema, field: Field) -> None:
         return
     for choice in field.declared.choices:
         declared = choice[0] if isinstance(choice, list | tuple) else choice
-        value = schema.shaped(field, field.declared.to_mongo(declared))
-        if wrong := broken(lambda: schema.value(field).validate_python(value)):  # noqa: B023  called at once
+        stored = field.declared.to_mongo(declared)
+        value = in_json(lambda: schema.shaped(field, stored), lambda: stored)  # noqa: B023  called at once
+        if wrong := broken(lambda: schema.value(field).validate_python(value)):  # noqa: B023
             raise mistake(name, f"has the choice {value!r}, which breaks its own rule: {wrong}")
+
+
+def in_json(shape: Callable[[], Any], stored: Callable[[], Any]) -> Any:
+    """Return what `shape` gives, or the value as it is `stored` where it is none of its field: a validator says why."""
+    try:
+        return shape()
+    except Unreadable:
+        return stored()
 
 
 def broken(validate: Callable[[], Any]) -> str:

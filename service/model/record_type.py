@@ -164,6 +164,8 @@ def derive(document: type[Record]) -> RecordType:
     schema.compile()
     check_values(document, schema)
     check_example(document, schema)
+    # Not before: the defaults are in it.
+    _ = schema.dump
     if "-updated_at" not in meta["sorts"]:
         raise InvalidDocument(f"{document.__name__}: `sorts` has to hold the default, -updated_at")
     sorts = {text: sort_of(document, schema, text) for text in meta["sorts"]}

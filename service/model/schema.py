@@ -32,8 +32,8 @@ class Schema:
         self.validators: dict[tuple[Field, bool], Validator] = {}
 
     def compile(self) -> None:
-        """Derive now what most requests need. Raises `UnsupportedField`."""
-        _ = self.body, self.patch_body, self.dump, self.has_rules
+        """Derive now what most writes need. Raises `UnsupportedField`."""
+        _ = self.body, self.patch_body, self.has_rules
 
     # --- JSON to BSON ---
 
