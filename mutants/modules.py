@@ -28,7 +28,6 @@ TESTS: dict[str, tuple[str, ...]] = {
 
 GONE_THROUGH: tuple[str, ...] = (
     "service/records/precondition.py",
-    "service/http/conditional.py",
     "service/identity/keys.py",
     "service/policy.py",
     "service/security.py",
