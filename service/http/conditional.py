@@ -10,12 +10,11 @@ import orjson
 from service.core.errors import BadRequest
 from service.http.web import current_request
 from service.mongo.raw import Raw
-from service.records.precondition import Precondition, Tags
+from service.records.precondition import NONE, Precondition, Tags
 
 IF_MATCH, IF_NONE_MATCH = "HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"
 HEADERS = {IF_MATCH: "If-Match", IF_NONE_MATCH: "If-None-Match"}
 """The names of the headers by those that they have in an environment (PEP 3333)."""
-NO_PRECONDITION = Precondition()
 ENTITY_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 BETWEEN = re.compile(r"[ \t]*(?:,[ \t,]*|\Z)")
 """What stands behind each tag of a list; an empty member is no mistake (section 5.6.1)."""
@@ -37,7 +36,7 @@ def precondition() -> Precondition:
     """Return what the request at hand says of the record that it is about. Raises `BadRequest`."""
     sent = current_request().environ
     if IF_MATCH not in sent and IF_NONE_MATCH not in sent:
-        return NO_PRECONDITION
+        return NONE
     return Precondition(revisions(IF_MATCH), revisions(IF_NONE_MATCH, weak=True))
 
 
