@@ -59,7 +59,8 @@ def look_up(registry: Registry, deliveries: Iterable[Delivery]) -> None:
     for name, by_id in by_type.items():
         # A tombstone has no access list.
         there = {"_id": {"$in": [*by_id]}, "access": {"$exists": True}}
-        for row in filter(registry[name].schema.is_readable, driver.find(registry[name].collection, there)):
+        type = registry[name]
+        for row in filter(type.schema.is_readable, driver.find(type.collection, there, type.unread)):
             for delivery in by_id[row["_id"]]:
                 delivery.now = row
 
