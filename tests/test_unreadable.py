@@ -1,6 +1,6 @@
 """What other software has stored and is no value of its field: it makes one record unreadable, and never a list."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +9,6 @@ import pytest
 from bson import DBRef, Decimal128, Int64, ObjectId, Regex
 from bson.binary import Binary
 from bson.datetime_ms import DatetimeMS
-from flask import Flask
 
 from service.core import metrics
 from service.core.errors import Unreadable
@@ -20,7 +19,7 @@ from tests.gym import Gym
 from tests.recording import Recording
 from tests.syncing import Melon, Replica
 from tests.test_changes import Device
-from tests.types import REGISTRY, schema_of
+from tests.types import schema_of
 
 ODD: list[Any] = [
     DBRef("notebooks", "a"),
@@ -237,14 +236,6 @@ def test_an_export_leaves_it_out(ada: Person, notes: list[str]) -> None:
 
 
 # What changes
-
-
-@pytest.fixture
-def recording(app: Flask, test_settings: dict[str, Any]) -> Iterator[Recording]:
-    found = Recording(REGISTRY, test_settings)
-    found.catch_up()
-    yield found
-    found.close()
 
 
 @pytest.mark.real
