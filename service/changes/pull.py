@@ -1,11 +1,13 @@
 """A pull: one answer with what has changed for an account since its cursor, as JSON."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from service.changes.barrier import Barrier
 from service.changes.cursors import checkpoint_of, seal_of, sealed_cursor
 from service.changes.feed import Checkpoint, Feed
 from service.changes.order import Order
@@ -25,6 +27,9 @@ MOST_ANSWER_BYTES = 4 * 1024 * 1024
 MOST_WAIT = 25.0
 """Most seconds that an answer with nothing new may wait."""
 
+Using = Callable[[str], AbstractContextManager[None]]
+"""Counts for an account what is done within."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pull:
@@ -37,6 +42,15 @@ class Pull:
     limit: int
     wait: float
     seal: bytes
+
+    def answer_now(self, barrier: Barrier, using: Using) -> "Pulled":
+        """Return what there is, up to this moment; its making is counted by `using`, and not the wait for the order.
+
+        Raises `FeedUnavailable`, what `using` raises, and what `answer` does.
+        """
+        order = barrier.passed()
+        with using(self.account):
+            return self.answer(order)
 
     def answer(self, order: Order) -> "Pulled":
         """Return what there is, up to the last number of an order that has come to this moment.

@@ -5,13 +5,12 @@ from typing import Any
 from flask import Flask
 
 from service.changes.barrier import Barrier
-from service.changes.pull import Pull, Pulled, parse_pull
+from service.changes.pull import parse_pull
 from service.context import current_registry, current_service
 from service.core.errors import NotSupported
 from service.http.arguments import parameters
 from service.http.openapi import operation
 from service.http.usage import account_usage
-from service.identity.usage import AccountUsage
 from service.mongo import connection, transactions
 from service.resources.resource import Resource
 from service.security import current_identity, security
@@ -32,17 +31,7 @@ class ChangeList(Resource):
         asked = parse_pull(current_registry(), parameters(), str(current_identity), security().cursor_key)
         # At once: where there is a door, it hands what asks to wait over to the streams. In an atomic batch too: what
         # its transaction has not committed is in no order.
-        return transactions.outside(answered, asked, current_barrier(), account_usage()).as_dict()
-
-
-def answered(asked: Pull, barrier: Barrier, usage: AccountUsage) -> Pulled:
-    """Return the answer of a pull, whose making is counted; not the wait for the order.
-
-    Raises `CursorExpired`, `FeedUnavailable`, `NotAuthenticated` and `TooManyRequests`.
-    """
-    order = barrier.passed()
-    with usage.using(asked.account):
-        return asked.answer(order)
+        return transactions.outside(asked.answer_now, current_barrier(), account_usage().using).as_dict()
 
 
 def init_app(app: Flask) -> None:

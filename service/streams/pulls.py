@@ -84,12 +84,6 @@ class Pulls:
             gone.cancel()
             self.following.subscriptions.remove(waiting)
 
-    def found(self, asked: Pull) -> Pulled:
-        """Return what there is; its making is counted. Raises `TooManyRequests`, and what a pull in the API does."""
-        order = self.following.barrier.passed()
-        with self.following.usage.using(asked.account):
-            return asked.answer(order)
-
     async def news(self, asked: Pull, claims: Mapping[str, Any], waiting: Waiting) -> Pulled:
         """Return what is new, or nothing when the time is over. Raises `ClientGone`, `NotAuthenticated`."""
         loop = asyncio.get_running_loop()
@@ -100,7 +94,7 @@ class Pulls:
             identity = await self.threads.do(partial(self.security.current_identity, claims))
             heard = waiting.keys_of(marks(identity, asked.within))
             self.following.subscriptions.find_by(waiting, heard)
-            found = await self.threads.do(partial(self.found, asked))
+            found = await self.threads.do(partial(asked.answer_now, self.following.barrier, self.following.usage.using))
             if found.items or waiting.is_draining or not await woken_within(waiting.woken, end - loop.time()):
                 return found
             if waiting.is_gone:
