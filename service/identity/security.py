@@ -54,7 +54,14 @@ class Security:
 
         Raises `NotAuthenticated` when the session has ended.
         """
-        found = self.sessions.current_identity(payload["sub"], payload["sid"], int(payload["auth_time"]))
+        return self.renewed_identity(Identity(payload["sub"], payload["sid"], int(payload["auth_time"])))
+
+    def renewed_identity(self, known: Identity) -> Identity:
+        """Return an identity as it is at this moment, with the roles of now.
+
+        Raises `NotAuthenticated` when the session has ended.
+        """
+        found = self.sessions.current_identity(known.account, known.session, known.auth_time)
         if found is None:
             raise NotAuthenticated(SESSION_ENDED)
         return found

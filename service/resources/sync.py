@@ -12,12 +12,11 @@ from service.changes.rxdb_push import RxdbPush, parse_documents
 from service.changes.watermelon_pull import parse_number, parse_watermelon_pull
 from service.changes.watermelon_push import WatermelonPush, parse_rows
 from service.context import current_globals, current_registry, g
-from service.core.errors import NotAuthenticated, NotSupported
+from service.core.errors import NotSupported
 from service.http.arguments import json_text, parameters
 from service.http.openapi import operation
 from service.http.usage import account_usage
 from service.http.web import Answer, json_answer
-from service.identity.sessions import SESSION_ENDED
 from service.model.record_type import RecordType
 from service.mongo import deadline
 from service.policy import Identity
@@ -154,11 +153,7 @@ def pusher() -> Identity:
     The pull before it went by these. With those that this process remembers, what a role has just brought would be
     taken for gone, and a device that has deleted it is never told of it again.
     """
-    known = current_globals().identity
-    identity = security().sessions.current_identity(known.account, known.session, known.auth_time)
-    if identity is None:
-        raise NotAuthenticated(SESSION_ENDED)
-    return identity
+    return security().renewed_identity(current_globals().identity)
 
 
 def tombstones_kept() -> timedelta:
