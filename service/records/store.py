@@ -5,7 +5,7 @@ changes, and the words by which it is found where these change or a searched tex
 comes after, goes by these.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -75,7 +75,7 @@ def change(
     if isinstance(access := condition.get("access"), list):
         worded = search_words.worded(type, update, access)
         return apply(type, {**condition, **worded.guard}, worded.update, brought=brought)
-    for _ in range(MOST_READINGS):
+    for _ in attempts():
         current = driver.find_one(type.collection, condition)
         if current is None:
             return None
@@ -83,11 +83,19 @@ def change(
         record = apply(type, same, search_words.made_anew(type, update, current), brought=brought)
         if record is not None:
             return record
+    raise AssertionError
+
+
+MOST_ATTEMPTS = 50
+
+
+def attempts() -> Iterator[int]:
+    """Yield tries of a change that is computed on the current record, while others change it too.
+
+    Raises `DatabaseUnavailable` when all are used up, so that a loop over it ends with success or with a problem.
+    """
+    yield from range(MOST_ATTEMPTS)
     raise DatabaseUnavailable("the record is changed by too many at once")
-
-
-MOST_READINGS = 50
-"""How often a record is read that others change before its words are written."""
 
 
 def apply(

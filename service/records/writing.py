@@ -1,6 +1,6 @@
 """Writing records of one type as somebody may: what a write needs beyond its one conditional operation."""
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -10,7 +10,6 @@ from pymongo.errors import DuplicateKeyError
 from service.core.errors import (
     AlreadyExists,
     Cause,
-    DatabaseUnavailable,
     Forbidden,
     NotFound,
     RevisionMismatch,
@@ -24,8 +23,6 @@ from service.policy import Action, access_list, may
 from service.records import deletion, references, search_words, store
 from service.records.precondition import NONE, Precondition
 from service.records.reading import Reader
-
-MOST_ATTEMPTS = 50
 
 
 class Writer(Reader):
@@ -93,7 +90,7 @@ class Writer(Reader):
 
     def computed(self, id: str, action: Action, wanted: Patch, precondition: Precondition, named: set[str]) -> Raw:
         """Return the record after a patch that needs the current one: read, apply, write if nobody else did."""
-        for _ in attempts():
+        for _ in store.attempts():
             current = self.current(id, action, precondition)
             content = wanted.apply(current)
             try:
@@ -128,7 +125,7 @@ class Writer(Reader):
             precondition.check_absent()
             return self.create_only(id, content)
         plain = precondition == NONE and not own and not self.type.fixed and not self.type.search
-        for _ in attempts():
+        for _ in store.attempts():
             try:
                 if plain:
                     condition = {"_id": id, **self.scope("write")}
@@ -199,7 +196,7 @@ class Writer(Reader):
 
     def bury(self, id: str, keep: timedelta, precondition: Precondition) -> None:
         """Leave of a record a tombstone, or raise what stands in the way of it."""
-        for _ in attempts():
+        for _ in store.attempts():
             condition = {"_id": id, **self.scope("write"), **precondition.condition}
             if deletion.bury_for_release(self.registry, self.type, condition, keep):
                 return
@@ -248,12 +245,3 @@ class Writer(Reader):
     def action_for(self, names: Iterable[str]) -> Action:
         """Return what a change of these fields needs: only the owner changes who may see a record."""
         return "own" if any(self.type.schema.fields[name].owner_only for name in names) else "write"
-
-
-def attempts() -> Iterator[int]:
-    """Yield tries of a change that is computed on the current record, while others change it too.
-
-    Raises `DatabaseUnavailable` when all are used up, so that a loop over it ends with success or with a problem.
-    """
-    yield from range(MOST_ATTEMPTS)
-    raise DatabaseUnavailable("the record is changed by too many at once")
