@@ -5,23 +5,19 @@ after it. So a document is changed once however often it is met, by how many run
 ago is what the step begins with.
 """
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Iterator
+from functools import partial
 
 from pymongo.errors import PyMongoError
 
-from service.core.clock import now
-from service.core.ids import new_id
-from service.documents import Account, MigrationRun
+from service.documents import Account
 from service.documents.versioned import Versioned
 from service.model.registry import Registry
 from service.mongo import problems
 from service.mongo.raw import Filter, Raw
 from service.records import store
 from service.upkeep.migrations import Migration, every_step, steps, versioned
+from service.upkeep.walk import Progress, begun_walk, find_walk, insist, note_done, walk_start, walked
 
 BATCH = 500
 """Most documents that one operation reads or changes, so that other requests get their turn in between."""
@@ -32,27 +28,14 @@ FORM = {"$min": [{"$ifNull": ["$schema_version", 0]}, "$oldest_writer"]}
 GONE = ("purge_at", "deleted_at")
 """The marks of what was deleted: there is nothing left to migrate."""
 
-Result = TypeVar("Result")
-
 
 class UpgradeError(RuntimeError):
     """The documents cannot be brought to this version; the message is for the person at the terminal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far the walk through the documents of a class has come."""
-
-    document: type[Versioned]
-    looked_at: int
-    changed: int
-    finished: bool
-
-
 def run_of(document: type[Versioned]) -> Raw | None:
     """Return what is known of the last walk through the documents of a class, None if there was none."""
-    found: Raw | None = MigrationRun._get_collection().find_one({"_id": document._get_collection_name()})
-    return found
+    return find_walk(document._get_collection_name())
 
 
 def is_done(migration: Migration) -> bool:
@@ -86,23 +69,7 @@ def mark_empty(registry: Registry) -> None:
     """Note for every collection that is empty that there is nothing to migrate: a new database begins with today's."""
     for document in versioned(registry.documents):
         if run_of(document) is None and document._get_collection().find_one({}, {"_id": 1}) is None:
-            done = {**first_step(document), "finished_at": now()}
-            MigrationRun._get_collection().update_one(
-                {"_id": document._get_collection_name()}, {"$setOnInsert": done}, upsert=True
-            )
-
-
-def first_step(document: type[Versioned]) -> Raw:
-    """Return the beginning of a walk."""
-    version = document.version()
-    return {
-        "run": new_id(),
-        "to_version": version,
-        "position": "",
-        "looked_at": 0,
-        "changed": 0,
-        "started_at": now(),
-    }
+            note_done(document._get_collection_name(), walk_start(document.version()))
 
 
 def joined(document: type[Versioned]) -> Raw:
@@ -118,40 +85,18 @@ def joined(document: type[Versioned]) -> Raw:
         )
     if walk is not None and walk["to_version"] == version and "finished_at" not in walk:
         return walk
-    # Where two begin at once, the second finds the first's and joins it.
-    if walk is None:
-        MigrationRun._get_collection().update_one({"_id": name}, {"$setOnInsert": first_step(document)}, upsert=True)
-    else:
-        anew = {"$set": first_step(document), "$unset": {"finished_at": ""}}
-        MigrationRun._get_collection().update_one({"_id": name, "run": walk["run"]}, anew)
-    begun = run_of(document)
-    assert begun is not None  # noqa: S101  it was just stored, and nothing deletes it
-    return begun
+    return begun_walk(name, walk, walk_start(version))
 
 
 def upgrade(
     registry: Registry, document: type[Versioned], rest: float = 1.0, patience: float = 60.0
 ) -> Iterator[Progress]:
-    """Bring all documents of a class to its version, batch by batch, and yield how far that has come.
-
-    After each batch it rests, `rest` times as long as the batch took, so that a running service hardly notices. When
-    MongoDB does not answer it tries again for `patience` seconds.
+    """Bring all documents of a class to its version, batch by batch, and yield how far that has come: see `walked`.
 
     Raises `UpgradeError` for a step that MongoDB refuses, `PyMongoError` when MongoDB stays away.
     """
     walk = insist(lambda: joined(document), patience)
-    mine = {"_id": walk["_id"], "run": walk["run"]}
-    position, looked_at, changed = walk["position"], walk["looked_at"], walk["changed"]
-    while rows := insist(lambda: batch(document, position), patience):  # noqa: B023  called before the next turn
-        with rested(rest):
-            changed += insist(lambda: bring(registry, document, rows), patience)
-            position, looked_at = rows[-1]["_id"], looked_at + len(rows)
-            # Two runners on one walk: the one ahead says where to go on, for it came by everything before.
-            step = {"$max": {"position": position}, "$set": {"looked_at": looked_at, "changed": changed}}
-            insist(lambda: MigrationRun._get_collection().update_one(mine, step), patience)  # noqa: B023
-            yield Progress(document, looked_at, changed, False)
-    insist(lambda: MigrationRun._get_collection().update_one(mine, {"$set": {"finished_at": now()}}), patience)
-    yield Progress(document, looked_at, changed, True)
+    yield from walked(document, walk, partial(batch, document), partial(bring, registry, document), rest, patience)
 
 
 def batch(document: type[Versioned], after: str) -> list[Raw]:
@@ -197,23 +142,3 @@ def refusal(step: Migration, rows: list[Raw], error: PyMongoError) -> str:
     """Return the sentence about a step that MongoDB refuses."""
     name, first, last = step.document._get_collection_name(), rows[0]["_id"], rows[-1]["_id"]
     return f"{name} to version {step.to_version}, between the ids {first} and {last}: {error}"
-
-
-@contextmanager
-def rested(rest: float) -> Iterator[None]:
-    """Rest after the block, `rest` times as long as it took."""
-    begun = time.monotonic()
-    yield
-    time.sleep(rest * (time.monotonic() - begun))
-
-
-def insist(work: Callable[[], Result], patience: float) -> Result:
-    """Return what `work` gives; where MongoDB does not answer, try it again for `patience` seconds."""
-    end = time.monotonic() + patience
-    while True:
-        try:
-            return work()
-        except PyMongoError as error:
-            if not problems.is_transient(error) or time.monotonic() > end:
-                raise
-            time.sleep(0.2)

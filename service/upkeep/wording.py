@@ -1,7 +1,6 @@
 """Give stored records the words by which they are found, where they have none, or others than this version makes.
 
-The walk is as that of a migration (`service/upkeep/upgrade.py`): by id, in batches, beside a running service, again
-after a crash. What Python makes of a text no pipeline can, so here each record is read, and written if nobody has
+What Python makes of a text no pipeline can, so here each record is read, and written if nobody has
 changed it since.
 """
 
@@ -9,8 +8,6 @@ from collections.abc import Iterator, Sequence
 
 from pymongo.errors import BulkWriteError
 
-from service.core.clock import now
-from service.core.ids import new_id
 from service.documents import MigrationRun
 from service.documents.record import WORDS
 from service.model.record_type import RecordType
@@ -18,7 +15,8 @@ from service.model.registry import Registry
 from service.mongo import problems
 from service.mongo.raw import Raw
 from service.records import search_words, store
-from service.upkeep.upgrade import Progress, UpgradeError, insist, rested
+from service.upkeep.upgrade import UpgradeError
+from service.upkeep.walk import Progress, begun_walk, find_walk, insist, note_done, walk_start, walked
 
 WORDS_FORM = 1
 """The number of the form of words. Raise it when `service/model/words.py` makes others, or they are kept otherwise."""
@@ -38,8 +36,7 @@ def words_description(type: RecordType) -> str:
 
 def walk_of(type: RecordType) -> Raw | None:
     """Return what is known of the last walk through the records of a type, None if there was none."""
-    found: Raw | None = MigrationRun._get_collection().find_one({"_id": walk_name(type)})
-    return found
+    return find_walk(walk_name(type))
 
 
 def walk_name(type: RecordType) -> str:
@@ -77,14 +74,12 @@ def mark_empty(registry: Registry) -> None:
             MigrationRun._get_collection().delete_one({"_id": walk_name(type)})
             continue
         if walk_of(type) is None and type.collection.find_one({}, {"_id": 1}) is None:
-            done = {**walk_start(type), "finished_at": now()}
-            MigrationRun._get_collection().update_one({"_id": walk_name(type)}, {"$setOnInsert": done}, upsert=True)
+            note_done(walk_name(type), start_of(type))
 
 
-def walk_start(type: RecordType) -> Raw:
+def start_of(type: RecordType) -> Raw:
     """Return the beginning of a walk."""
-    begin = {"position": "", "looked_at": 0, "changed": 0, "started_at": now()}
-    return {"run": new_id(), "to_version": type.document.version(), "form": form_of(type), **begin}
+    return walk_start(type.document.version(), form=form_of(type))
 
 
 def walk_to_go_on(type: RecordType) -> Raw:
@@ -92,35 +87,18 @@ def walk_to_go_on(type: RecordType) -> Raw:
     walk = walk_of(type)
     if walk is not None and walk["form"] == form_of(type) and "finished_at" not in walk:
         return walk
-    mine = {"_id": walk_name(type)} | ({} if walk is None else {"run": walk["run"]})
-    anew = {"$set": walk_start(type), "$unset": {"finished_at": ""}}
-    # Where two begin at once, the second finds the first's and joins it.
-    first = {"$setOnInsert": walk_start(type)}
-    MigrationRun._get_collection().update_one(mine, first if walk is None else anew, upsert=walk is None)
-    begun = walk_of(type)
-    assert begun is not None  # noqa: S101  it was just stored, and nothing deletes it
-    return begun
+    return begun_walk(walk_name(type), walk, start_of(type))
 
 
 def make_words(type: RecordType, rest: float = 1.0, patience: float = 60.0) -> Iterator[Progress]:
     """Give all records of a type their words, batch by batch, and yield how far that has come.
 
-    It rests after each batch, and waits for MongoDB, as a migration does. Raises `UpgradeError` where MongoDB refuses
-    the words of a record, `PyMongoError` when it stays away.
+    Raises `UpgradeError` where MongoDB refuses the words of a record, and what `walked` does.
     """
     walk = insist(lambda: walk_to_go_on(type), patience)
-    mine = {"_id": walk["_id"], "run": walk["run"]}
-    position, looked_at, changed = walk["position"], walk["looked_at"], walk["changed"]
-    while rows := insist(lambda: read_batch(type, {"$gt": position}), patience):  # noqa: B023  called before the next turn
-        with rested(rest):
-            ids = [row["_id"] for row in rows]
-            changed += insist(lambda: make_right(type, ids), patience)  # noqa: B023
-            position, looked_at = ids[-1], looked_at + len(ids)
-            step = {"$max": {"position": position}, "$set": {"looked_at": looked_at, "changed": changed}}
-            insist(lambda: MigrationRun._get_collection().update_one(mine, step), patience)  # noqa: B023
-            yield Progress(type.document, looked_at, changed, False)
-    insist(lambda: MigrationRun._get_collection().update_one(mine, {"$set": {"finished_at": now()}}), patience)
-    yield Progress(type.document, looked_at, changed, True)
+    read = lambda after: read_batch(type, {"$gt": after})  # noqa: E731
+    bring = lambda rows: make_right(type, [row["_id"] for row in rows])  # noqa: E731
+    yield from walked(type.document, walk, read, bring, rest, patience)
 
 
 def read_batch(type: RecordType, ids: Raw) -> list[Raw]:
