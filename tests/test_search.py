@@ -406,7 +406,7 @@ def test_an_update_that_does_not_say_the_whole_text_is_refused() -> None:
     type = derive(Recipe)
     for update in ({"$set": {"s.0.x": "a"}}, {"$push": {"s": {"x": "a"}}}, {"$rename": {"n": "m"}}):
         with pytest.raises(ValueError, match="has to say the whole of"):
-            search_words.worded(type, update, ["o:a"])
+            search_words.worded(type, update, search_words.touched(type, update), ["o:a"])
 
 
 # --- Bounds ----------------------------------------------------------------------------------------------------------

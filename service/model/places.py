@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from service.model.field import Field
@@ -12,49 +13,49 @@ Pointed = tuple[tuple[str | int, ...], Any]
 """A value with the steps of the pointer that leads to it."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Place:
     """Where one field stands: the steps that lead to its values from the document that has it at some depth."""
 
     steps: tuple[Step, ...]
     field: Field
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Return its dotted name as clients have it; what is in lists and maps is called as they are."""
         return ".".join(step.name for step in self.members)
 
-    @property
+    @cached_property
     def stored(self) -> str:
         """Return its dotted name as MongoDB has it."""
         return ".".join(step.stored for step in self.members)
 
-    @property
+    @cached_property
     def members(self) -> tuple[Field, ...]:
         """Return the members that lead to it, the outermost first."""
         return tuple(step for step in self.steps if isinstance(step, Field))
 
-    @property
+    @cached_property
     def root(self) -> Field:
         """Return the field of the document itself in which it stands."""
         return self.members[0]
 
-    @property
+    @cached_property
     def is_in_map(self) -> bool:
         """Tell whether a map is on the way, whose keys nobody knows before."""
         return "map" in self.steps
 
-    @property
+    @cached_property
     def is_in_list(self) -> bool:
         """Tell whether it is a member of what a list holds."""
         return "list" in self.steps[:-1]
 
-    @property
+    @cached_property
     def is_single(self) -> bool:
         """Tell whether there is at most one value here: no list and no map is on the way or at its end."""
         return all(isinstance(step, Field) for step in self.steps)
 
-    @property
+    @cached_property
     def is_entry(self) -> bool:
         """Tell whether its values are the entries of a list."""
         return self.steps[-1] == "list"
@@ -107,10 +108,10 @@ def values(value: Any, steps: tuple[Step, ...], named: Callable[[Field], str], *
     if not steps:
         yield place, value
         return
-    step, *rest = steps
+    step, rest = steps[0], steps[1:]
     if isinstance(step, Field):
         if isinstance(value, Mapping):
-            yield from values(value.get(named(step)), tuple(rest), named, *place, step.name)
+            yield from values(value.get(named(step)), rest, named, *place, step.name)
         return
     entries: Any = ()
     if step == "list" and isinstance(value, list):
@@ -118,7 +119,7 @@ def values(value: Any, steps: tuple[Step, ...], named: Callable[[Field], str], *
     elif step == "map" and isinstance(value, Mapping):
         entries = value.items()
     for key, entry in entries:
-        yield from values(entry, tuple(rest), named, *place, key)
+        yield from values(entry, rest, named, *place, key)
 
 
 def value_without(value: Any, steps: tuple[Step, ...], gone: Collection[str]) -> Any:

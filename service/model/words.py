@@ -9,7 +9,7 @@ import unicodedata
 from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 from itertools import accumulate, islice
 from operator import add
@@ -170,10 +170,13 @@ def word_counts(texts: Iterable[str], most: int, letters: int) -> Mapping[str, i
         left -= len(text)
         if left <= 0:
             break
+    if len(counts) <= most and sum(map(len, counts)) <= letters:
+        return counts
     fitting = sum(length <= letters for length in accumulate(map(len, counts)))
-    return counts if len(counts) <= min(most, fitting) else dict(islice(counts.items(), min(most, fitting)))
+    return dict(islice(counts.items(), min(most, fitting)))
 
 
+@lru_cache(4096)
 def search_tag(entry: str) -> str:
     """Return what stands before the words of a record that somebody may find, by their entry in its access list.
 

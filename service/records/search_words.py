@@ -20,6 +20,8 @@ MOST_ENTRIES = 4000
 """Most words of one text for all who may find it: of what is given to many, each of them finds the first ones."""
 
 Update = Mapping[str, Mapping[str, Any]]
+Touched = Mapping[Place, list[str] | None]
+"""The places of searched texts to which an update writes, and the texts it leaves there; None where it is not said."""
 
 
 def tags_of(entries: Iterable[str]) -> list[str]:
@@ -78,12 +80,22 @@ def is_changed(type: RecordType, before: Mapping[str, Any], after: Mapping[str, 
     return any(texts_at(place, before) != texts_at(place, after) for place in type.search)
 
 
-def touched(type: RecordType, update: Update) -> list[Place]:
-    """Return the places of searched texts to which a MongoDB `update` writes."""
-    if not type.search:
-        return []
-    names = [without_positions(name) for fields in update.values() for name in fields]
-    return [place for place in type.search if any(is_around(name, place.stored) for name in names)]
+def touched(type: RecordType, update: Update) -> Touched:
+    """Return the places of searched texts to which a MongoDB `update` writes, with the texts that it leaves there."""
+    found: dict[Place, list[str] | None] = {}
+    for place in type.search:
+        names = [name for fields in update.values() for name in fields if is_around(name, place.stored)]
+        if names:
+            found[place] = text_said(update, names, place)
+    return found
+
+
+def is_around(name: str, stored: str) -> bool:
+    """Tell whether a name in an update is that of what is `stored` under another, of what holds it, or is in it."""
+    if "." not in name and "." not in stored:
+        return name == stored
+    inner, outer = f"{without_positions(name)}.", f"{stored}."
+    return inner.startswith(outer) or outer.startswith(inner)
 
 
 def without_positions(name: str) -> str:
@@ -91,19 +103,8 @@ def without_positions(name: str) -> str:
     return ".".join(step for step in name.split(".") if not step.isdecimal()) if "." in name else name
 
 
-def is_around(name: str, other: str) -> bool:
-    """Tell whether one of two names is that of what holds the other, or they are the same."""
-    return f"{name}.".startswith(f"{other}.") or f"{other}.".startswith(f"{name}.")
-
-
-def is_said(type: RecordType, update: Update) -> bool:
-    """Tell whether a MongoDB `update` says the whole of each searched text that it changes."""
-    return all(text_said(update, place) is not None for place in touched(type, update))
-
-
-def text_said(update: Update, place: Place) -> list[str] | None:
-    """Return the texts that a MongoDB `update` leaves at a place that it touches; None where it does not say that."""
-    names = [name for fields in update.values() for name in fields if is_around(without_positions(name), place.stored)]
+def text_said(update: Update, names: Sequence[str], place: Place) -> list[str] | None:
+    """Return the texts that an `update` leaves at a place to which it writes by `names`; None where it is not said."""
     if len(names) != 1:
         return None
     (name,) = names
@@ -116,38 +117,38 @@ def text_said(update: Update, place: Place) -> list[str] | None:
     return None
 
 
-def worded(type: RecordType, update: Update, access: Sequence[str]) -> Worded:
-    """Return the `update` of a record with this access list, with the words of the texts that it changes.
+def worded(type: RecordType, update: Update, texts: Touched, access: Sequence[str]) -> Worded:
+    """Return the `update` of a record with this access list, with the words of the `texts` that it changes.
 
     The words of the others stay, if the record has words where this type has them. Raises `ValueError` for an update
     that does not say the whole of a text.
     """
     guard, words = Filter(), Raw()
     tags = tags_of(access)
-    for place in touched(type, update):
+    for place in texts:
         at = f"{WORDS}.{type.search.index(place)}"
-        found = in_texts(place.stored, whole_text(update, place), tags)
+        found = in_texts(place.stored, whole_text(texts, place), tags)
         guard[f"{at}.f"] = place.stored
         words |= {f"{at}.w": found["w"], f"{at}.t": found["t"]}
     return Worded({**update, "$set": {**update.get("$set", {}), **words}}, guard)
 
 
-def made_anew(type: RecordType, update: Update, current: Mapping[str, Any]) -> Update:
+def made_anew(type: RecordType, update: Update, texts: Touched, current: Mapping[str, Any]) -> Update:
     """Return the `update` of the record that was read as `current`, with the words of all its texts.
 
-    Raises `ValueError` for an update that does not say the whole of a text.
+    `texts` are those that it changes. Raises `ValueError` for an update that does not say the whole of a text.
     """
-    tags, changed = tags_of(current["access"]), touched(type, update)
+    tags = tags_of(current["access"])
     words = [
-        in_texts(place.stored, whole_text(update, place) if place in changed else texts_at(place, current), tags)
+        in_texts(place.stored, whole_text(texts, place) if place in texts else texts_at(place, current), tags)
         for place in type.search
     ]
     return {**update, "$set": {**update.get("$set", {}), WORDS: words}}
 
 
-def whole_text(update: Update, place: Place) -> list[str]:
+def whole_text(texts: Touched, place: Place) -> list[str]:
     """Return the texts that an update leaves at a place; raises `ValueError` where it does not say that."""
-    texts = text_said(update, place)
-    if texts is None:
+    found = texts[place]
+    if found is None:
         raise ValueError(f"the update has to say the whole of {place.root.name}, in which {place.name} is searched")
-    return texts
+    return found

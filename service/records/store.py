@@ -70,17 +70,18 @@ def change(
     Raises `AlreadyExists` when a unique value is taken, and `ValidationFailed`, with pointers into the record, where
     MongoDB refuses a value.
     """
-    if not search_words.touched(type, update):
+    texts = search_words.touched(type, update)
+    if not texts:
         return apply(type, condition, update, brought=brought)
     if isinstance(access := condition.get("access"), list):
-        worded = search_words.worded(type, update, access)
+        worded = search_words.worded(type, update, texts, access)
         return apply(type, {**condition, **worded.guard}, worded.update, brought=brought)
     for _ in attempts():
         current = driver.find_one(type.collection, condition)
         if current is None:
             return None
         same = {**condition, "_id": current["_id"], "revision": current["revision"], "access": current["access"]}
-        record = apply(type, same, search_words.made_anew(type, update, current), brought=brought)
+        record = apply(type, same, search_words.made_anew(type, update, texts, current), brought=brought)
         if record is not None:
             return record
     raise AssertionError

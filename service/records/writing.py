@@ -78,8 +78,8 @@ class Writer(Reader):
         if not wanted.direct:
             return None
         condition = {"_id": id, **self.scope(action), **wanted.guard, **precondition.condition}
-        if search_words.touched(self.type, wanted.update):
-            if not search_words.is_said(self.type, wanted.update):
+        if texts := search_words.touched(self.type, wanted.update):
+            if None in texts.values():
                 return None
             # Most are the own and given to nobody. Of any other one has to know who may find it.
             condition["access"] = access_list(str(self.identity), {})
