@@ -40,6 +40,20 @@ class Fake:
             self.code = -sign
 
 
+class SlowDoor(Fake):
+    """A door that ends half a second after the API, with the last answer handed over."""
+
+    def __init__(self, api: Fake) -> None:
+        super().__init__(stubborn=True)
+        self.api, self.left = api, 0.0
+
+    def poll(self) -> int | None:
+        if self.api.code is not None:
+            self.left = self.left or time.monotonic() + 0.5
+            self.code = 0 if self.code is None and time.monotonic() > self.left else self.code
+        return self.code
+
+
 class Quiet(Signals):
     """Signals that come when a test says so, after so many waits."""
 
@@ -121,7 +135,8 @@ def test_programs_that_do_not_end_are_killed(monkeypatch: pytest.MonkeyPatch) ->
     assert all(process.got[-1] == signal.SIGKILL for process in processes.values())
 
 
-def test_a_second_signal_ends_the_api_before_the_door() -> None:
+def test_a_second_signal_ends_the_api_before_the_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.serve.supervisor.SLACK", 0.05)
     processes = everything()
     processes["door"].stubborn = True
     found = supervisor(Quiet(3, 4), **processes)
@@ -129,6 +144,16 @@ def test_a_second_signal_ends_the_api_before_the_door() -> None:
     found.end(60.0)
     assert processes["door"].got == [signal.SIGTERM, signal.SIGKILL]
     assert processes["api"].got == processes["streams"].got == [signal.SIGTERM]
+
+
+def test_a_hurried_end_leaves_the_door_time_to_hand_over_the_last_answers() -> None:
+    processes = everything()
+    door = processes["door"] = SlowDoor(processes["api"])
+    found = supervisor(Quiet(3, 4), **processes)
+    found.run()
+    found.end(60.0)
+    assert door.got == [signal.SIGTERM]
+    assert door.code == 0
 
 
 def test_every_further_signal_is_handed_on() -> None:

@@ -106,6 +106,8 @@ class Supervisor:
         self.send(signal.SIGTERM, "api", "streams")
         while self.wait(delay + DRAIN_SECONDS + SLACK, "api", "streams", "worker"):
             self.send(signal.SIGTERM, "api", "streams")
+        # It may still hand over the last that they said; one that serves on for its delay is not waited for.
+        self.wait(SLACK, "door")
         self.send(signal.SIGKILL, "door", "api", "streams", "worker")
 
     def living(self, *names: str) -> list[Program]:
