@@ -28,8 +28,8 @@ while True:
 class Kept:
     """A command that is kept new, and what was told of it."""
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.begun, self.told = root, root / "begun", []
+    def __init__(self, root: Path, command: str = COMMAND) -> None:
+        self.command, self.root, self.begun, self.told = command, root, root / "begun", []
         (root / "service").mkdir()
 
     def times(self) -> int:
@@ -47,7 +47,7 @@ class Kept:
 
         with Signals() as signals, ThreadPoolExecutor(1) as threads:
             done = threads.submit(work)
-            words = [sys.executable, "-c", COMMAND, str(self.begun)]
+            words = [sys.executable, "-c", self.command, str(self.begun)]
             code = reloading.keep_new(words, self.root, os.environ, None, signals, self.told.append)
             done.result()
         return code
@@ -77,3 +77,12 @@ def test_what_is_no_part_leaves_it_alone(tmp_path: Path) -> None:
 
     assert kept.until(edit) == 0
     assert kept.told == ["changed: run.py"]
+
+
+def test_one_that_is_ended_while_it_starts_has_ended_as_asked(tmp_path: Path) -> None:
+    starting = COMMAND.replace("sys.exit(0)", "sys.exit(128 + signal.SIGTERM)")
+    assert Kept(tmp_path, starting).until(lambda: None) == 0
+
+
+def test_the_exit_code_of_a_failure_is_handed_on(tmp_path: Path) -> None:
+    assert Kept(tmp_path, COMMAND.replace("sys.exit(0)", "sys.exit(3)")).until(lambda: None) == 3

@@ -164,7 +164,7 @@ def parse_scopes(text: str) -> tuple[str, ...]:
     """Return the scopes of a list, in their fixed order."""
     names = text.split(",")
     if not set(names) <= set(SCOPES) or len(set(names)) != len(names):
-        raise bad("scope", f"one or listing of {listing(SCOPES)}, with commas")
+        raise bad("scope", f"one or several of {listing(SCOPES)}, with commas")
     return tuple(name for name in SCOPES if name in names)
 
 
@@ -176,13 +176,13 @@ def parse_view(type: RecordType, args: Mapping[str, str]) -> View:
     fields = args.get("fields")
     names = None if fields is None else tuple(dict.fromkeys(("id", *fields.split(","))))
     if names is not None and not set(names) <= set(public):
-        raise bad("fields", f"one or listing of {listing(tuple(public))}, with commas", "unknown_field")
+        raise bad("fields", f"one or several of {listing(tuple(public))}, with commas", "unknown_field")
     expand = tuple(dict.fromkeys(args["expand"].split(","))) if "expand" in args else ()
     able = tuple(type.references)
     if expand and not able:
         raise bad("expand", "this type has no reference", "unknown_parameter")
     if not set(expand) <= set(able):
-        raise bad("expand", f"one or listing of {listing(able)}", "unknown_field")
+        raise bad("expand", f"one or several of {listing(able)}", "unknown_field")
     if names is not None and not {name.partition(".")[0] for name in expand} <= set(names):
         raise bad("expand", "a field that `fields` leaves out cannot be expanded")
     return View(names, expand)

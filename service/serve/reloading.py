@@ -51,8 +51,8 @@ def keep_new(
             ended(process)
             process = begun(words, environ)
     code = ended(process)
-    # It had only just been started, and did not listen yet.
-    return 0 if code == -signal.SIGTERM else code
+    # It had only just been started, and did not listen yet: the signal ended it, or what it had under way.
+    return 0 if code in (-signal.SIGTERM, 128 + signal.SIGTERM) else code
 
 
 class Parts(watchfiles.DefaultFilter):
