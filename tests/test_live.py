@@ -10,7 +10,7 @@ from flask import Flask
 
 from service.core import metrics
 from service.core.clock import now
-from service.documents import Account, Lease, Session, Ticket
+from service.documents import Account, Lease, Note, Session, Ticket
 from service.identity.deletion import delete_account
 from service.streams import live
 from tests.client import Person, Phone
@@ -192,6 +192,21 @@ def test_what_no_longer_fits_is_told(streams: Served, ada: Person) -> None:
         ada.patch("/v1/notes/one", {"title": title})
     ada.delete("/v1/notes/one")
     heard.hears(("one", "unmatched"), ("one", "deleted"))
+
+
+@pytest.mark.parametrize("where", [{}, {"pinned": False}])
+def test_what_cannot_be_told_is_left_out_until_it_is_mended(streams: Served, ada: Person, where: Any) -> None:
+    ada.make_note(id="one")
+    heard, begun = listen(streams, ada, {"notes": where}), cursor_of(ada, "notes")
+    Note._get_collection().update_one({"_id": "one"}, {"$set": {"due": "soon"}})
+    assert ada.patch("/v1/notes/one", {"title": "new"}).status_code == 204
+    ada.make_note(id="two")
+    heard.hears(("two", 1))
+    late = Listener(streams, ada, {"notes": where}, cursor=begun).caught_up()
+    assert late.told == [("two", 1)]
+    assert ada.patch("/v1/notes/one", {"due": None}).status_code == 200
+    for listener in (heard, late):
+        listener.hears(("two", 1), ("one", 3))
 
 
 # Where it begins, and goes on

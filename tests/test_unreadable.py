@@ -4,17 +4,21 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+import bson
 import orjson
 import pytest
-from bson import DBRef, Decimal128, Int64, ObjectId, Regex
+from bson import CodecOptions, DBRef, Decimal128, Int64, ObjectId, Regex
 from bson.binary import Binary
 from bson.datetime_ms import DatetimeMS
+from bson.raw_bson import RawBSONDocument
+from pymongo.errors import WriteError
 
 from service.core import metrics
 from service.core.errors import Unreadable
 from service.documents import Note, Notebook
 from service.model import dump
-from tests.client import Person
+from service.upkeep import indexes
+from tests.client import Person, Phone
 from tests.gym import Gym
 from tests.recording import Recording
 from tests.syncing import Melon, Replica
@@ -104,6 +108,117 @@ def test_a_number_that_is_stored_in_another_type_is_that_number() -> None:
     told = dump.plain(schema.fields, stored)
     assert (told["level"], told["members"], told["rating"], told["steps"]) == (2, 7, 4.0, "5")
     assert [type(told[name]) for name in ("level", "members", "rating")] == [int, int, float]
+
+
+SECRET = "s3cret"
+TELLING: list[Any] = [
+    SECRET,
+    [SECRET],
+    [[SECRET]],
+    {"name": SECRET, "text": [ObjectId()]},
+    {"text": SECRET},
+    [{"name": SECRET, "bought": SECRET}],
+    DBRef(SECRET, SECRET),
+    Regex(SECRET),
+    Binary(SECRET.encode()),
+    {"type": "Point", "coordinates": SECRET},
+    {"type": SECRET, "coordinates": [1, 2]},
+]
+
+
+@pytest.fixture
+def gyms(make_app: Any, ada: Person) -> Any:
+    """A phone of ada's on an app that has the type."""
+    app = make_app(documents=[Notebook, Gym])
+    with app.app_context():
+        indexes.make(app.extensions["madang.registry"])
+    yield Phone(app.test_client(), ada.headers)
+    Gym._get_collection().drop()
+
+
+def test_no_value_gets_into_the_log(gyms: Phone, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a problem that is ours the log has a traceback, and an error may quote what it could not make sense of."""
+    for name in FIELDS[1:]:
+        assert gyms.post("/v1/gyms", {"id": name, "name": "a"}).status_code == 201
+        capsys.readouterr()
+        told = []
+        for value in TELLING:
+            try:
+                spoil(name, {schema_of(Gym).fields[name].stored: value}, Gym)
+            except WriteError:
+                continue  # no index takes it
+            told.append(gyms.get(f"/v1/gyms/{name}"))
+        said = capsys.readouterr().out
+        assert "Traceback" in said, name
+        assert SECRET not in said, name
+        refused = [answer for answer in told if answer.status_code == 500]
+        assert {answer.json["code"] for answer in refused} == {"unreadable"}, name
+        assert all(SECRET not in answer.text for answer in refused), name
+
+
+OPERATORS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"best": SECRET}, {"best.name": "a"}),
+    ({"best": [SECRET]}, {"best.name": "a"}),
+    ({"best": SECRET}, {"$inc": {"best.serial": 1}}),
+    ({"best": {"name": "a", "serial": SECRET}}, {"$inc": {"best.serial": 1}}),
+    ({"machines": [SECRET]}, {"machines.0.name": "a"}),
+    ({"machines": [[SECRET]]}, {"machines.0.name": "a"}),
+    ({"machines": SECRET}, {"$push": {"machines": {"name": "a"}}}),
+    ({"rooms": SECRET}, {"rooms.a": {"name": "a"}}),
+    ({"rooms": {"a": SECRET}}, {"rooms.a.name": "a"}),
+    ({"rooms": {"a": [SECRET]}}, {"rooms.a.serial": 5}),
+    ({"moods": SECRET}, {"$push": {"moods": "good"}}),
+    ({"moods": SECRET}, {"$add_to_set": {"moods": "good"}}),
+    ({"moods": {"a": SECRET}}, {"$pull": {"moods": "good"}}),
+    ({"members": SECRET}, {"$inc": {"members": 1}}),
+    ({"members": [SECRET]}, {"$inc": {"members": 1}}),
+    ({"revision": SECRET}, {"open": True}),
+]
+"""What is stored, and a patch that does not work on it."""
+
+
+@pytest.mark.real
+def test_an_operator_that_does_not_work_on_what_is_stored_changes_nothing_and_quotes_nothing(
+    gyms: Phone, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """MongoDB quotes what is stored where it says why."""
+    for number, (values, patch) in enumerate(OPERATORS):
+        id, path = str(number), f"/v1/gyms/{number}"
+        gyms.post("/v1/gyms", {"id": id, "name": "a"})
+        spoil(id, values, Gym)
+        before = Gym._get_collection().find_one({"_id": id})
+        for headers in ({}, {"Idempotency-Key": id}):
+            answer = gyms.patch(path, patch, headers=headers)
+            assert (answer.status_code, answer.json["code"]) == (500, "unreadable"), (values, patch)
+            assert answer.json["errors"][0]["pointer"].split("/")[1] in values
+            assert SECRET not in answer.text
+        assert Gym._get_collection().find_one({"_id": id}) == before, (values, patch)
+    assert SECRET not in capsys.readouterr().out
+
+
+# What the server sets
+
+
+def test_a_revision_in_another_type_is_that_number(ada: Person) -> None:
+    """As the shell of MongoDB stores it."""
+    ada.make_note(id="one")
+    spoil("one", {"revision": 3.0})
+    answer = ada.get("/v1/notes/one")
+    assert (repr(answer.json["revision"]), answer.headers["ETag"]) == ("3", '"3"')
+    changed = ada.patch("/v1/notes/one", {"title": "new"}, headers={"If-Match": answer.headers["ETag"]})
+    assert (changed.status_code, repr(changed.json["revision"]), changed.headers["ETag"]) == (200, "4", '"4"')
+    assert ada.get("/v1/notes/one", headers={"If-None-Match": '"4"'}).status_code == 304
+
+
+@pytest.mark.parametrize("values", [{"revision": "3"}, {"owner": ObjectId()}, {"owner": 5}, {"updated_at": "now"}])
+def test_what_the_server_sets_has_its_type_too(ada: Person, values: dict[str, Any]) -> None:
+    ada.make_note(id="one")
+    ada.make_note(id="two")
+    spoil("two", values)
+    assert ids(ada.get("/v1/notes").json["items"]) == ["one"]
+    answer = ada.get("/v1/notes/two")
+    assert (answer.status_code, answer.json["code"]) == (500, "unreadable")
+    assert answer.json["errors"][0]["pointer"][1:] in values
 
 
 # Lists
@@ -198,12 +313,47 @@ def test_a_write_is_answered_without_content(ada: Person, notes: list[str], bad:
     assert (mended.status_code, mended.json["title"], mended.json["revision"]) == (200, "new", 3)
 
 
-def test_a_write_that_needs_what_is_stored_does_nothing_where_that_cannot_be_told(ada: Person) -> None:
-    ada.make_note(id="one")
-    spoil("one", {"due": "soon"})
-    answer = ada.patch("/v1/notes/one", {"$push": {"tags": {"each": ["b"], "position": 0}}, "place": {"type": "Point"}})
-    assert answer.status_code in (422, 500)
-    assert Note._get_collection().find_one({"_id": "one"})["revision"] == 1  # type: ignore[index]
+READS: dict[str, Any] = {"title": "new", "place": {"coordinates": [127, 37]}}
+"""A patch that has to read what is there: the place is merged with it."""
+
+
+@pytest.fixture
+def placed(ada: Person) -> Person:
+    """Somebody with two notes that have a place, the second of which cannot be told."""
+    for id in ("one", "two"):
+        ada.make_note(id=id, title="old", place={"type": "Point", "coordinates": [1, 1]})
+    spoil("two", {"due": "soon"})
+    return ada
+
+
+def stored(id: str = "two") -> Any:
+    return Note._get_collection().find_one({"_id": id}, {"_id": 0, "title": 1, "place": 1, "revision": 1})
+
+
+def test_a_patch_that_has_to_read_what_cannot_be_told_does_nothing(placed: Person) -> None:
+    before = stored()
+    answer = placed.patch("/v1/notes/two", READS)
+    assert (answer.status_code, answer.json["code"]) == (500, "unreadable")
+    assert [cause["pointer"] for cause in answer.json["errors"]] == ["/due"]
+    assert stored() == before
+    assert placed.patch("/v1/notes/one", READS).json["title"] == "new"
+
+
+def test_it_is_done_with_the_same_key_when_that_is_mended(placed: Person) -> None:
+    key = {"Idempotency-Key": "k"}
+    assert placed.patch("/v1/notes/two", READS, headers=key).status_code == 500
+    assert placed.patch("/v1/notes/two", {"due": None}).status_code == 200
+    again = placed.patch("/v1/notes/two", READS, headers=key)
+    assert (again.status_code, again.json["title"], again.json["place"]["coordinates"]) == (200, "new", [127, 37])
+
+
+@pytest.mark.parametrize("atomic", [False, pytest.param(True, marks=pytest.mark.real)])
+def test_in_a_batch_it_is_one_answer_of_its_own(placed: Person, atomic: bool) -> None:
+    requests = [{"method": "PATCH", "path": f"/v1/notes/{id}", "body": READS} for id in ("one", "two")]
+    answer = placed.post("/v1/batch", {"requests": requests, **({"atomic": True} if atomic else {})})
+    assert [part["status"] for part in answer.json["responses"]] == ([424, 500] if atomic else [200, 500])
+    assert answer.json["responses"][1]["body"]["code"] == "unreadable"
+    assert [stored(id)["title"] for id in ("one", "two")] == (["old", "old"] if atomic else ["new", "old"])
 
 
 def test_put_mends_it(ada: Person, notes: list[str]) -> None:
@@ -268,3 +418,21 @@ def test_bytes_that_are_no_text_are_told_as_such(ada: Person) -> None:
     command({"update": "notes", "updates": [{"q": {"_id": "one"}, "u": {"$set": {"body": Binary(b"\xff", 0)}}}]})
     assert ada.get("/v1/notes/one").status_code == 500
     assert ada.get("/v1/notes").json["items"] == []
+
+
+@pytest.mark.real
+def test_text_that_is_no_utf_8_is_told_with_a_sign_in_its_place(ada: Person, recording: Recording) -> None:
+    """As drivers that do not look store it."""
+    ada.make_note(id="one")
+    device = Device(ada, recording)
+    note: Any = Note._get_collection().find_one({"_id": "one"})
+    whole = bson.encode({**note, "_id": "bad", "title": "caf\u00e9", "tags": ["\u00e9"]})
+    raw = RawBSONDocument(whole.replace("\u00e9".encode(), b"\xc3\xff"))
+    Note._get_collection().with_options(CodecOptions(document_class=RawBSONDocument)).insert_one(raw)
+    title = "caf\ufffd\ufffd"
+    assert {item["title"] for item in ada.get("/v1/notes?sort=title").json["items"]} == {"a note", title}
+    assert ada.get("/v1/notes/bad").json["tags"] == ["\ufffd\ufffd"]
+    assert {item["record"]["title"] for item in device.pull()} == {"a note", title}
+    changed = ada.patch("/v1/notes/bad", {"pinned": True, "place": {"type": "Point", "coordinates": [1, 2]}})
+    assert (changed.status_code, changed.json["title"]) == (200, title)
+    assert ada.patch("/v1/notes/bad", {"title": "caf\u00e9"}).json["title"] == "caf\u00e9"

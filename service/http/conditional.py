@@ -23,13 +23,13 @@ REVISION_TAG = re.compile(r"([1-9][0-9]{0,17})(-[0-9a-f]{16})?")
 
 def etag(record: Raw) -> str:
     """Return the entity tag of a record: its revision."""
-    return f'"{record["revision"]}"'
+    return f'"{int(record["revision"])}"'
 
 
 def etag_of_answer(record: Raw, item: Any) -> str:
     """Return the entity tag of an answer with more in it than the record: its revision, and a digest of all."""
     digest = hashlib.blake2b(orjson.dumps(item), digest_size=8).hexdigest()
-    return f'"{record["revision"]}-{digest}"'
+    return f'"{int(record["revision"])}-{digest}"'
 
 
 def precondition() -> Precondition:

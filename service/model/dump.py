@@ -114,7 +114,7 @@ def mending(field: Field, renamed: str | None, names: dict[str, Any]) -> list[st
     moved = [] if renamed is None else [f"{place} = {renamed}"]
     if field.is_required and field.read_only:
         # The server itself has stored it; that it is there has to be known all the same.
-        return [*moved, *([place] if is_json(field) else looking(field, place, names))]
+        return [*moved, *looking(field, place, names)]
     lines = [*moved, *looking(field, place, names)]
     is_absent = f"{field.name!r} not in d" if renamed is None else f"{renamed} is None"
     return [f"if {is_absent}: {place} = {absent(field, names)}", "else:", *(f" {line}" for line in lines)]

@@ -8,10 +8,10 @@ import bson
 from bson.errors import BSONError
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 
-from service.core.errors import Cause, ValidationFailed, pointer
+from service.core.errors import Cause, Unreadable, ValidationFailed, pointer
 from service.model.places import Pointed
 from service.model.record_type import RecordType
-from service.mongo import problems, transactions
+from service.mongo import driver, problems, transactions
 
 PointerSteps = tuple[str | int, ...]
 SHAPE = "a shape whose lines touch and cross nothing, with holes within the first ring"
@@ -31,6 +31,21 @@ def refused(type: RecordType, error: Exception, brought: Mapping[str, Any]) -> E
     if not isinstance(error, OperationFailure) or error.code not in REFUSALS:
         return error
     return ValidationFailed(REFUSALS[error.code](type, error, brought))
+
+
+def unlike_fields(type: RecordType, error: Exception, condition: Mapping[str, Any]) -> Unreadable | None:
+    """Return why an update cannot be applied to the record that fulfils `condition`: what is stored is of other types.
+
+    None where that is not why. MongoDB quotes in its `error` what is stored: raise this one `from None`.
+    """
+    if getattr(error, "code", None) not in OF_STORED_TYPES:
+        return None
+    record = transactions.outside(driver.find_one, type.collection, condition, type.unread)
+    try:
+        type.schema.check_readable(record or {})
+    except Unreadable as problem:
+        return problem
+    return None
 
 
 def shapes(type: RecordType, error: Exception, brought: Mapping[str, Any]) -> list[Cause]:
@@ -123,6 +138,8 @@ def causes_at(code: str, detail: str, found: Iterable[PointerSteps]) -> list[Cau
     return [Cause(code, detail, pointer=pointer(*steps)) for steps in found] or [Cause(code, detail, pointer="")]
 
 
+OF_STORED_TYPES = frozenset({problems.BAD_VALUE, 14, 28})
+"""Of operators on what is no number, no list, or no object with members."""
 OF_SHAPES = frozenset({13026, 13027, 16755, 16804})
 Refusal = Callable[[RecordType, OperationFailure, Mapping[str, Any]], list[Cause]]
 REFUSALS: Mapping[int | None, Refusal] = {

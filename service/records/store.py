@@ -112,6 +112,8 @@ def apply(
     except DuplicateKeyError as error:
         raise taken(type, error, condition.get("_id", ""), update.get("$set", {})) from None
     except (OperationFailure, DocumentTooLarge) as error:
+        if (problem := refusals.unlike_fields(type, error, condition)) is not None:
+            raise problem from None
         raise refusals.refused(type, error, update.get("$set", {}) if brought is None else brought) from error
 
 
