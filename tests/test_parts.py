@@ -389,3 +389,50 @@ def test_a_part_is_changed_the_same_by_mongodb_and_by_us(content: dict[str, Any]
     schema_of(Workout).load({k: v for k, v in shown(ours).items() if k in FULL and k != "frame" and v is not None})
     if theirs is not None:
         assert shown(theirs) == shown(ours)
+
+
+# How keys are composed
+
+APART, COMPOSED = "cafe\u0301", "caf\u00e9"
+
+
+@pytest.mark.parametrize(
+    ("body", "result"),
+    [
+        ({f"scores.{APART}": 3}, {"scores": {COMPOSED: 3}}),
+        ({"scores": {APART: 3}}, {"scores": {COMPOSED: 3}}),
+        ({f"scores.{COMPOSED}": 3}, {"scores": {COMPOSED: 3}}),
+        ({"$inc": {f"scores.{APART}": 2}}, {"scores": {COMPOSED: 3}}),
+        ({"$unset": [f"scores.{APART}"]}, {"scores": {}}),
+        ({"scores": {APART: None}}, {"scores": {}}),
+        ({"maps.0": {APART: 2}}, {"maps": [{COMPOSED: 2}]}),
+        ({f"lifts[id={APART}].weight": 6}, {"lifts": [{**A1, "id": COMPOSED, "weight": 6}]}),
+    ],
+    ids=str,
+)
+def test_a_key_or_an_id_is_one_however_it_is_composed(body: Any, result: dict[str, Any]) -> None:
+    lifts = [{"id": APART, "weight": 5}]
+    content = {**FULL, "scores": {APART: 1}, "maps": [{APART: 1}], "lifts": lifts}
+    assert result.items() <= after(body, content)[0].items()
+
+
+TWO = {APART: 1, COMPOSED: 2}
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({"scores": TWO}, "/scores"),
+        ({"scores": {**TWO, **{str(number): 1 for number in range(30)}}}, "/scores"),
+        ({"maps.0": TWO}, "/maps.0"),
+        ({"maps": [TWO]}, "/maps/0"),
+        ({f"scores.{APART}": 1, f"scores.{COMPOSED}": 2}, f"/scores.{COMPOSED}"),
+    ],
+    ids=str,
+)
+def test_two_keys_that_are_one_are_refused(body: Any, place: str) -> None:
+    assert refused(body) == {place: "named_twice"}
+    if "scores" in body:
+        with pytest.raises(ValidationFailed) as failed:
+            schema_of(Workout).load({**FULL, **body})
+        assert [(cause.pointer, cause.code) for cause in failed.value.causes] == [(place, "named_twice")]

@@ -22,7 +22,7 @@ from service.core.errors import Cause, ValidationFailed, pointer
 from service.core.json_text import MAX_MEMBERS
 from service.model.field import Document, Field, embedded_documents
 from service.model.fields import INT64, own_rules
-from service.model.values import check_key, composed, integral, wrong
+from service.model.values import ONE_KEY, check_key, composed, integral, wrong
 
 typed_dict: Any = TypedDict
 """The same, but not for mypy: name and members come from a document."""
@@ -60,7 +60,8 @@ def nested(field: Field, limited: bool) -> Any:
         entries: Any = list[annotation(field.entry, limited)]  # type: ignore[misc]
         return Annotated[entries, WrapValidator(in_pieces)] if limited and is_long(field) else entries
     if field.is_map and field.entry is not None:
-        pairs: Any = dict[Annotated[str, AfterValidator(check_key)], annotation(field.entry, limited)]  # type: ignore[misc]
+        key: Any = Annotated[str, BeforeValidator(composed), AfterValidator(check_key)]
+        pairs: Any = dict[key, annotation(field.entry, limited)]  # type: ignore[misc]
         return Annotated[pairs, WrapValidator(in_pieces)] if limited else pairs
     return field.meaning.value(field.declared)
 
@@ -78,12 +79,17 @@ def in_pieces(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
     """
     if isinstance(value, list) and len(value) > CHECKED_AT_ONCE:
         return list_in_pieces(value, check)
-    if not isinstance(value, dict) or len(value) <= CHECKED_AT_ONCE:
-        return check(value)
+    return map_in_pieces(value, check) if isinstance(value, dict) else check(value)
+
+
+def map_in_pieces(value: dict[str, Any], check: ValidatorFunctionWrapHandler) -> dict[str, Any]:
+    """Return a map as `check` makes it, or the mistakes of its first piece that has some."""
     made: dict[str, Any] = {}
     pairs = iter(value.items())
     while piece := dict(islice(pairs, CHECKED_AT_ONCE)):
         made |= check(piece)
+    if len(made) < len(value):
+        raise wrong("named_twice", ONE_KEY)
     return made
 
 

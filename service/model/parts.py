@@ -12,7 +12,7 @@ from service.core.errors import Cause
 from service.model.dump import json_default
 from service.model.field import Field
 from service.model.fields import own_rules
-from service.model.values import is_key
+from service.model.values import composed, is_key
 
 Spot = tuple[str | int, ...]
 """The steps of a JSON pointer."""
@@ -157,10 +157,13 @@ def is_path(name: str) -> bool:
 
 
 def part_at(fields: Mapping[str, Field], path: str) -> Part | None:
-    """Return the part that a name or a path leads to, None where there is none that a document of `fields` can have."""
+    """Return the part that a name or a path leads to, None where there is none that a document of `fields` can have.
+
+    Keys and ids in it are taken as they are kept: composed.
+    """
     steps: list[PartStep] = []
     found: list[Field] = []
-    rest = f".{path}"
+    rest = f".{composed(path)}"
     while rest:
         read = next_step(found[-1] if found else None, fields, rest)
         if read is None:

@@ -27,6 +27,7 @@ from service.model.parts import (
 from service.model.schema import Schema
 from service.model.updates import APPLY, PUSH_OPTIONS, Pushed, merged
 from service.model.validation import validate
+from service.model.values import ONE_KEY, composed
 
 MONGO_NAMES = {"$add_to_set": "$addToSet", "$pull": "$pullAll"}
 MOST_PARTS = 100
@@ -174,6 +175,8 @@ def parse(schema: Schema, body: Any) -> Patch:
     taken = Taken()
     parts = checked_parts(schema, merge, places, taken, found)
     whole = {name: value for name, value in merge.items() if name not in parts or not is_merged(parts[name], value)}
+    for name in merge.keys() - whole.keys():
+        merge[name] = collected(found, partial(with_composed_keys, parts[name].field, merge[name], name))
     changes = checked_changes(schema, whole, parts, places, found)
     checked = dict(checked_operators(schema, operators, parts, taken, found))
     if found:
@@ -338,6 +341,25 @@ def is_merged(part: Part, value: Any) -> bool:
     if part.field.is_geometry and isinstance(value, dict) and value.keys() >= {"type", "coordinates"}:
         return False  # the whole of it
     return isinstance(value, dict) and part.field.is_object and part.field.is_patched
+
+
+def with_composed_keys(field: Field, value: Any, *place: str) -> Any:
+    """Return what is merged into `field` with the keys of its maps as they are kept.
+
+    Raises `ValidationFailed` for two keys that are one then.
+    """
+    if not isinstance(value, dict) or not (field.is_map or field.members):
+        return value
+    if field.entry is None:
+        known = field.members
+        return {
+            name: with_composed_keys(known[name], member, *place, name) if name in known else member
+            for name, member in value.items()
+        }
+    made = {composed(key): with_composed_keys(field.entry, entry, *place, key) for key, entry in value.items()}
+    if len(made) < len(value):
+        raise ValidationFailed([Cause("named_twice", ONE_KEY, pointer=pointer(*place))])
+    return made
 
 
 def add_operator(patch: Patch, operator: str, name: str, operand: Any) -> None:

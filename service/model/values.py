@@ -314,6 +314,9 @@ def composed(value: Any) -> Any:
 KEYS = "keys of 1 to 200 characters, without a `.` or NUL in them and no `$` in front"
 
 
+ONE_KEY = "each key once, and two that look the same are one"
+
+
 def is_key(text: str) -> bool:
     """Tell whether a text can name a field in MongoDB and in an update path."""
     return 0 < len(text) <= 200 and not text.startswith("$") and "." not in text and "\0" not in text
