@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from mongoengine import CASCADE, DENY, NULLIFY, PULL, ListField, ReferenceField, StringField
+from mongoengine import (
+    CASCADE,
+    DENY,
+    NULLIFY,
+    PULL,
+    EmbeddedDocument,
+    EmbeddedDocumentField,
+    EmbeddedDocumentListField,
+    ListField,
+    ReferenceField,
+    StringField,
+)
 from mongoengine.connection import get_connection
 from pymongo.errors import AutoReconnect
 from werkzeug.test import TestResponse
@@ -71,6 +82,30 @@ class Tour(Record):
     meta = {"collection": "test_tours"}
 
 
+class Stop(EmbeddedDocument):
+    """One of several on the way."""
+
+    name = StringField(max_length=9)
+    shelf = ReferenceField(Shelf, delete_rule=NULLIFY)
+
+
+class Trip(EmbeddedDocument):
+    """Leads along some shelves."""
+
+    shelves = ListField(ReferenceField(Shelf, delete_rule=PULL))
+
+
+class Route(Record):
+    """Has its references inside of lists."""
+
+    stops = EmbeddedDocumentListField(Stop)
+    trips = EmbeddedDocumentListField(Trip)
+    first = EmbeddedDocumentField(Stop)
+    longest = EmbeddedDocumentField(Trip)
+
+    meta = {"collection": "test_routes"}
+
+
 class Loan(Record):
     """Keeps a book for as long as it lasts."""
 
@@ -87,7 +122,7 @@ class Folder(Record):
     meta = {"collection": "test_folders"}
 
 
-LIBRARY: list[type[Record]] = [Shelf, Book, Page, Label, Tour, Loan, Folder]
+LIBRARY: list[type[Record]] = [Shelf, Book, Page, Label, Tour, Route, Loan, Folder]
 ALL = [*SHIPPED, *LIBRARY]
 TYPES = Registry(ALL)
 
@@ -207,6 +242,34 @@ def test_a_record_of_another_type_under_the_same_id_is_none_that_goes(document: 
     put(document, "a", **{rule: "a"})
     release(Shelf, ["a"], DAYS)
     assert rule not in row(document, "a")
+
+
+@pytest.mark.parametrize(
+    ("document", "stored", "left"),
+    [
+        (Tour, {"shelves": "a"}, {}),
+        (Label, {"s": ["a", "b"]}, {}),
+        (Route, {"stops": {"shelf": "a", "name": "x"}}, {"stops": {"name": "x"}}),
+        (Route, {"stops": [{"shelf": ["a", "b"]}]}, {"stops": [{"shelf": ["b"]}]}),
+        (Route, {"trips": [{"shelves": "a"}]}, {"trips": [{}]}),
+        (Route, {"trips": {"shelves": ["a", "b"]}}, {"trips": {"shelves": ["b"]}}),
+        (Route, {"trips": {"shelves": "a"}}, {"trips": {}}),
+        (Route, {"longest": [{"shelves": ["a", "b"]}]}, {"longest": [{"shelves": ["b"]}]}),
+        (Route, {"longest": {"shelves": "a"}}, {"longest": {}}),
+        (Route, {"first": [{"shelf": "a"}]}, {"first": [{}]}),
+    ],
+    ids=str,
+)
+def test_what_other_software_has_stored_in_another_form_is_released_too(document: Any, stored: Raw, left: Raw) -> None:
+    """MongoDB finds it: what is not taken out would be found for ever, and all that waits behind it would wait."""
+    for id in ("x", "y"):
+        put(document, id)
+    document._get_collection().update_one({"_id": "x"}, {"$set": stored})
+    release(Shelf, ["a"], DAYS)
+    found = row(document, "x")
+    assert {name: found[name] for name in stored if name in found} == left
+    assert found["revision"] > 1
+    assert row(document, "y")["revision"] == 1
 
 
 # Large and deep

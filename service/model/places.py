@@ -70,7 +70,7 @@ class Place:
 
     def without(self, stored: Mapping[str, Any], gone: Collection[str]) -> Any:
         """Return a document in BSON form without the values here that are `gone`; `stored` stays as it is."""
-        return value_without(stored, self.steps, gone)
+        return value_without(stored, tuple(step.stored for step in self.members), gone)
 
 
 def places(fields: Mapping[str, Field], wanted: Callable[[Field], bool]) -> Iterator[Place]:
@@ -122,18 +122,19 @@ def values(value: Any, steps: tuple[Step, ...], named: Callable[[Field], str], *
         yield from values(entry, rest, named, *place, key)
 
 
-def value_without(value: Any, steps: tuple[Step, ...], gone: Collection[str]) -> Any:
-    """Return a value in BSON form without those to which `steps` lead and that are `gone`: members, or list entries."""
-    step, rest = steps[0], steps[1:]
-    if isinstance(step, Field) and isinstance(value, Mapping) and step.stored in value:
-        inner = value[step.stored]
-        if rest:
-            return {**value, step.stored: value_without(inner, rest, gone)}
-        return {name: member for name, member in value.items() if name != step.stored or not is_id_in(gone, inner)}
-    if step == "list" and isinstance(value, list):
-        left = value if rest else [entry for entry in value if not is_id_in(gone, entry)]
-        return [value_without(entry, rest, gone) for entry in left] if rest else left
-    return value
+def value_without(value: Any, names: tuple[str, ...], gone: Collection[str]) -> Any:
+    """Return a value in BSON form without what is `gone` where MongoDB finds it along some `names`.
+
+    That is in a list as in what stands there alone, whichever the field says. Members go, and entries of lists.
+    """
+    if isinstance(value, list):
+        return [value_without(entry, names, gone) for entry in value if names or not is_id_in(gone, entry)]
+    if not names or not isinstance(value, Mapping) or names[0] not in value:
+        return value
+    name, *rest = names
+    if not rest and is_id_in(gone, value[name]):
+        return {other: member for other, member in value.items() if other != name}
+    return {**value, name: value_without(value[name], tuple(rest), gone)}
 
 
 def is_id_in(ids: Collection[str], value: Any) -> bool:

@@ -115,20 +115,22 @@ def releasing(registry: Registry, referrers: Iterable[Referrer], ids: list[str],
                 # What somebody else buries at the same moment has a mark of its own.
                 gone = [id for id in found if bury_for_release(registry, other, {"_id": id, **pointing}, keep)]
                 yield releasing(registry, registry.referrers(other), gone, keep)
-            elif reference.place.is_in_list:
-                take_out(other, reference.place, found, ids)
-            elif rule == PULL:
-                store.change_many(other, found, pointing, {"$pull": pointing})
-            else:
+                continue
+            if rule == PULL and reference.place.root.stored == name:
+                store.change_many(other, found, {name: {"$in": ids, "$type": "array"}}, {"$pull": pointing})
+            elif rule == NULLIFY and not reference.place.is_in_list:
                 store.change_many(other, found, pointing, {"$unset": {name: ""}})
+            # What stands in lists, or where other software has stored a list, or none.
+            take_out(other, reference.place, found, ids)
 
 
 def take_out(type: RecordType, place: Place, found: list[str], ids: list[str]) -> None:
-    """Take the `ids` out of what stands at a place inside of lists; a record that changes meanwhile stays for later."""
+    """Take the `ids` out of what stands at a place in any form; a record that changes meanwhile stays for later."""
     gone, root = frozenset(ids), place.root.stored
     for row in type.collection.find({"_id": {"$in": found}, place.stored: {"$in": ids}}, {root: 1, "revision": 1}):
-        left = place.without(row, gone)[root]
-        store.change(type, {"_id": row["_id"], "revision": row["revision"]}, {"$set": {root: left}})
+        left = place.without(row, gone)
+        update = {"$set": {root: left[root]}} if root in left else {"$unset": {root: ""}}
+        store.change(type, {"_id": row["_id"], "revision": row["revision"]}, update)
 
 
 def bury_for_release(registry: Registry, type: RecordType, condition: Mapping[str, Any], keep: timedelta) -> bool:
