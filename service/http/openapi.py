@@ -34,7 +34,7 @@ class Operation:
 
     `name` is the `operationId`, after which generated clients call their functions; `{type}` and `{types}` in it stand
     for the record type and its collection. `tag` is the group that it is shown in. Without them both follow from the
-    path. `example` is a body that works, or a function from the settings to one. `body` and the values of `answer` are
+    path. `example` is a body that works. `body` and the values of `answer` are
     a purpose of the record type ("create", "patch", "read", "view", "page"), "export" for all that an account owns,
     "changes" for what has changed, a `Schema`, a pydantic model, a JSON Schema, or a function from the settings to one
     of these; None is no body. Those of sync are called as in `sync_schemas`, and the body of a push (`is_push`) may be
@@ -301,8 +301,6 @@ class Describer:
         record, found = self.record, self.operation.example
         if record is not None and self.operation.body in ("create", "patch"):
             found = example_of(record.schema, self.operation.body)
-        elif callable(found):
-            found = found(self.app.config)
         return {} if found is None else {"example": found}
 
     def parameters(self) -> Iterator[Json]:

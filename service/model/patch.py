@@ -238,14 +238,12 @@ def checked_parts(
     for name in merge:
         part = schema.part(name)
         if part is None:
-            cause: Cause | None = Cause("unknown_field", "there is no such field", pointer=places[name])
+            found.append(Cause("unknown_field", "there is no such field", pointer=places[name]))
         elif not part.is_patched:
-            cause = Cause("read_only", "a field that a client cannot set here", pointer=places[name])
-        else:
-            cause = taken.take(part, places[name])
-        if cause is not None:
+            found.append(Cause("read_only", "a field that a client cannot set here", pointer=places[name]))
+        elif (cause := taken.take(part, places[name])) is not None:
             found.append(cause)
-        elif part is not None:
+        else:
             parts[name] = part
     return parts
 

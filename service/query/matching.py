@@ -114,7 +114,7 @@ def compared_as(value: Any) -> tuple[str, Any]:
     for kind in (str, datetime, UUID, ObjectId):
         if isinstance(value, kind):
             return kind.__name__, value
-    return "null" if value is None or value is MISSING else "", None
+    return ("null", None) if value is None or value is MISSING else (type(value).__name__, value)
 
 
 def compared(compare: Callable[[Any, Any], bool], operand: Any) -> Verdict:
@@ -125,8 +125,6 @@ def compared(compare: Callable[[Any, Any], bool], operand: Any) -> Verdict:
         return lambda value: isinstance(value, str) and compare(value, wanted)
     if kind == "null":
         return lambda value: allows_equal and (value is None or value is MISSING)
-    if kind == "":
-        return lambda value: same(value, operand)
 
     def fulfils(value: Any) -> bool:
         found, other = compared_as(value)
@@ -137,17 +135,6 @@ def compared(compare: Callable[[Any, Any], bool], operand: Any) -> Verdict:
         return compare(other, wanted)
 
     return fulfils
-
-
-def same(value: Any, wanted: Any) -> bool:
-    """Tell whether a value is a document, a list or a plain value that equals another; members have an order."""
-    if isinstance(wanted, dict):
-        alike = isinstance(value, dict) and list(value) == list(wanted)
-        return alike and all(same(value[name], wanted[name]) for name in wanted)
-    if isinstance(wanted, list):
-        alike = isinstance(value, list) and len(value) == len(wanted)
-        return alike and all(map(same, value, wanted))
-    return compared(eq, wanted)(value)
 
 
 def is_nan(number: float | Decimal) -> bool:

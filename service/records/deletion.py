@@ -59,8 +59,6 @@ def survey(registry: Registry, type: RecordType, ids: list[str]) -> None:
 
 def surveying(registry: Registry, type: RecordType, ids: list[str], going: Going) -> Traversal:
     """Look at what refers to the records of one level."""
-    if not ids:
-        return
     going |= {(type.name, id) for id in ids}
     for other, reference in registry.bound(type):
         pointing = {reference.stored: {"$in": ids}}

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import bson
-from bson.errors import BSONError
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 
 from service.core.errors import Cause, Unreadable, ValidationFailed, pointer
@@ -68,26 +67,8 @@ def is_shape(type: RecordType, value: Any) -> bool:
 
 def too_large(type: RecordType, error: Exception, brought: Mapping[str, Any]) -> list[Cause]:
     """Return the largest of the values."""
-    return causes_at("too_large", "less: a record has at most 16 MB", most(size_in_bson, type, brought))
-
-
-def size_in_bson(value: Any) -> int:
-    """Return the bytes of a value in BSON; those of what is too large for it are more than there can be."""
-    try:
-        return len(bson.encode({"": value}))
-    except (BSONError, OverflowError):
-        return 2**31
-
-
-def too_deep(type: RecordType, error: Exception, brought: Mapping[str, Any]) -> list[Cause]:
-    """Return the deepest of the values."""
-    return causes_at("too_deep", "fewer levels: a record has at most 100", most(levels, type, brought))
-
-
-def levels(value: Any) -> int:
-    """Return how deep a value is nested."""
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    return 1 + max(map(levels, inner), default=0)
+    sizes = {steps: len(bson.encode({"": value})) for steps, value in members(type, brought)}
+    return causes_at("too_large", "less: a record has at most 16 MB", sorted(sizes, key=sizes.__getitem__)[-1:])
 
 
 def unindexed(type: RecordType, error: OperationFailure, brought: Mapping[str, Any]) -> list[Cause]:
@@ -127,12 +108,6 @@ def members(type: RecordType, brought: Mapping[str, Any]) -> Iterator[Pointed]:
             yield (type.names[stored],), value
 
 
-def most(measure: Callable[[Any], int], type: RecordType, brought: Mapping[str, Any]) -> list[PointerSteps]:
-    """Return the place of the value that measures most, if there is any."""
-    measured = {steps: measure(value) for steps, value in members(type, brought)}
-    return [max(measured, key=lambda steps: measured[steps])] if measured else []
-
-
 def causes_at(code: str, detail: str, found: Iterable[PointerSteps]) -> list[Cause]:
     """Return a cause for each place, or one about all of a body where no place is known."""
     return [Cause(code, detail, pointer=pointer(*steps)) for steps in found] or [Cause(code, detail, pointer="")]
@@ -143,7 +118,6 @@ OF_STORED_TYPES = frozenset({problems.BAD_VALUE, 14, 28})
 OF_SHAPES = frozenset({13026, 13027, 16755, 16804})
 Refusal = Callable[[RecordType, OperationFailure, Mapping[str, Any]], list[Cause]]
 REFUSALS: Mapping[int | None, Refusal] = {
-    15: too_deep,
     121: invalid,
     171: unindexed,
     201: too_large,

@@ -143,8 +143,7 @@ def create_many(type: RecordType, owner: str, contents: Iterable[Mapping[str, An
     Raises `pymongo.errors.BulkWriteError` where an id or a unique value is taken.
     """
     records = [new_record(type, owner, content) for content in contents]
-    if records:
-        type.collection.insert_many(records)
+    type.collection.insert_many(records)
     return records
 
 
@@ -183,11 +182,10 @@ def change_each(type: RecordType, edits: Sequence[Edit]) -> list[Raw]:
     Raises `pymongo.errors.BulkWriteError` where a unique value is taken.
     """
     moment = now()
-    if edits:
-        updates = ((edit, search_words.rewritten(type, edit.update, edit.current, edit.after)) for edit in edits)
-        type.collection.bulk_write(
-            [UpdateOne({"_id": edit.current["_id"]}, stamped(type, update, moment)) for edit, update in updates]
-        )
+    updates = ((edit, search_words.rewritten(type, edit.update, edit.current, edit.after)) for edit in edits)
+    type.collection.bulk_write(
+        [UpdateOne({"_id": edit.current["_id"]}, stamped(type, update, moment)) for edit, update in updates]
+    )
     return [{**edit.after, "updated_at": moment, "revision": edit.current["revision"] + 1} for edit in edits]
 
 
@@ -293,8 +291,6 @@ def bury(type: RecordType, condition: Mapping[str, Any], keep: timedelta, going:
 
 def bury_many(type: RecordType, records: Sequence[Raw], keep: timedelta, going: bool = False) -> None:
     """Leave tombstones of records that were read in the same transaction; see `bury`."""
-    if not records:
-        return
     # What a newer server has stored goes as well.
     names = type.cleared | {name for record in records for name in record.keys() - LEFT}
     update: Update = {"$unset": dict.fromkeys(names, ""), "$set": tombstone_mark(keep, going)}

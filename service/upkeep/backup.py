@@ -116,8 +116,7 @@ def raw_batches(name: str, session: Any) -> Iterator[bytes]:
                     joined: Any = next(cursor, None)
                 if joined is None:
                     return
-                if joined:
-                    yield joined
+                yield joined
     except OperationFailure as error:
         if error.code not in TROUBLES:
             raise
