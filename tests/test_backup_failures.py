@@ -15,18 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 from pymongo import MongoClient
 
 from service.core.clock import now
 from service.serve import mongod
 from service.upkeep import archive
+from service.upkeep import backup as backups
+from service.upkeep.archive import BackupError
 from service.upkeep.backup import CLAIM, PREFIX, versions
+from tests.client import Person
 from tests.conftest import ROOT
 from tests.test_archive import HEADER, NOTE, block, whole
 from tests.test_readme import Block
 from tests.test_run import refused, until
 from tests.trees import another_database, emptied, flask, start, version
 from tests.types import REGISTRY
+
+pytestmark = pytest.mark.measured
 
 NOTES = 20000
 
@@ -280,6 +286,27 @@ def test_two_backups_at_once_are_both_whole(source: str, backup: Path, tmp_path:
         process.communicate(timeout=60)
     first, *others = [read(file) for file in (backup, *files)]
     assert others == [first] * 2
+
+
+@pytest.mark.real
+def test_while_one_restore_gives_collections_their_names_no_other_does(app: Flask) -> None:
+    claims = backups.stored()[CLAIM]
+    claims.insert_one({"_id": CLAIM, "run": "other", "names": [], "at": now()})
+    with pytest.raises(BackupError, match="another restore into this database is about to end"):
+        backups.publish("mine", [])
+    assert claims.find_one({})["run"] == "other"
+    claims.drop()
+
+
+@pytest.mark.real
+def test_a_restore_that_finds_documents_at_its_end_gives_nothing_its_name(ada: Person) -> None:
+    waiting = backups.stored()[f"{PREFIX}mine.notes"]
+    waiting.insert_one({"_id": "x"})
+    with pytest.raises(BackupError, match="the database is not empty"):
+        backups.publish("mine", ["notes"])
+    assert not backups.is_unfinished()
+    assert ada.get("/v1/notes").json["items"] == []
+    waiting.drop()
 
 
 def read(file: Path) -> list[dict[str, Any]]:

@@ -131,6 +131,13 @@ def test_with_a_host_name_it_speaks_https_alone() -> None:
     assert "Strict-Transport-Security" not in json.dumps(server())
 
 
+def test_a_certificate_of_ones_own_takes_the_place_of_one_that_is_fetched() -> None:
+    own = {"DOOR_CERTIFICATE": "/etc/own.pem", "DOOR_CERTIFICATE_KEY": "/etc/own.key"}
+    apps = config(DOOR_HOST="api.example.com", **own)["apps"]
+    assert apps["tls"] == {"certificates": {"load_files": [{"certificate": "/etc/own.pem", "key": "/etc/own.key"}]}}
+    assert "automation" in config(DOOR_HOST="api.example.com")["apps"]["tls"]
+
+
 def test_what_it_says_itself_has_the_headers_of_every_answer() -> None:
     for problem in (ShuttingDown(), Unavailable()):
         headers = door.answering(problem)[-1]["handle"][-1]["headers"]

@@ -1,10 +1,13 @@
 """What a process keeps of the memory that it has freed."""
 
+import ctypes
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from service.serve import heap
 
 GLIBC = platform.libc_ver()[0] == "glibc"
 HASHES = """
@@ -37,3 +40,8 @@ def free_after_hashes(how: str) -> int:
 @pytest.mark.skipif(not GLIBC, reason="other C libraries have no such options")
 def test_the_memory_of_a_hash_goes_back_to_the_system() -> None:
     assert free_after_hashes("limited") < 4 * 2**20 < free_after_hashes("as it is")
+
+
+def test_a_c_library_without_such_limits_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: object())
+    heap.limit()

@@ -13,7 +13,7 @@ from service.mongo import transactions
 from service.mongo.raw import Raw
 from service.worker.chores import Chore
 from service.worker.crew import Crew
-from service.worker.lease import Holding
+from service.worker.lease import Alone, Holding
 from tests.test_run import until
 
 pytestmark = pytest.mark.real
@@ -267,3 +267,8 @@ def test_alone_there_is_nobody_to_ask() -> None:
     assert until(lambda: len(diary.done) > 2)
     crew.stop(5)
     assert stored() is None
+
+
+def test_without_a_lease_there_is_no_document_of_it_to_change() -> None:
+    with pytest.raises(LeaseLost):
+        Alone().change({"$set": {"state": {}}})

@@ -2,10 +2,13 @@
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -86,3 +89,33 @@ def test_one_that_is_ended_while_it_starts_has_ended_as_asked(tmp_path: Path) ->
 
 def test_the_exit_code_of_a_failure_is_handed_on(tmp_path: Path) -> None:
     assert Kept(tmp_path, COMMAND.replace("sys.exit(0)", "sys.exit(3)")).until(lambda: None) == 3
+
+
+def test_when_its_mongod_is_given_up_it_ends_with_the_same_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reloading, "revived", lambda server: SimpleNamespace(look=lambda: server.code))
+    words, server = [sys.executable, "-c", COMMAND, str(tmp_path / "begun")], SimpleNamespace(code=4)
+    with Signals() as signals:
+        assert reloading.keep_new(words, tmp_path, os.environ, cast("Any", server), signals, print) == 4
+
+
+STUBBORN = """
+import signal, sys, time
+heard = []
+signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+print("begun", flush=True)
+while len(heard) < 2:
+    time.sleep(0.02)
+time.sleep(0.5)
+sys.exit(5)
+"""
+
+
+def test_one_that_does_not_end_is_told_once_more_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reloading, "PATIENCE", 0.2)
+    with subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        assert reloading.ended(process) == 5
+        assert reloading.ended(process) == 5
