@@ -364,3 +364,10 @@ def test_what_counts_is_the_auth_time_of_the_token_that_was_sent(app: Flask, ada
 def ada_login(ada: Person) -> int:
     """When Ada gave her password, in seconds since the epoch."""
     return int(Session.objects.get(id=ada.tokens["session_id"]).auth_time)
+
+
+def test_an_account_that_has_gone_since_its_token_was_looked_at_can_do_nothing(ada: Person) -> None:
+    assert ada.get(ME).status_code == 200
+    Account._get_collection().delete_many({})
+    answer = ada.get(ME)
+    assert (answer.status_code, answer.json["detail"]) == (401, "the account is gone")

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from prometheus_client.registry import REGISTRY
 
-from service.http.admission import OWN_SLOTS, QUEUE, Admission, threads
+from service.http.admission import LARGE_BODIES, OWN_SLOTS, QUEUE, SYNC, Admission, threads
 from tests.test_run import until
 
 SLOTS = 2
@@ -218,6 +218,50 @@ def test_a_body_is_read_before_there_is_a_slot_for_it(
     call = Call(Admission(echo, 1, SETTINGS), REQUEST_METHOD="POST", **how, **{"wsgi.input": body}).answered()
     assert (call.status, body.asked) == (status, asked)
     assert call.body == seen if seen is not None else json.loads(call.body)["code"] == "request_timeout"
+
+
+class Unsent(Body):
+    """A body that is still on its way."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.sent = threading.Event()
+
+    def read(self, size: int) -> bytes:
+        self.asked = size
+        self.sent.wait(20)
+        return super().read(size)
+
+
+def body_of(call: str, body: Body, length: int) -> dict[str, Any]:
+    return {"path": call, "REQUEST_METHOD": "POST", "CONTENT_LENGTH": str(length), "wsgi.input": body}
+
+
+def test_there_is_memory_for_so_many_large_bodies_at_once_and_no_more() -> None:
+    app = Admission(echo, SLOTS, SETTINGS)
+    push, large = f"{SYNC}notes", b"a" * 11
+    bodies = [Unsent(large) for _ in range(LARGE_BODIES)]
+    calls = [Call(app, **body_of(push, body, 11)) for body in bodies]
+    assert until(lambda: all(body.asked for body in bodies))
+    refused = Call(app, **body_of(push, Body(large), 11)).answered()
+    assert (refused.status, json.loads(refused.body)["code"]) == ("503 Service Unavailable", "overloaded")
+    assert Call(app, **body_of(push, Body(b"small"), 5)).answered().body == b"small"
+    for body in bodies:
+        body.sent.set()
+    assert [call.answered().body for call in calls] == [large] * LARGE_BODIES
+    assert Call(app, **body_of(push, Body(large), 11)).answered().body == large
+
+
+def test_when_as_many_bodies_are_on_their_way_as_may_wait_the_next_is_refused() -> None:
+    app = Admission(echo, SLOTS, SETTINGS)
+    bodies = [Unsent(b"abcd") for _ in range(SLOTS * (QUEUE - 1))]
+    calls = [Call(app, **body_of("/v1/notes", body, 4)) for body in bodies]
+    assert until(lambda: all(body.asked for body in bodies))
+    refused = Call(app, **body_of("/v1/notes", Body(b"abcd"), 4)).answered()
+    assert json.loads(refused.body)["code"] == "overloaded"
+    for body in bodies:
+        body.sent.set()
+    assert [call.answered().body for call in calls] == [b"abcd"] * len(calls)
 
 
 def test_there_is_a_thread_for_everything_that_may_wait() -> None:

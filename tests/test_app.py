@@ -1,13 +1,18 @@
 """The application: several in one process, proxies in front, other origins, and the form of its JSON."""
 
 import gc
+import json
 from typing import Any
 
+import flask
 import pytest
-from flask import Flask
+from flask import Blueprint, Flask
+from flask.signals import request_finished, request_started
 from mongoengine import ListField, StringField
 
 from service.documents import Record, Session
+from service.http.openapi import operation
+from service.http.web import Answer, json_answer
 from service.model.record_type import InvalidDocument
 from tests.client import PASSWORD, Person, Phone
 
@@ -186,3 +191,53 @@ def test_a_204_has_no_body(ada: Person) -> None:
 def test_an_empty_answer_has_no_content_type(ada: Person) -> None:
     ada.make_note(id="x")
     assert "Content-Type" not in ada.delete("/v1/notes/x").headers
+
+
+# What a page needs, and what extensions of Flask add
+
+
+def test_the_page_knows_where_one_logs_in_and_what_the_members_are_called(make_app: Any) -> None:
+    phone = Phone(make_app(JWT_AUTH_URL_RULE="/login", JWT_AUTH_USERNAME_KEY="email").test_client())
+    script = phone.get("/docs/start.js")
+    assert script.content_type == "text/javascript; charset=utf-8"
+    known = script.text.partition(";\n")[0].removeprefix("const LOGIN = ")
+    assert json.loads(known) == {"path": "/login", "username": "email", "password": "password"}
+    assert phone.get("/docs/index.html").data == phone.get("/docs").data
+
+
+def test_what_flask_calls_around_a_request_is_called_here_too(make_app: Any) -> None:
+    app: Flask = make_app()
+    called: list[str] = []
+    own = Blueprint("own", __name__)
+
+    def note(name: str) -> Any:
+        return lambda given=None, **_: called.append(name) or given
+
+    @own.get("/own")
+    @operation("Do what is our own", public=True)
+    def view() -> Answer:
+        flask.after_this_request(note("after this"))
+        return json_answer({"own": True})
+
+    own.before_request(note("before"))
+    own.after_request(note("after"))
+    own.teardown_request(note("teardown"))
+    app.register_blueprint(own)
+    started, finished = note("started"), note("finished")
+    with request_started.connected_to(started, app), request_finished.connected_to(finished, app):
+        assert Phone(app.test_client()).get("/own").json == {"own": True}
+    assert called == ["started", "before", "after this", "after", "finished", "teardown"]
+
+
+def test_what_is_called_before_a_request_may_answer_it(make_app: Any) -> None:
+    app: Flask = make_app()
+    app.before_request(lambda: json_answer({"closed": True}, 503))
+    answer = app.test_client().get("/health/live")
+    assert (answer.status_code, answer.json) == (503, {"closed": True})
+
+
+def test_a_server_that_is_about_to_end_is_not_ready(make_app: Any) -> None:
+    app: Flask = make_app()
+    app.extensions["madang.draining"] = True
+    answer = Phone(app.test_client()).get("/health/ready")
+    assert (answer.status_code, answer.json["code"]) == (503, "shutting_down")

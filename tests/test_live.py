@@ -10,9 +10,10 @@ from flask import Flask
 
 from service.core import metrics
 from service.core.clock import now
+from service.core.errors import FeedUnavailable
 from service.documents import Account, Lease, Note, Session, Ticket
 from service.identity.deletion import delete_account
-from service.streams import live
+from service.streams import live, sse
 from tests.client import Person, Phone
 from tests.conftest import Draining
 from tests.recording import Recording
@@ -564,3 +565,45 @@ def test_head_says_what_get_would_and_opens_nothing(streams: Served, ada: Person
 def test_options_names_the_methods(streams: Served) -> None:
     sent = streams.ask("OPTIONS", "/v1/live")
     assert (sent.status, sent.headers["allow"], sent.body) == (200, "GET, HEAD, OPTIONS", b"")
+
+
+def test_a_stream_that_cannot_go_on_ends_and_is_told_in_the_log(
+    streams: Served, ada: Person, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise FeedUnavailable("nobody records")
+
+    heard = listen(streams, ada)
+    monkeypatch.setattr(live.Live, "listen", fail)
+    set_roles(ada, "editor")
+    assert heard.ended()
+    until(lambda: streams.waiting == 0)
+    assert '"event":"live_ended"' in capsys.readouterr().out
+
+
+def test_what_two_clients_hear_alike_is_written_once(
+    streams: Served, ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = [listen(streams, ada, {"notes": {}}) for _ in range(2)]
+    made: list[Any] = []
+    body = sse.ServerSent.body
+    monkeypatch.setattr(sse.ServerSent, "body", lambda self, *given: made.append(given) or body(self, *given))
+    ada.make_note(id="one")
+    for heard in both:
+        heard.hears(("one", 1))
+    assert len(made) == 1
+
+
+def test_that_a_record_no_longer_fits_is_told_once_as_long_as_that_is_remembered(
+    streams: Served, ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "MOST_UNMATCHED", 1)
+    ada.make_note(id="one", pinned=True)
+    ada.make_note(id="two", pinned=True)
+    heard = listen(streams, ada, {"notes": {"pinned": True}})
+    ada.make_note(id="other")
+    for id in ("one", "two"):
+        ada.patch(f"/v1/notes/{id}", {"pinned": False})
+    ada.patch("/v1/notes/two", {"title": "b"})
+    ada.patch("/v1/notes/one", {"title": "b"})
+    heard.hears(("one", "unmatched"), ("two", "unmatched"), ("one", "unmatched"))

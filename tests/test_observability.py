@@ -10,7 +10,9 @@ import pytest
 import structlog
 from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.values import MultiProcessValue
 
+from service.core import metrics
 from service.http import observability
 from service.http.openapi import operation
 from tests.client import PASSWORD, Person, Phone
@@ -312,3 +314,13 @@ def test_without_a_primary_the_service_is_not_ready(phone: Phone, monkeypatch: p
     answer = phone.get("/health/ready")
     assert (answer.status_code, answer.json["code"]) == (503, "database_unavailable")
     assert int(answer.headers["Retry-After"]) >= 1
+
+
+def test_what_all_processes_of_a_folder_have_counted_is_told_together(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    for process, number in ((1, 3), (2, 4)):
+        counter = MultiProcessValue(lambda process=process: process)
+        counter("counter", "things_total", "things_total", (), (), "What is counted.").inc(number)
+    assert b"things_total 7.0\n" in metrics.exposition()

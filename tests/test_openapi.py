@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ from flask import Flask
 from jsonschema import Draft202012Validator
 from mongoengine import StringField
 from openapi_spec_validator import validate
+from pydantic import Field
 
 from service.documents import RECORDS, Record
 from service.http import openapi
+from service.http.arguments import Arguments, take
 from service.model.record_type import RecordType
 from service.query.parse import ITEM_PARAMETERS, PARAMETERS
 from tests.client import Person, Phone
@@ -534,6 +537,43 @@ def test_a_route_of_ones_own_may_take_a_parameter_of_its_own(make_app: Any) -> N
     app = make_app()
     app.add_url_rule("/soon", view_func=soon)
     assert parameters(openapi.document(app)["paths"]["/soon"]["get"], "query") == {"until"}
+
+
+def test_a_route_of_ones_own_may_name_a_model_of_its_parameters(make_app: Any) -> None:
+    class Window(Arguments):
+        until: datetime
+        most: int = Field(default=5, le=9)
+
+    @openapi.operation("Show what is due", public=True, parameters=Window, answer={200: {}})
+    def soon() -> Json:
+        return take(Window, "query").model_dump(mode="json")
+
+    app = make_app()
+    app.add_url_rule("/soon", view_func=soon)
+    document = openapi.document(app)
+    made = {
+        one["name"]: one["schema"] for one in document["paths"]["/soon"]["get"]["parameters"] if one["in"] == "query"
+    }
+    assert made["most"]["maximum"] == 9
+    assert made["until"]["format"] == "date-time"
+    phone = Phone(app.test_client())
+    assert phone.get("/soon?until=2026-11-27T10:00:00Z").json["most"] == 5
+    assert phone.get("/soon?until=2026-11-27T10:00:00Z&other=1").status_code == 400
+
+
+def test_two_routes_of_one_name_are_told_apart_by_their_paths(make_app: Any) -> None:
+    app = make_app()
+
+    @openapi.operation("Look", name="look", answer={200: {}})
+    def look() -> Json:
+        return {}
+
+    for path in ("/one", "/two"):
+        app.add_url_rule(path, path[1:], look)
+    paths = openapi.document(app)["paths"]
+    names = [paths[path]["get"]["operationId"] for path in ("/one", "/two")]
+    assert names[0] == "look"
+    assert len(set(names)) == 2
 
 
 # Problems

@@ -451,6 +451,10 @@ def test_a_condition_on_an_entry_is_a_level() -> None:
     parse(where=within_entry(8))
     assert "nested over 8 levels" in misunderstood(within_entry(9))
     assert "nested over 8 levels" in misunderstood({"$and": [within_entry(8)]})
+    entry: Any = {"tags": {"$elemMatch": {"$eq": "a"}}}
+    for _ in range(8):
+        entry = {"$and": [entry]}
+    assert "nested over 8 levels" in misunderstood(entry)
 
 
 def test_a_condition_on_a_field_may_be_nested_over_8_levels_and_no_more() -> None:

@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 from service.changes import rxdb_pull, rxdb_push
 from service.changes.rxdb_documents import Documents
 from service.core.clock import now
-from service.documents import Account, AwaitedReference, Note, Notebook, PushReceipt, Record
+from service.documents import Account, AwaitedReference, Note, Notebook, PushReceipt, Record, Session
 from service.identity import sessions
 from service.model.record_type import derive
 from tests.client import Person
@@ -448,3 +448,17 @@ def test_a_push_goes_by_the_roles_of_the_pull_before_it(
     Account._get_collection().update_one({"_id": ada.id}, {"$set": {"roles": ["team"]}})
     (known,) = adas.pull()
     assert adas.push(({**known, "_deleted": True}, known)) == [known]
+
+
+def test_the_api_itself_has_no_stream(ada: Person) -> None:
+    answer = ada.get("/v1/sync/rxdb/notes/0/pullStream")
+    assert (answer.status_code, answer.json["code"]) == (501, "not_supported")
+    assert ada.get("/v1/sync/rxdb/notes/x/pullStream").status_code == 404
+
+
+def test_a_push_of_a_session_that_has_just_ended_is_refused(ada: Person, bob: Person, adas: Replica) -> None:
+    bob.make_note(id="theirs", writers=[ada.id])
+    adas.pull()
+    Session._get_collection().delete_many({"account": ada.id})
+    assert adas.send((note("one"), None)).status_code == 401
+    assert Note.objects(id="one").count() == 0

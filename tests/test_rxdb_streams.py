@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from service.core.errors import FeedUnavailable
 from service.streams import rxdb_streams
 from tests.client import Person
 from tests.conftest import Draining
@@ -124,6 +125,35 @@ def test_a_session_that_ends_ends_it_and_so_does_the_server(
         draining.now = True
         bobs.exchange.done.result(5)
         until(lambda: streams.waiting == 0)
+
+
+def test_head_has_the_headers_of_a_stream_and_opens_none(streams: Served, ada: Person) -> None:
+    sent = streams.ask("HEAD", f"{PATH}/pullStream", **ada.headers)
+    assert (sent.status, sent.headers["content-type"], sent.body) == (200, "text/event-stream", b"")
+    assert streams.waiting == 0
+
+
+def fail(*_: Any) -> Any:
+    raise FeedUnavailable("nobody records")
+
+
+def test_a_stream_that_cannot_begin_is_forgotten(streams: Served, ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rxdb_streams, "order_now", fail)
+    sent = streams.ask("GET", f"{PATH}/pullStream", **ada.headers)
+    assert (sent.status, sent.json["code"]) == (503, "feed_unavailable")
+    assert streams.waiting == 0
+
+
+def test_a_stream_that_cannot_go_on_ends_and_is_told_in_the_log(
+    streams: Served, ada: Person, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard = Replicating(streams, ada)
+    monkeypatch.setattr(rxdb_streams.RxdbStream, "made", fail)
+    ada.make_note(id="one")
+    heard.exchange.done.result(5)
+    assert heard.told == []
+    until(lambda: streams.waiting == 0)
+    assert '"event":"live_ended"' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

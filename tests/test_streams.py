@@ -15,7 +15,7 @@ from service.streams.app import Streams
 from service.streams.exchange import ClientGone, Request, Response
 from service.streams.readiness import Readiness
 from service.streams.router import Route, Router
-from tests.streaming import Sent, scope, served
+from tests.streaming import Sent, Served, scope, served
 from tests.types import REGISTRY
 
 SETTINGS = settings.load({"SERVICE_ENV": "test", "SERVICE_MONGODB_URI": connection.MEMORY})
@@ -76,6 +76,28 @@ def test_a_request_keeps_its_own_name(app: Streams, named: str, kept: bool) -> N
 def test_another_method_is_told_which_there_are(app: Streams) -> None:
     sent = ask(app, "POST", "/health/live")
     assert (sent.status, sent.json["code"], sent.headers["allow"]) == (405, "method_not_allowed", "GET, HEAD, OPTIONS")
+
+
+def test_a_method_in_small_letters_is_told(app: Streams) -> None:
+    sent = ask(app, "get", "/health/live")
+    assert (sent.status, sent.json["detail"]) == (400, "a method is written in capitals")
+
+
+def test_of_a_path_with_nothing_there_are_no_methods(app: Streams) -> None:
+    assert ask(app, "OPTIONS", "/nothing").status == 404
+    assert ask(app, "OPTIONS", "/health/live").status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/live", "/v1/changes", "/v1/sync/rxdb/notes/0/pullStream"])
+def test_without_a_real_mongodb_there_is_nothing_to_follow(app: Streams, path: str) -> None:
+    sent = ask(app, "GET", path)
+    assert (sent.status, sent.json["code"]) == (501, "not_supported")
+
+
+@pytest.mark.real
+def test_when_all_is_well_each_part_says_so(streams: Served) -> None:
+    sent = streams.ask("GET", "/health/all")
+    assert (sent.status, sent.json) == (200, {"status": "ok", "parts": {"streams": "ok"}})
 
 
 def test_an_error_of_ours_shows_nothing(app: Streams, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

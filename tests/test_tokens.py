@@ -15,6 +15,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 import settings
+from service import security as handlers
 from service.core.errors import NotAuthenticated
 from service.documents import Account, Session
 from service.identity.sessions import Seen
@@ -368,6 +369,12 @@ def test_who_acts_at_this_moment_is_looked_up_each_time(
     with pytest.raises(NotAuthenticated) as raised:
         security.current_identity(claims)
     assert raised.value.detail == "the session has ended; log in again"
+
+
+def test_the_two_handlers_of_flask_jwt_are_there(app: Flask, ada: Person, claims: dict[str, Any]) -> None:
+    with app.app_context():
+        assert handlers.identity(claims) == app.extensions["madang.security"].identity(claims)
+        assert handlers.authenticate("ada", PASSWORD)["_id"] == ada.id
 
 
 def test_a_ticket_stands_for_the_claims_of_its_session_once(app: Flask, ada: Person, claims: dict[str, Any]) -> None:

@@ -205,6 +205,42 @@ def test_what_nobody_can_mean_is_refused(ada: Person, query: str) -> None:
     assert ada.get(f"/v1/sync/watermelondb?{query}").status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("tables", "wrong"),
+    [
+        ({"notes": {"created": {}}}, {"/notes/created": "wrong_type"}),
+        (
+            {"notes": {"created": ["x"], "deleted": [1]}},
+            {"/notes/created/0": "wrong_type", "/notes/deleted/0": "wrong_type"},
+        ),
+        ({"notes": {"created": [{"title": "x"}]}}, {"/notes/created/0/id": "wrong_type"}),
+        ({"notes": {"updated": [note("a")], "deleted": ["a"]}}, {"/notes/deleted/0": "twice"}),
+    ],
+)
+def test_a_push_with_what_is_no_row_is_refused_as_a_whole(ada: Person, adas: Melon, tables: Json, wrong: Json) -> None:
+    adas.pull()
+    problem = adas.push(422, notebooks={"created": [{"id": "good", "title": "x"}]}, **tables)
+    assert {cause["pointer"]: cause["code"] for cause in problem["errors"]} == wrong
+    assert ada.get("/v1/notebooks/good").status_code == 404
+
+
+def test_a_push_of_more_rows_than_there_may_be_is_too_large(adas: Melon) -> None:
+    adas.pull()
+    assert adas.push(413, notes={"deleted": [str(number) for number in range(10_001)]})["code"] == "too_large"
+
+
+def test_a_row_that_nobody_could_store_is_refused_alone(ada: Person, adas: Melon) -> None:
+    adas.pull()
+    # Half a character, which JSON can say and UTF-8 cannot.
+    body = '{"notes": {"created": [{"id": "odd", "title": "\\ud800"}, {"id": "good", "title": "x"}]}}'
+    answer = ada.post(
+        f"/v1/sync/watermelondb?last_pulled_at={adas.timestamp}", data=body, content_type="application/json"
+    )
+    (told,) = answer.json["problems"]
+    assert (told["id"], told["problem"]["code"]) == ("odd", "validation_failed")
+    assert ada.get("/v1/notes/good").status_code == 200
+
+
 def test_each_answer_is_what_the_document_says(app: Flask, recording: Recording) -> None:
     client = Recorder(app, TestResponse)
     ada = Person.sign_up(client, "ada")
