@@ -3,7 +3,7 @@
 import pytest
 
 from service.documents import Note
-from tests.client import Person, Phone, pointers
+from tests.client import PASSWORD, Person, Phone, pointers
 
 
 def part(method: str, path: str, body: object = None, **headers: str) -> dict[str, object]:
@@ -198,3 +198,14 @@ def test_by_itself_a_batch_goes_on_after_an_error(ada: Person) -> None:
         responses = ada.post("/v1/batch", {"requests": parts, **more}).json["responses"]
         assert [response["status"] for response in responses] == [404, 200]
     assert ada.post("/v1/batch", {"requests": [], "on_error": "halt"}).status_code == 422
+
+
+@pytest.mark.real
+def test_what_nobody_is_let_in_with_is_told_by_its_own_request(ada: Person) -> None:
+    parts = [
+        {"method": "POST", "path": "/v1/accounts?unknown=1", "body": {"username": "eve", "password": PASSWORD}},
+        {"method": "POST", "path": "/v1/accounts", "body": {"username": "eve", "password": PASSWORD}},
+    ]
+    answer = ada.post("/v1/batch", {"requests": parts, "atomic": True})
+    assert [part["status"] for part in answer.json["responses"]] == [400, 424]
+    assert answer.json["responses"][0]["body"]["code"] == "bad_parameter"

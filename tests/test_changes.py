@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from bson import Int64
 from flask import Flask
 from mongoengine import StringField
 
+from service.changes.barrier import Barrier
+from service.changes.compaction import MOST_INTERVALS, of_membership
+from service.changes.comparison import START, next_batch
 from service.changes.feed import WITHIN, Checkpoint, Feed
 from service.changes.order import lease_document, order_in
-from service.documents import Account, Note, Notebook, Record
+from service.core.clock import now
+from service.documents import Account, Event, Note, Notebook, Record
 from service.http import openapi
 from service.identity.deletion import delete_account
 from service.upkeep import indexes
@@ -296,3 +301,42 @@ def test_a_page_goes_no_further_than_the_order_had_come(ada: Person, recording: 
     recording.catch_up()
     page = Feed(ada.id, [REGISTRY["notes"]], WITHIN).page(Checkpoint(), last, 10)
     assert ([item.id for item in page.items], page.checkpoint.seq, page.more) == (["one"], last, False)
+
+
+def test_what_was_withdrawn_twice_is_told_to_who_had_it_before_the_first(
+    ada: Person, bob: Person, bobs: Device, recording: Recording
+) -> None:
+    ada.make_note(id="one", readers=[bob.id])
+    bobs.pull()
+    for readers in ([], [bob.id], []):
+        ada.patch("/v1/notes/one", {"readers": readers})
+        recording.catch_up()
+    assert [(item["id"], item["gone"]) for item in bobs.pull()] == [("one", "withdrawn")]
+
+
+def test_a_comparison_begins_anew_where_its_type_has_gone_meanwhile() -> None:
+    assert next_batch(REGISTRY, {"type": "gone", "after": "x"}) == ([], START)
+
+
+def test_of_many_times_that_somebody_was_a_member_the_oldest_are_one() -> None:
+    change: Any = None
+    for seq in range(2 * MOST_INTERVALS + 2):
+        change = of_membership("a", "role:team", change, seq, now())
+    assert len(change["held"]) == MOST_INTERVALS
+    assert change["held"][0] == [0, 3]
+    assert change["held"][-1] == [2 * MOST_INTERVALS, 2 * MOST_INTERVALS + 1]
+
+
+def test_a_barrier_whose_change_stream_has_gone_opens_another(app: Flask, recording: Recording) -> None:
+    barrier = Barrier(REGISTRY, recording.client, 5.0)
+    recording.catch_up()
+    tails = []
+    for number in range(2):
+        # It is recorded by nobody, and moves MongoDB's clock.
+        Event._get_collection().insert_one({"_id": f"e{number}"})
+        assert barrier.passed().clock
+        assert barrier.tail is not None
+        tails.append(barrier.tail)
+        barrier.tail.cursor = Int64(1)
+    assert tails[0] is not tails[1]
+    barrier.leave()

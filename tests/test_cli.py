@@ -7,6 +7,7 @@ from click.testing import Result
 from flask import Flask
 
 from service.documents import Account, Event, Note, Session
+from service.mongo import connection
 from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
 from tests.types import REGISTRY
@@ -162,3 +163,12 @@ def test_unused_indexes_are_dropped_after_a_yes(app: Flask) -> None:
     assert [str(change) for change in indexes.changes(REGISTRY)] == ["unused       sessions.device_1"]
     assert run(app, "indexes", "drop", "--yes").output.endswith("1 dropped\n")
     assert not indexes.changes(REGISTRY)
+
+
+@pytest.mark.parametrize("words", [("backup", "file"), ("restore", "file"), ("migrate", "run")])
+def test_what_needs_a_real_mongodb_says_so_where_nothing_is_kept(make_app: Any, words: tuple[str, ...]) -> None:
+    app = make_app()
+    app.config["MONGODB_URI"] = connection.MEMORY
+    result = run(app, *words)
+    assert result.exit_code == 1
+    assert result.output == "Error: this needs a real MongoDB; with --memory nothing is kept\n"

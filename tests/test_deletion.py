@@ -317,3 +317,11 @@ def test_notebooks_go_with_the_notes_in_them(ada: Person) -> None:
     ada.make_note(notebook=ada.make_notebook()["id"])
     delete(ada)
     assert (Notebook._get_collection().count_documents(ALIVE), Note._get_collection().count_documents({})) == (0, 0)
+
+
+def test_a_sweep_that_may_not_go_on_leaves_the_rest_for_the_next_one(ada: Person, bob: Person) -> None:
+    for person in (ada, bob):
+        mark(person)
+    assert sweep(REGISTRY, timedelta(), iter([True, False]).__next__) == 1
+    assert Account.objects.count() == 1
+    assert sweep(REGISTRY, timedelta()) == 1

@@ -110,3 +110,10 @@ def test_a_patch_has_one_member_that_may_be_changed() -> None:
 
 def test_what_a_record_has_to_have_is_not_empty() -> None:
     assert example_of(declared(lore=me.DictField(required=True)), "create") == {"lore": {"key": "Text"}}
+
+
+def test_a_body_that_breaks_a_rule_of_one_field_is_no_example_of_a_patch() -> None:
+    told = {"example": {"origin": "a", "word": "none"}}
+    fields = {"origin": me.StringField(required=True, fixed=True), "word": me.StringField(regex="^[0-9]{3}$")}
+    assert example_of(declared(told, **fields), "create") is None
+    assert example_of(declared(**fields), "patch") is None
