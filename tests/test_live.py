@@ -136,6 +136,7 @@ def test_a_grant_and_its_withdrawal_are_told_and_nothing_after_it(streams: Serve
     ada.patch("/v1/notes/one", {"readers": [bob.id]})
     heard.hears(("one", 2))
     ada.patch("/v1/notes/one", {"readers": []})
+    heard.hears(("one", 2), ("one", "withdrawn"))
     ada.patch("/v1/notes/one", {"title": "secret"})
     ada.delete("/v1/notes/one")
     heard.hears(("one", 2), ("one", "withdrawn"))

@@ -1,11 +1,13 @@
 """Stored documents come to the form of this version once, whatever clients and other runners do meanwhile."""
 
+from collections.abc import Callable
 from typing import Any
 
 import mongoengine as me
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 
 from service.documents import Account, Note, Record
 from service.documents.versioned import STAMPS
@@ -14,6 +16,8 @@ from service.mongo.raw import Raw
 from service.records import store
 from service.upkeep import migrations, upgrade
 from service.upkeep.migrations import Migration
+from service.upkeep.upgrade import UpgradeError
+from service.upkeep.walk import insist, note_done, walk_start
 from tests.client import PASSWORD, Person
 from tests.conftest import ROOT
 from tests.test_cli import run
@@ -300,3 +304,31 @@ def test_on_an_empty_database_nothing_is_open(app: Flask, ada: Person) -> None:
 def test_memory_is_refused_with_a_sentence(words: tuple[str, ...]) -> None:
     said = flask(ROOT, "memory://", *words, code=1)
     assert said == "Error: this needs a real MongoDB; with --memory nothing is kept\n"
+
+
+def test_what_mongodb_does_not_answer_is_tried_again_for_a_while() -> None:
+    def failing(*errors: PyMongoError) -> Callable[[], str]:
+        left = iter(errors)
+
+        def work() -> str:
+            for error in left:
+                raise error
+            return "done"
+
+        return work
+
+    assert insist(failing(AutoReconnect("gone"), AutoReconnect("gone")), 5) == "done"
+    with pytest.raises(AutoReconnect):
+        insist(failing(AutoReconnect("gone")), -1)
+    with pytest.raises(OperationFailure):
+        insist(failing(OperationFailure("wrong", 2)), 5)
+
+
+@pytest.mark.real
+def test_what_a_newer_service_has_brought_further_is_told_and_left_alone(app: Flask, ada: Person) -> None:
+    ada.make_note()
+    note_done("notes", walk_start(Note.version() + 1))
+    told = "a newer service has migrated notes; this one leaves alone what it does not know"
+    assert told in upgrade.advice(REGISTRY)
+    with pytest.raises(UpgradeError, match="notes were brought to version 2 by a newer service"):
+        list(upgrade.upgrade(REGISTRY, Note))

@@ -380,3 +380,54 @@ def test_initiate_refuses_a_uri_that_cannot_mean_a_set_of_one(uri: str) -> None:
 def test_mongodb_chooses_its_cache_where_none_is_named() -> None:
     assert "--wiredTigerCacheSizeGB" not in mongod.options(Path("data"), None, 256)
     assert "0.25" in mongod.options(Path("data"), 0.25, 256)
+
+
+def test_a_mongod_that_died_is_started_again_at_its_port_with_its_data(tmp_path: Path) -> None:
+    with started(tmp_path) as server:
+        keep(server.uri, "kept")
+        port, pid = server.port, server.pid
+        os.kill(pid, signal.SIGKILL)
+        server.process.wait(10)
+        assert server.revive().pid == server.pid != pid
+        assert server.port == port
+        assert until(lambda: running_uri(tmp_path) == server.uri)
+        assert kept(server.uri) == ["kept"]
+
+
+def test_a_mongod_that_cannot_be_ended_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[signal.Signals] = []
+    monkeypatch.setattr(mongod, "_server", lambda _data: 7)
+    monkeypatch.setattr(mongod, "_command", lambda _pid: f"mongod --dbpath {tmp_path} --replSet {mongod.REPLICA_SET} ")
+    monkeypatch.setattr(mongod, "_signal", lambda _pid, sign: sent.append(sign))
+    with pytest.raises(DataInUse, match="process 7"):
+        mongod._end_orphan(tmp_path, time.monotonic() + 0.2)
+    assert sent == [signal.SIGTERM, signal.SIGKILL]
+
+
+def test_a_start_that_has_the_lock_and_nothing_more_yet_is_told(tmp_path: Path) -> None:
+    assert "by a process that is just starting. Try again." in str(mongod._held(tmp_path))
+
+
+def test_a_folder_whose_lock_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "madang.lock").mkdir()
+    with pytest.raises(MongodError, match="cannot be written to"):
+        LocalServer.start(tmp_path)
+
+
+def test_a_mongod_that_may_not_be_run_names_what_its_owner_can_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    plain = tmp_path / "mongod"
+    plain.touch(mode=0o644)
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with pytest.raises(MongodError, match="Let its owner do: chmod"):
+        mongod._executable(plain)
+
+
+def test_what_is_no_entry_of_the_log_is_shown_as_it_is() -> None:
+    assert mongod._complaint(" libcrypto.so.3: cannot open shared object file \n") == (
+        "libcrypto.so.3: cannot open shared object file"
+    )

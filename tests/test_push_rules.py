@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from mongoengine import DENY, ReferenceField, StringField
 
-from service.documents import Record
+from service.changes.push_parts import targets_before, targets_first
+from service.documents import Account, Record
 from service.model.registry import Registry
 from service.upkeep import indexes
 from tests.client import Person
@@ -73,3 +74,23 @@ def test_what_others_keep_stays_until_they_go(ada: Person) -> None:
     assert refused(ada, "test_keys", {"id": "k", "revision": 1, "_deleted": True}) == {}
     assert refused(ada, "test_badges", *gone) == {}
     assert stored(ada, "test_badges") == []
+
+
+def test_what_is_new_is_stored_behind_what_it_refers_to() -> None:
+    badge, key = (Badge, "badge"), (Key, "key")
+    assert targets_before({key: "k", badge: "b"}, {key: [badge], badge: []}) == ["b", "k"]
+    # Of those that refer to each other one has to be first.
+    assert targets_before({key: "k", badge: "b"}, {key: [badge], badge: [key]}) == ["b", "k"]
+
+
+def test_types_that_refer_to_each_other_have_an_order_too() -> None:
+    class Hen(Record):
+        egg = ReferenceField("Egg")
+        owner_account = ReferenceField(Account)
+        meta = {"collection": "test_hens"}
+
+    class Egg(Record):
+        hen = ReferenceField(Hen)
+        meta = {"collection": "test_eggs"}
+
+    assert [type.name for type in targets_first(Registry([Hen, Egg]))] == ["test_eggs", "test_hens"]

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 from flask import Flask
 from jsonschema import Draft202012Validator
-from mongoengine import DecimalField, EnumField, IntField, ListField, StringField
+from mongoengine import (
+    DecimalField,
+    EmbeddedDocument,
+    EmbeddedDocumentField,
+    EnumField,
+    IntField,
+    ListField,
+    StringField,
+)
 from werkzeug.test import TestResponse
 
 from service.changes import rxdb_pull, rxdb_push
@@ -90,6 +98,12 @@ class Grade(Enum):
     BEST = 1
 
 
+class Graded(EmbeddedDocument):
+    """Has a member that cannot be null."""
+
+    grade = IntField(required=True)
+
+
 @pytest.mark.parametrize(
     "field",
     [
@@ -98,6 +112,7 @@ class Grade(Enum):
         StringField(required=True, choices=("a", "b")),
         DecimalField(required=True, min_value=2),
         ListField(EnumField(Grade), required=True),
+        EmbeddedDocumentField(Graded, required=True),
     ],
 )
 def test_what_is_gone_is_as_the_schema_says(field: Any) -> None:
@@ -462,3 +477,15 @@ def test_a_push_of_a_session_that_has_just_ended_is_refused(ada: Person, bob: Pe
     Session._get_collection().delete_many({"account": ada.id})
     assert adas.send((note("one"), None)).status_code == 401
     assert Note.objects(id="one").count() == 0
+
+
+@pytest.mark.parametrize(
+    "assumed",
+    [None, {"id": "one", "revision": 9, "_deleted": True}, {"id": "one", "revision": 9, "priority": "x"}],
+    ids=["nothing", "a deleted one", "what nobody could store"],
+)
+def test_a_change_of_what_was_never_there_is_a_conflict(ada: Person, adas: Replica, assumed: Json | None) -> None:
+    stored = ada.make_note(id="one")
+    (conflict,) = adas.push((note("one", title="b", revision=9), assumed))
+    assert conflict == {**stored, "_deleted": False}
+    assert ada.get("/v1/notes/one").json == stored

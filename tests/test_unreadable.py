@@ -11,12 +11,14 @@ from bson import CodecOptions, DBRef, Decimal128, Int64, ObjectId, Regex
 from bson.binary import Binary
 from bson.datetime_ms import DatetimeMS
 from bson.raw_bson import RawBSONDocument
+from flask import Flask
 from pymongo.errors import WriteError
 
 from service.core import metrics
 from service.core.errors import Unreadable
 from service.documents import Note, Notebook
 from service.model import dump
+from service.records import reading
 from service.upkeep import indexes
 from tests.client import Person, Phone
 from tests.gym import Gym
@@ -436,3 +438,27 @@ def test_text_that_is_no_utf_8_is_told_with_a_sign_in_its_place(ada: Person, rec
     changed = ada.patch("/v1/notes/bad", {"pinned": True, "place": {"type": "Point", "coordinates": [1, 2]}})
     assert (changed.status_code, changed.json["title"]) == (200, title)
     assert ada.patch("/v1/notes/bad", {"title": "caf\u00e9"}).json["title"] == "caf\u00e9"
+
+
+def test_a_page_of_nothing_that_can_be_told_is_empty_and_logged(
+    ada: Person, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reading, "MOST_LEFT_OUT", 2)
+    for number in range(3):
+        ada.make_note(id=f"n{number}")
+    Note._get_collection().update_many({}, {"$set": {"priority": "3"}})
+    answer = ada.get("/v1/notes?limit=1&sort=-priority,due")
+    assert (answer.status_code, answer.json["items"], answer.json["next"]) == (200, [], None)
+    assert '"event":"unreadable_page"' in capsys.readouterr().out
+
+
+def test_an_error_of_ours_in_an_answer_is_not_taken_for_what_is_stored(
+    app: Flask, ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise TypeError("ours")
+
+    monkeypatch.setattr(app.extensions["madang.registry"]["notes"].schema, "dump", fail)
+    monkeypatch.setitem(app.config, "PROPAGATE_EXCEPTIONS", False)
+    answer = ada.post("/v1/notes", {"title": "x"})
+    assert (answer.status_code, answer.json["code"]) == (500, "internal_error")
