@@ -120,6 +120,17 @@ REFUSED: dict[str, tuple[Making, str]] = {
         "which is no list of whole numbers",
     ),
     "no version at all": (lambda: declared(meta={"sync_versions": []}), "which is no list of whole numbers"),
+    **{
+        f"the version {version!r}": (
+            partial(declared, meta={"version": version}),
+            r"Thing has meta\['version'\] .*, which is no whole number from 1 on",
+        )
+        for version in (0, "1", 1.5, True, None)
+    },
+    "a text for a flag": (
+        lambda: declared(meta={"sync_public": "no"}),
+        r"Thing has meta\['sync_public'\] 'no', which is neither True nor False",
+    ),
     "a text for a list": (lambda: declared(meta={"filters": "title"}), "which is no list of names"),
     "inheritance": (lambda: declared(meta={"allow_inheritance": True}), "Thing allows inheritance"),
     # Names

@@ -62,9 +62,13 @@ def check_class(document: Any) -> None:
 
 
 def check_meta(name: str, meta: Mapping[str, Any]) -> None:
-    """Raise `InvalidDocument` for a key of `meta` that nobody knows, or a list of names that is none."""
+    """Raise `InvalidDocument` for a key of `meta` that nobody knows, or a value that it cannot have."""
     for key in meta.keys() - META:
         raise mistake(name, f"has meta[{key!r}], which nobody knows{nearest(key, META)}")
+    if type(version := meta.get("version", 1)) is not int or version < 1:
+        raise mistake(name, f"has meta['version'] {version!r}, which is no whole number from 1 on")
+    if type(public := meta.get("sync_public", False)) is not bool:
+        raise mistake(name, f"has meta['sync_public'] {public!r}, which is neither True nor False")
     if not is_list_of_versions(meta.get("sync_versions", [0])):
         raise mistake(name, f"has meta['sync_versions'] {meta['sync_versions']!r}, which is no list of whole numbers")
     for key in ("sorts", "filters", "search"):
