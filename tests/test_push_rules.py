@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from mongoengine import DENY, ReferenceField, StringField
+from mongoengine import DENY, ReferenceField, StringField, UUIDField
 
 from service.changes.push_parts import targets_before, targets_first
 from service.documents import Account, Record
@@ -23,6 +23,7 @@ class Badge(Record):
     """Has a number that no other has."""
 
     number = StringField(unique=True)
+    chip = UUIDField(unique=True)
     meta = {"collection": "test_badges"}
 
 
@@ -94,3 +95,11 @@ def test_types_that_refer_to_each_other_have_an_order_too() -> None:
         meta = {"collection": "test_eggs"}
 
     assert [type.name for type in targets_first(Registry([Hen, Egg]))] == ["test_eggs", "test_hens"]
+
+
+def test_a_uuid_is_pushed_changed_and_taken(ada: Person) -> None:
+    one, other = "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "6ba7b811-9dad-11d1-80b4-00c04fd430c8"
+    assert refused(ada, "test_badges", {"id": "a", "chip": one}) == {}
+    assert refused(ada, "test_badges", {"id": "a", "revision": 1, "chip": one, "number": "1"}) == {}
+    assert refused(ada, "test_badges", {"id": "b", "chip": one}) == {"b": "already_exists"}
+    assert refused(ada, "test_badges", {"id": "a", "revision": 2, "chip": other, "number": "1"}) == {}

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, cast
 
+import bson
 import mongoengine
 import mongomock
 import mongomock.collection
@@ -64,6 +65,11 @@ class StandardBSON(BSON):
     def encode(cls, document: Any, check_keys: bool = False, codec_options: Any = STANDARD) -> BSON:
         """Return a document in BSON."""
         return super().encode(document, check_keys, codec_options)
+
+
+def in_bson(document: Mapping[str, Any]) -> bytes:
+    """Return a document as it is stored; without these options nothing with a UUID in it can be."""
+    return bson.encode(document, codec_options=STANDARD)
 
 
 def options(config: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from service.model.registry import Registry
 from service.model.unique import Unique
 from service.model.validation import validate
 from service.mongo import driver, transactions
+from service.mongo.connection import STANDARD, in_bson
 from service.mongo.raw import Raw
 from service.policy import Action, Identity, may, scope
 from service.records import deletion, references, refusals, store
@@ -98,7 +99,7 @@ class Bulk:
         for type, own in by_type(writes):
             for some in in_parts(own):
                 found = self.readable(type, [write.id for write in some])
-                size += sum(len(bson.encode(record)) for record in found.values())
+                size += sum(len(in_bson(record)) for record in found.values())
                 if size > MOST_READ:
                     raise TooLarge("the records that are written are too large to be written at once")
                 taken = taken_ids(type, [write.id for write in some if write.id not in found])
@@ -141,7 +142,7 @@ class Bulk:
                 self.decide_creation(write, write.values)
             else:
                 self.decide_change(write, write.values, write.current)
-            if write.action in ("create", "change") and len(bson.encode(write.after)) > LARGEST:
+            if write.action in ("create", "change") and len(in_bson(write.after)) > LARGEST:
                 raise TooLarge("the record would be larger than MongoDB stores")
             if (refused := transactions.findings().get((write.type.name, write.id))) is not None:
                 raise refused
@@ -241,7 +242,7 @@ class Bulk:
             if values is not None and wanted.setdefault(values, write) is not write:
                 write.refuse(unique.problem())
         for some in in_parts(list(wanted)):
-            for row in type.collection.find({"$or": [bson.decode(values) for values in some]}):
+            for row in type.collection.find({"$or": [bson.decode(values, STANDARD) for values in some]}):
                 write = wanted[unique_values(unique, row) or b""]
                 if write.id != row["_id"]:
                     write.refuse(unique.problem())
@@ -349,7 +350,7 @@ def checked_fixed(type: RecordType, values: Mapping[str, Any], current: Raw) -> 
 
 def is_stored_alike(one: Any, other: Any) -> bool:
     """Tell whether two values are stored in the same way; to Python, 1 and true are."""
-    return bool(one == other) and bson.encode({"": one}) == bson.encode({"": other})
+    return bool(one == other) and in_bson({"": one}) == in_bson({"": other})
 
 
 def targets_of(write: BulkWrite) -> list[Target]:
@@ -390,4 +391,4 @@ def can_be_cleared(reference: Reference) -> bool:
 def unique_values(unique: Unique, record: Raw) -> bytes | None:
     """Return what a record has that no other may have, as BSON by stored path; None where it lacks a part of that."""
     found = {place.stored: value for place in unique.places for _, value in place.stored_values(record)}
-    return bson.encode(found) if len(found) == len(unique.places) else None
+    return in_bson(found) if len(found) == len(unique.places) else None

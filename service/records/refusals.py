@@ -4,13 +4,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import bson
 from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
 
 from service.core.errors import Cause, Unreadable, ValidationFailed, pointer
 from service.model.places import Pointed
 from service.model.record_type import RecordType
 from service.mongo import driver, problems, transactions
+from service.mongo.connection import in_bson
 
 PointerSteps = tuple[str | int, ...]
 SHAPE = "a shape whose lines touch and cross nothing, with holes within the first ring"
@@ -67,7 +67,7 @@ def is_shape(type: RecordType, value: Any) -> bool:
 
 def too_large(type: RecordType, error: Exception, brought: Mapping[str, Any]) -> list[Cause]:
     """Return the largest of the values."""
-    sizes = {steps: len(bson.encode({"": value})) for steps, value in members(type, brought)}
+    sizes = {steps: len(in_bson({"": value})) for steps, value in members(type, brought)}
     return causes_at("too_large", "less: a record has at most 16 MB", sorted(sizes, key=sizes.__getitem__)[-1:])
 
 
