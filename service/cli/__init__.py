@@ -1,37 +1,34 @@
-"""Commands for the person who runs the service: indexes, accounts, migrations, backup and restore."""
+"""Commands for the person who runs the service: indexes, accounts, migrations, backup and restore, import."""
 
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from flask import Flask, current_app
+from flask import Flask
 from flask.cli import AppGroup, with_appcontext
-from pymongo.errors import PyMongoError
 
+from service.cli.importing import import_collection
+from service.cli.terminal import Meter, plainly, refuse_memory, reporter
 from service.context import current_registry
 from service.core.clock import now
 from service.core.errors import Problem, ValidationFailed
 from service.documents import Account, Event
 from service.documents.account import ALIVE
+from service.documents.record import ID
 from service.identity import deletion
 from service.identity.schemas import ACCOUNT
 from service.model.validation import validate
-from service.mongo import connection, problems
 from service.mongo.raw import Raw
 from service.resources.accounts import new_password, store
 from service.security import security
 from service.upkeep import backup, indexes, migrations, upgrade, wording
-from service.upkeep.archive import BackupError
-from service.upkeep.indexes import IndexRefused
-from service.upkeep.upgrade import UpgradeError
 
 indexes_group = AppGroup("indexes", help="Show, make and drop the indexes of the database.")
 accounts_group = AppGroup("accounts", help="Create, list, lock and delete accounts, and give them roles.")
 migrate_group = AppGroup("migrate", help="Bring stored documents to the form of this version.")
+ACCOUNT_ID = re.compile(ID)
 username_argument = click.argument("username")
 
 
@@ -42,6 +39,7 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(migrate_group)
     app.cli.add_command(make_backup)
     app.cli.add_command(restore_backup)
+    app.cli.add_command(import_collection)
 
 
 # --- flask indexes ---------------------------------------------------------------------------------------------------
@@ -86,11 +84,13 @@ def tell_changes(changes: list[indexes.IndexChange]) -> None:
 @username_argument
 @click.password_option()
 @click.option("--role", "roles", multiple=True, help="a role to give; may stand several times")
-def create_account(username: str, password: str, roles: Sequence[str]) -> None:
+@click.option("--id", help="the id that it had elsewhere, for what is imported")
+def create_account(username: str, password: str, roles: Sequence[str], id: str | None) -> None:
     """Create an account."""
     content = told(ACCOUNT.load, {"username": username})
     checked = told(new_password, {"password": password}, "password", username)
-    account = told(store, {**content, "roles": valid_roles(roles)}, security().hashing.hash(checked))
+    named = {} if id is None else {"_id": valid_id(id)}
+    account = told(store, {**content, **named, "roles": valid_roles(roles)}, security().hashing.hash(checked))
     Event.record(account["_id"], "sign_up")
     click.echo(account["_id"])
 
@@ -159,6 +159,13 @@ def valid_roles(roles: Sequence[str]) -> list[str]:
     """Return roles that an account can have."""
     checked: list[str] = told(validate, ACCOUNT.value(ACCOUNT.fields["roles"]), list(roles))
     return checked
+
+
+def valid_id(id: str) -> str:
+    """Return an id that an account can have, for it is a principal too."""
+    if not ACCOUNT_ID.fullmatch(id) or id == "me":
+        raise click.ClickException("--id: 1 to 64 of A-Z a-z 0-9 . _ -, neither dots alone nor `me`")
+    return id
 
 
 def found_account(username: str) -> Raw:
@@ -239,50 +246,3 @@ def restore_backup(file: Path) -> None:
         click.echo(f"{sum(counts.values())} documents restored; everybody has to log in again")
         for note in (*upgrade.advice(current_registry()), *wording.advice(current_registry())):
             click.echo(note)
-
-
-def refuse_memory() -> None:
-    """Refuse what mongomock cannot do."""
-    if connection.is_memory(current_app.config["MONGODB_URI"]):
-        raise click.ClickException("this needs a real MongoDB; with --memory nothing is kept")
-
-
-@contextmanager
-def plainly(hint: str = "") -> Iterator[None]:
-    """Say in one sentence, with a `hint` at its end, what went wrong in the block: the command's error."""
-    try:
-        yield
-    except (UpgradeError, BackupError, IndexRefused) as error:
-        raise click.ClickException(str(error)) from None
-    except OSError as error:
-        raise click.ClickException(f"{error.filename or 'the file'}: {error.strerror}") from None
-    except PyMongoError as error:
-        what = "MongoDB does not answer" if problems.is_transient(error) else "MongoDB refuses"
-        raise click.ClickException(f"{what}: {problems.said_by(error)}{hint}") from None
-
-
-def reporter() -> backup.Report:
-    """Return what shows how far each collection of a backup has come."""
-    meters: dict[str, Meter] = {}
-
-    def report(name: str, documents: int, size: int, finished: bool) -> None:
-        meters.setdefault(name, Meter(name)).show(f"{documents} documents, {size / 1e6:.1f} MB", finished)
-
-    return report
-
-
-class Meter:
-    """One line on stderr about how far something has come: written over on a terminal, else now and then a new one."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.terminal = sys.stderr.isatty()
-        self.next = time.monotonic() + 1
-
-    def show(self, text: str, finished: bool) -> None:
-        """Show a state, not too often; the last one always."""
-        if not finished and time.monotonic() < self.next:
-            return
-        self.next = time.monotonic() + (0.2 if self.terminal else 5)
-        end = "\n" if finished or not self.terminal else ""
-        click.echo(f"{chr(13) if self.terminal else ''}{self.name}: {text}{end}", err=True, nl=False)

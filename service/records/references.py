@@ -9,7 +9,7 @@ from service.model.places import Pointed
 from service.model.record_type import RecordType, Reference
 from service.model.registry import Registry
 from service.mongo import driver
-from service.policy import Identity, scope
+from service.policy import EVERYONE, Identity, given_to, scope
 from service.records import people, store
 
 
@@ -74,3 +74,16 @@ def existing_targets(registry: Registry, identity: Identity, target: Any, ids: I
     type = registry.of(target)
     readable = {"_id": {"$in": list(ids)}, **scope(identity, "read", type)}
     return {row["_id"] for row in driver.find(type.collection, readable, {"_id": 1})}
+
+
+def access_lists(registry: Registry, target: Any, ids: Iterable[str]) -> dict[str, list[str]]:
+    """Return who may read those of the ids that name a record of the class `target`, or an account: access lists."""
+    if target is Account:
+        return {id: [given_to(EVERYONE)] for id in people.living(ids)}
+    found = driver.find(registry.of(target).collection, {"_id": {"$in": list(ids)}}, {"access": 1})
+    return {row["_id"]: row["access"] for row in found if is_access_list(row.get("access"))}
+
+
+def is_access_list(value: Any) -> bool:
+    """Tell whether a stored value is an access list: a tombstone has none, and other software may have stored any."""
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)

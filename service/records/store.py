@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pymongo import UpdateOne
-from pymongo.errors import DocumentTooLarge, DuplicateKeyError, OperationFailure
+from pymongo.errors import BulkWriteError, DocumentTooLarge, DuplicateKeyError, OperationFailure
 
 from service.core.clock import now
 from service.core.errors import AlreadyExists, DatabaseUnavailable
@@ -19,7 +19,7 @@ from service.core.ids import new_id
 from service.documents.record import LEFT
 from service.model.record_type import RecordType
 from service.model.unique import Unique, stored_unique
-from service.mongo import driver
+from service.mongo import driver, problems
 from service.mongo.raw import Raw
 from service.policy import access_list
 from service.records import refusals, search_words
@@ -145,6 +145,32 @@ def create_many(type: RecordType, owner: str, contents: Iterable[Mapping[str, An
     records = [new_record(type, owner, content) for content in contents]
     type.collection.insert_many(records)
     return records
+
+
+def take_over(type: RecordType, records: Sequence[Raw], together: bool = False) -> dict[str, Exception]:
+    """Store whole new records that come from elsewhere, and return why some are not, by id: see `create`.
+
+    Each by itself, or `together` in a transaction, which ends at the first that is refused.
+    """
+    try:
+        type.collection.insert_many(records, ordered=together)
+    except BulkWriteError as error:
+        told = error.details["writeErrors"]
+        if problems.is_transient(error) or not told:
+            raise
+        return {records[one["index"]]["_id"]: problem_of_one(type, one, records[one["index"]]) for one in told}
+    return {}
+
+
+def problem_of_one(type: RecordType, told: Mapping[str, Any], record: Raw) -> Exception:
+    """Return what MongoDB tells of one record of many that it does not store."""
+    if told["code"] == DUPLICATE:
+        return taken(type, DuplicateKeyError(told["errmsg"], DUPLICATE, told), record["_id"], record)
+    return refusals.refused(type, OperationFailure(told["errmsg"], told["code"], told), record)
+
+
+DUPLICATE = 11000
+"""The server's code of a value that an index has already."""
 
 
 @dataclass(frozen=True, slots=True)

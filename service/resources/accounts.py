@@ -100,12 +100,15 @@ def hashed_sign_up() -> tuple[dict[str, Any], str]:
 
 
 def store(content: dict[str, Any], password_hash: str) -> Raw:
-    """Store a new account and return it. Raises `AlreadyExists` when the username is taken."""
+    """Store a new account and return it. Raises `AlreadyExists` when its username or id is taken."""
     key = content["username"].lower()
     account = Account.new({"_id": new_id(), **content, "username_key": key, "password_hash": password_hash})
     try:
         Account._get_collection().insert_one(account)
     except DuplicateKeyError:
+        if "_id" in content and Account._get_collection().find_one({"_id": content["_id"]}, {"_id": 1}) is not None:
+            cause = Cause("not_unique", "an id that no account has", pointer="/id")
+            raise AlreadyExists("the id is taken", [cause]) from None
         cause = Cause("not_unique", "a name that no account has, whatever its capitals", pointer="/username")
         raise AlreadyExists("the username is taken", [cause]) from None
     return account
