@@ -92,6 +92,22 @@ def test_no_grant_is_left_in_the_lists_of_others(ada: Person, bob: Person) -> No
     assert f"r:{ada.id}" not in Note._get_collection().find_one()["access"]
 
 
+@pytest.mark.parametrize(
+    "stored", [{"readers": "ada"}, {"writers": 5}, {"readers": {"a": "b"}, "writers": "ada"}], ids=str
+)
+def test_a_grant_goes_though_other_software_has_stored_no_list(
+    ada: Person, bob: Person, stored: dict[str, Any]
+) -> None:
+    """One record of another must not keep an account, and all that are deleted after it."""
+    odd, good = (bob.make_note(readers=[ada.id], writers=[ada.id])["id"] for _ in range(2))
+    Note._get_collection().update_one({"_id": odd}, {"$set": stored})
+    delete(ada)
+    assert let_it_be_swept() == 1
+    assert Note._get_collection().count_documents({"access": f"r:{ada.id}"}) == 0
+    after = bob.get(f"/v1/notes/{good}").json
+    assert (after["readers"], after["writers"]) == ([], [])
+
+
 def test_the_notes_of_others_leave_the_notebook_that_goes(ada: Person, bob: Person) -> None:
     notebook = ada.make_notebook(readers=[bob.id])
     note = bob.make_note(notebook=notebook["id"])

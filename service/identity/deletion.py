@@ -51,7 +51,13 @@ def purge(registry: Registry, account: str) -> None:
             remove(registry, type, ids)
         given = {"access": given_to(account)}
         for ids in id_batches(type, given):
-            store.change_many(type, ids, given, withdrawal(account))
+            store.change_many(type, ids, {**given, **OF_LISTS}, withdrawal(account))
+            # Where other software has stored no list, MongoDB would refuse to take something out of it.
+            store.change_many(type, ids, given, {"$pull": {"access": given["access"]}})
+
+
+OF_LISTS = {"$nor": [{name: {"$exists": True, "$not": {"$type": "array"}}} for name in ("readers", "writers")]}
+"""The filter of records whose readers and writers are lists, or not stored."""
 
 
 def remove(registry: Registry, type: RecordType, ids: list[str]) -> None:
