@@ -82,8 +82,8 @@ fuzz: install  ## send whatever a machine makes up to the API and the parsers; t
 mutants: install .venv-mutants/installed  ## change the modules that security stands on in every small way: each time a test has to fail; takes a quarter of an hour
 	nice .venv-mutants/bin/python -m mutants $(ARGS)
 
-converge: install build/clients/installed  ## follow changes with devices through 2,000 random histories, and 200 with the sync clients; takes an hour
-	MADANG_MODEL_RUNS=2000 $(BIN)/pytest --mongodb tests/test_changes_model.py -k converge
+converge: install build/clients/installed  ## follow changes with devices through 3,000 random histories, and 200 with the sync clients; takes an hour
+	MADANG_MODEL_RUNS=2000 $(BIN)/pytest --mongodb tests/test_changes_model.py tests/test_sync_model.py -k converge
 	MADANG_SYNC_RUNS=200 $(BIN)/pytest --mongodb -s tests/test_sync_clients.py -k all_devices
 
 # What mutmut brings must not be seen by the service: Granian takes another name where it finds setproctitle.

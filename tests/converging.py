@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
@@ -41,8 +44,16 @@ class Member:
         return str(self.send("POST", "/auth", {"username": self.name, "password": PASSWORD})["access_token"])
 
     def send(self, method: str, path: str, body: Any = None) -> Json:
-        """Ask the service itself; what it refuses is nothing."""
-        answer = self.session.request(method, self.world.direct + path, json=body, timeout=60)
+        """Ask the service itself, again where a process of it has just died; what it refuses is nothing."""
+        for _ in range(300):
+            try:
+                answer = self.session.request(method, self.world.direct + path, json=body, timeout=60)
+            except requests.ConnectionError:
+                time.sleep(0.1)
+                continue
+            if answer.status_code not in (502, 503):
+                break
+            time.sleep(0.1)
         if answer.status_code >= 500:
             raise AssertionError(f"{method} {path}: {answer.status_code} {answer.text}")
         found: Json = answer.json() if answer.content and answer.status_code < 400 else {}
@@ -68,13 +79,16 @@ class Member:
         self.world.tokens[name] = given["token"]
 
 
+Action = Callable[[Member, str, RealDevice], None]
+
+
 class World:
     """One run."""
 
     def __init__(self, seed: int, service: Running, devices: Devices, proxy: FaultyProxy, uri: str) -> None:
         self.random, self.seed = Random(seed), seed
         self.devices, self.proxy, self.uri = devices, proxy, uri
-        self.direct = f"http://127.0.0.1:{service.port}"
+        self.service, self.direct = service, f"http://127.0.0.1:{service.port}"
         self.made = 0
         self.done: Counter[str] = Counter()
         self.tokens: dict[str, str] = {}
@@ -84,6 +98,12 @@ class World:
             for kind in self.random.sample(KINDS, 2):
                 member.open(kind)
 
+    @property
+    def chances(self) -> dict[Action, float]:
+        """How often each thing happens, beside the others."""
+        often = {self.make: 20, self.change: 20, self.remove: 8, self.sync: 30, self.share: 10, self.edit: 8}
+        return {**often, self.enrol: 4, self.leave: 0.3, self.strike: 1}
+
     def any_member(self) -> Member:
         return self.random.choice([member for member in self.members if member.lives])
 
@@ -91,10 +111,7 @@ class World:
         """Let one thing happen."""
         member = self.any_member()
         kind, device = self.random.choice(member.devices)
-        action = self.random.choices(
-            (self.make, self.change, self.remove, self.sync, self.share, self.enrol, self.edit, self.leave),
-            (20, 20, 8, 30, 10, 4, 8, 0.3),
-        )[0]
+        action = self.random.choices([*self.chances], [*self.chances.values()])[0]
         self.done[action.__name__] += 1
         action(member, kind, device)
 
@@ -169,13 +186,23 @@ class World:
             member.lives = False
             member.send("DELETE", "/v1/accounts/me")
 
+    def strike(self, _member: Member, _kind: str, _device: RealDevice) -> None:
+        """Kill a process of the service: one that answers, or the one that records."""
+        for pid in self.random.choice((self.service.workers(), [self.service.pid("madang-worker")])):
+            # Of what is just being started there is no id yet, and 0 would be the tests.
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+
     def settle(self, rounds: int = 3) -> None:
         """Let all devices sync over a good network."""
         # Longer than the service believes what roles somebody had.
         time.sleep(1.0)
+        living = [member for member in self.members if member.lives]
+        # Of what died another has taken over when the order of changes is heard of again.
+        living[0].send("GET", "/v1/changes?limit=1")
         for _ in range(rounds):
-            for member in self.members:
-                for _, device in member.devices if member.lives else ():
+            for member in living:
+                for _, device in member.devices:
                     device.sync()
 
     def check(self) -> None:
@@ -209,7 +236,8 @@ class World:
                 device.do("close")
 
 
-EXPECTED = ("fetch failed", "terminated", "push 409", "JSON", "other side closed", "503", "401", "Unexpected end")
+BROKEN = "fetch failed", "terminated", "other side closed", "Unexpected end", "JSON"
+EXPECTED = *BROKEN, "push 409", "502", "503", "401"
 """What a device may say on such a network, and where others change the same."""
 
 

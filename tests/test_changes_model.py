@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from pymongo import ReturnDocument
 
-from service.changes import compaction, comparison, order, pull, tail
+from service.changes import compaction, comparison, order, pull, recorder, tail
 from service.changes.barrier import Barrier
 from service.changes.compaction import of_record
 from service.changes.feed import Checkpoint, Feed, FeedPage
@@ -107,6 +107,9 @@ class Model(RuleBasedStateMachine):
             Phone("cat", 2, "notes,notebooks"),
         ]
         self.could_read: dict[str, set[str]] = {name: set() for name in self.people}
+        self.held: dict[str, set[str]] = {name: set() for name in self.people}
+        self.marks: dict[str, set[str]] = {}
+        self.torn: set[str] = set()
         self.seq = 0
 
     # --- What people do ---
@@ -180,6 +183,7 @@ class Model(RuleBasedStateMachine):
     def the_oplog_rolls_over(self) -> None:
         self.another_recorder_takes_over()
         Lease._get_collection().update_one({"_id": order.RECORDER}, {"$set": {"state.token": self.lost}})
+        self.torn |= self.marks.keys()
 
     # --- What devices do ---
 
@@ -217,10 +221,13 @@ class Model(RuleBasedStateMachine):
 
     def check_right(self, name: str, item: dict[str, Any]) -> None:
         """Nothing is sent to who may not read it, and nobody hears of the end of what they never could."""
-        if "gone" in item:
-            assert item["id"] in self.could_read[name]
-        else:
+        if "gone" not in item:
             assert item["id"] in self.readable(name)
+        elif item["id"] in self.torn:
+            # Of what came while nothing was recorded, nobody knows whether a role or an end was first.
+            assert self.held[name] & self.marks[item["id"]]
+        else:
+            assert item["id"] in self.could_read[name]
 
     def order_only_grows(self) -> None:
         state = (lease_document() or {}).get("state")
@@ -282,21 +289,27 @@ class Model(RuleBasedStateMachine):
         Account._get_collection().update_one({"_id": person.id}, {"$set": {"roles": sorted(roles)}})
         self.app.extensions["madang.security"].sessions.seen.entries.clear()
 
-    def readable(self, name: str) -> set[str]:
+    def entries(self, name: str) -> list[str]:
         account = Account._get_collection().find_one({"_id": self.people[name].id})
-        allowed = entries(Identity(account["_id"], "", 0, tuple(account["roles"])), ("mine", "shared"))
-        return {row["_id"] for row in Note._get_collection().find({"access": {"$in": allowed}})}
+        return entries(Identity(account["_id"], "", 0, tuple(account["roles"])), ("mine", "shared"))
+
+    def readable(self, name: str) -> set[str]:
+        return {row["_id"] for row in Note._get_collection().find({"access": {"$in": self.entries(name)}})}
 
     def look(self) -> None:
-        """Note what everybody may read now."""
+        """Note what everybody may read now, and by what."""
+        for row in Note._get_collection().find({"access": {"$exists": True}}, {"access": 1}):
+            self.marks.setdefault(row["_id"], set()).update(row["access"])
         for name, seen in self.could_read.items():
             seen |= self.readable(name)
+            self.held[name].update(self.entries(name))
 
 
 @pytest.fixture
 def model(make_app: Any, test_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> type[Model]:
     """The model, on an empty database; with batches so small that they end between any two events."""
     monkeypatch.setattr(tail, "BATCH", 3)
+    monkeypatch.setattr(recorder, "AWAITED_MS", 10)
     made = make_app(JWT_EXPIRATION_DELTA=24 * 3600)
     people = {name: Person.sign_up(made.test_client(), name) for name in ("ada", "bob", "cat")}
     return type("Running", (Model,), {"people": people, "app": made, "config": test_settings})
