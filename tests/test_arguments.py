@@ -195,6 +195,16 @@ def test_a_file_that_is_too_large_is_refused(
     assert (answer.status_code, answer.json["code"]) == (413, "too_large")
 
 
+def test_a_body_whose_length_is_not_told_is_held_to_the_limit_too(
+    app_with_arguments: Flask, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(app_with_arguments.config, "MAX_CONTENT_LENGTH", 1000)
+    untold = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
+    body = b'{"name": "' + b"x" * 1000 + b'"}'
+    answer = phone.post("/json", data=body, content_type="application/json", environ_overrides=untold)
+    assert (answer.status_code, answer.json["code"]) == (413, "too_large")
+
+
 @pytest.mark.parametrize("body", [b"", b"--x", b"--x\r\n\r\n", b"\xff" * 100])
 def test_a_form_that_cannot_be_read_has_no_files(phone: Phone, body: bytes) -> None:
     answer = phone.post("/files", data=body, content_type="multipart/form-data; boundary=x")

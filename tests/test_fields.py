@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -19,7 +19,7 @@ from mongoengine.base import BaseField
 
 from service.core.errors import ValidationFailed
 from service.documents import Notebook, Record
-from service.model import json_schema
+from service.model import json_schema, values
 from service.model.field import field_of
 from service.model.fields import UnsupportedField
 from service.model.record_type import derive
@@ -676,3 +676,12 @@ def test_an_embedded_document_that_holds_itself_is_derived_or_refused_with_a_rea
 )
 def test_a_reference_field_says_what_it_points_to(field: BaseField, target: Any) -> None:
     assert field_of(field).target is target
+
+
+def test_of_times_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "KNOWN_TIMES", 2)
+    texts = values.TimeTexts()
+    assert [texts[datetime(2026, 11, day)] for day in (1, 2, 3)] == [
+        f"2026-11-0{day}T00:00:00.000Z" for day in (1, 2, 3)
+    ]
+    assert list(texts) == [datetime(2026, 11, 3)]

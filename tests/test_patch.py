@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from service.core.errors import MalformedJson, ValidationFailed
 from service.documents import Note, Notebook, Record
 from service.model import patch
-from service.model.updates import merged
+from service.model.updates import frozen, merged
 from service.mongo.raw import Raw
 from service.records import store
 from tests.properties import examples
@@ -521,3 +521,8 @@ def test_mongodbs_way_and_our_own_give_the_same_valid_record(content: dict[str, 
         assert ours is not None
         assert comparable(theirs) == comparable(ours)
     assert ours is None or is_valid(ours)
+
+
+def test_values_that_python_takes_for_one_another_stay_two_in_a_set_of_lists() -> None:
+    alike = [{"a": [True]}, {"a": [1]}, {"a": [1.0, []]}]
+    assert len({frozen(value) for value in alike}) == 3

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from mongoengine import DENY, ReferenceField, StringField, UUIDField
+from mongoengine import DENY, IntField, ReferenceField, StringField, UUIDField, ValidationError
 
 from service.changes.push_parts import targets_before, targets_first
 from service.documents import Account, Record
 from service.model.registry import Registry
+from service.records import bulk
 from service.upkeep import indexes
 from tests.client import Person
 from tests.syncing import Json
@@ -34,7 +35,20 @@ class Key(Record):
     meta = {"collection": "test_keys"}
 
 
-TYPES: list[type[Record]] = [Badge, Key]
+class Trip(Record):
+    """Begins where it began, and ends after that."""
+
+    origin = StringField(fixed=True)
+    begin = IntField()
+    end = IntField()
+    meta = {"collection": "test_trips"}
+
+    def clean(self) -> None:
+        if self.begin is not None and self.end is not None and self.begin > self.end:
+            raise ValidationError("the end before the begin")
+
+
+TYPES: list[type[Record]] = [Badge, Key, Trip]
 
 
 @pytest.fixture
@@ -75,6 +89,27 @@ def test_what_others_keep_stays_until_they_go(ada: Person) -> None:
     assert refused(ada, "test_keys", {"id": "k", "revision": 1, "_deleted": True}) == {}
     assert refused(ada, "test_badges", *gone) == {}
     assert stored(ada, "test_badges") == []
+
+
+def test_what_is_kept_from_its_creation_on_and_what_breaks_a_rule_is_refused(ada: Person) -> None:
+    assert refused(ada, "test_trips", {"id": "a", "origin": "x", "begin": 1, "end": 2}) == {}
+    for changed in ({"origin": "y"}, {"begin": 3}):
+        row = {"id": "a", "revision": 1, "origin": "x", "begin": 1, "end": 2, **changed}
+        assert refused(ada, "test_trips", row) == {"a": "validation_failed"}
+    assert ada.get("/v1/test_trips/a").json["revision"] == 1
+
+
+def test_a_reference_that_keeps_cannot_be_cleared_where_its_record_has_gone(ada: Person) -> None:
+    assert refused(ada, "test_badges", {"id": "a"}) == {}
+    assert refused(ada, "test_badges", {"id": "a", "revision": 1, "_deleted": True}) == {}
+    assert refused(ada, "test_keys", {"id": "k", "badge": "a"}) == {"k": "validation_failed"}
+    assert stored(ada, "test_keys") == []
+
+
+def test_a_record_that_would_be_too_large_is_refused_alone(ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "LARGEST", 1000)
+    assert refused(ada, "test_trips", {"id": "a", "origin": "x" * 1000}, {"id": "b"}) == {"a": "too_large"}
+    assert stored(ada, "test_trips") == ["b"]
 
 
 def test_what_is_new_is_stored_behind_what_it_refers_to() -> None:

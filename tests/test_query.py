@@ -689,3 +689,17 @@ def test_garbage_for_a_cursor_is_refused(text: str) -> None:
 def test_a_path_that_leads_nowhere_is_a_bug_of_the_document(path: str, say: str) -> None:
     with pytest.raises(InvalidDocument, match=say):
         path_in(Shop, schema_of(Shop), path)
+
+
+def test_a_part_with_filters_on_its_members_alone_is_no_filter_itself() -> None:
+    parse(Shop, where={"address.city": "Seoul"})
+    assert "address" in misunderstood({"address": {"$size": 1}}, Shop)
+
+
+def test_a_polygon_has_at_most_500_positions() -> None:
+    def within(positions: int) -> Any:
+        ring = [[number / 1000, 0] for number in range(positions - 2)] + [[1, 1], [0, 0]]
+        return {"place": {"$within": {"type": "Polygon", "coordinates": [ring]}}}
+
+    parse(where=within(500))
+    assert "500" in misunderstood(within(501))

@@ -489,3 +489,12 @@ def test_a_change_of_what_was_never_there_is_a_conflict(ada: Person, adas: Repli
     (conflict,) = adas.push((note("one", title="b", revision=9), assumed))
     assert conflict == {**stored, "_deleted": False}
     assert ada.get("/v1/notes/one").json == stored
+
+
+def test_a_deletion_that_is_pushed_takes_references_to_it_away(ada: Person, recording: Recording) -> None:
+    book = ada.make_notebook(id="book")
+    ada.make_note(id="one", notebook="book")
+    notebooks = Replica(ada, recording, "notebooks")
+    assert notebooks.push(({**book, "_deleted": True}, {**book, "_deleted": False})) == []
+    assert ada.get("/v1/notebooks/book").status_code == 404
+    assert ada.get("/v1/notes/one").json["notebook"] is None

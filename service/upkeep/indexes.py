@@ -18,8 +18,6 @@ from service.model.registry import Registry
 from service.mongo.problems import is_transient, said_by
 from service.mongo.raw import Raw
 
-NAMESPACE_NOT_FOUND = 26
-
 
 @dataclass(frozen=True, slots=True)
 class IndexChange:
@@ -108,12 +106,7 @@ def has_collation(wanted: Mapping[str, Any] | None, there: Mapping[str, Any]) ->
 
 def existing(document: Any) -> Mapping[str, Any]:
     """Return the indexes of a collection in the database by name; none where there is no collection yet."""
-    try:
-        found: Mapping[str, Any] = document._get_collection().index_information()
-    except OperationFailure as error:
-        if error.code != NAMESPACE_NOT_FOUND:
-            raise
-        return {}
+    found: Mapping[str, Any] = document._get_collection().index_information()
     return found
 
 
