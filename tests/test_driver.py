@@ -221,6 +221,36 @@ class TestBothDrivers:
         status = notes.database.client.admin.command("serverStatus")
         assert status["metrics"]["cursor"]["open"]["total"] == 0
 
+    def test_a_page_has_what_was_asked_for_and_tells_of_more(self, notes: Notes) -> None:
+        for number in range(1, 4):
+            driver.insert(notes, {"_id": f"n{number}", "n": number})
+        found = driver.portion(notes, {"n": {"$gt": 0}}, {"n": 1, "_id": 0}, [("n", -1)], 2, hint="_id_")
+        assert (found.rows, found.more) == ([{"n": 3}, {"n": 2}], True)
+        found = driver.portion(notes, {"n": {"$gt": 0}}, None, [("n", -1)], 3)
+        assert ([row["n"] for row in found.rows], found.more) == ([3, 2, 1], False)
+        assert found.size >= sum(len(bson.encode(row)) for row in found.rows)
+        assert driver.portion(notes, {"n": 9}, None, (), 3)[:2] == ([], False)
+
+    @pytest.mark.real
+    def test_a_page_that_mongodb_sorts_in_memory_leaves_nothing_open(self, notes: Notes) -> None:
+        for number in range(1, 4):
+            driver.insert(notes, {"_id": f"n{number}", "n": number})
+        assert [row["n"] for row in driver.portion(notes, {}, None, [("n", -1)], 2).rows] == [3, 2]
+        status = notes.database.client.admin.command("serverStatus")
+        assert status["metrics"]["cursor"]["open"]["total"] == 0
+
+    @pytest.mark.real
+    @pytest.mark.parametrize(("length", "rows"), [(2_500_000, 2), (9_000_000, 1)])
+    def test_a_page_ends_behind_its_bytes_and_nothing_is_left_open(self, notes: Notes, length: int, rows: int) -> None:
+        for number in range(3):
+            driver.insert(notes, {"_id": f"large-{number}", "n": 9, "text": "x" * length})
+        found = driver.portion(notes, {"n": 9}, None, [("_id", 1)], 5)
+        assert ([row["_id"] for row in found.rows], found.more) == ([f"large-{n}" for n in range(rows)], True)
+        last = driver.portion(notes, {"_id": "large-2"}, None, [("_id", 1)], 5)
+        assert ([row["_id"] for row in last.rows], last.more) == (["large-2"], False)
+        status = notes.database.client.admin.command("serverStatus")
+        assert status["metrics"]["cursor"]["open"]["total"] == 0
+
     @pytest.mark.real
     def test_a_cursor_that_ends_early_is_told(self, notes: Notes) -> None:
         for number in range(5):

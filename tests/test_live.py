@@ -536,6 +536,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     '{"notes": {"$where": "1"}}': ("bad_query", "no operator"),
     '{"notes": {"place": {"$near": {"point": [0, 0]}}}}': ("bad_query", "$near sorts"),
     json.dumps({"notes": {"place": {"$within": POLYGON}}}): ("bad_query", "name a box"),
+    '{"notes": ' + '{"$nor": [' * 9 + '{"pinned": true}' + "]}" * 9 + "}": ("bad_query", "8 levels"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -261,13 +262,13 @@ def test_a_writer_may_change_a_part_whose_tool_is_anothers(smith: Person, bob: P
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the collections that were read, as it goes on."""
     names: list[str] = []
-    find = driver.find
 
-    def counting(collection: Any, *args: Any, **kwargs: Any) -> Any:
+    def counting(read: Callable[..., Any], collection: Any, *args: Any, **kwargs: Any) -> Any:
         names.append(collection.name)
-        return find(collection, *args, **kwargs)
+        return read(collection, *args, **kwargs)
 
-    monkeypatch.setattr(driver, "find", counting)
+    for read in (driver.find, driver.portion):
+        monkeypatch.setattr(driver, read.__name__, partial(counting, read))
     return names
 
 

@@ -146,13 +146,14 @@ class BadQuery(Problem):
 
 
 class TooExpensive(Problem):
-    """A query, or a batch, that MongoDB cannot answer in the time that one may take."""
+    """What MongoDB cannot answer in the time that a request may take, or what is more than one answer holds."""
 
     status, code, title = 400, "too_expensive", "Too expensive"
     keepable = False
     meaning = (
-        "What was asked takes MongoDB longer than one request, or one batch, may. Asking again costs the same: ask for "
-        "less, with fewer conditions, without `count`, or by a field that a sort of the type begins with."
+        "What was asked takes MongoDB longer than one request, or one batch, may, or is more than one answer holds. "
+        "Asking again costs the same: ask for less, with fewer conditions, without `count`, or by a field that a sort "
+        "of the type begins with; `detail` says what."
     )
 
     def __init__(self, detail: str | None = None) -> None:

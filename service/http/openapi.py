@@ -377,6 +377,8 @@ class Describer:
             found |= {"idempotency_mismatch", "request_in_progress", "too_many_requests", "not_found"}
         if "where" in self.operation.known:
             found |= {"bad_query", "not_supported", "too_expensive", "too_many_requests"}
+        if "expand" in self.operation.known and self.record is not None and self.record.references:
+            found |= {"too_expensive"}
         if self.method == "DELETE" and any(reference.delete_rule != DO_NOTHING for _, reference in self.referrers()):
             found |= {"still_referenced"}
         if self.rule.arguments:

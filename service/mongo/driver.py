@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from pymongo.collection import Collection
 
+from service.mongo.portion import Portion
 from service.mongo.raw import Raw
 
 SortKeys = Sequence[tuple[str, int]]
@@ -32,6 +33,19 @@ class Driver(Protocol):
         collation: Mapping[str, Any] | None,
     ) -> list[Raw]:
         """Return the documents that fulfil a condition."""
+        ...
+
+    def portion(
+        self,
+        collection: Collection[Raw],
+        condition: Mapping[str, Any],
+        projection: Mapping[str, int] | None,
+        sort: SortKeys,
+        limit: int,
+        hint: str,
+        collation: Mapping[str, Any] | None,
+    ) -> Portion:
+        """Return the first documents that fulfil a condition, as many as make a portion."""
         ...
 
     def insert(self, collection: Collection[Raw], document: Raw) -> None:
@@ -71,6 +85,19 @@ def find(
     Texts are compared and sorted by the `collation`, by code points where it is None.
     """
     return driver_of(collection).find(collection, condition, projection, sort, limit, hint, collation)
+
+
+def portion(
+    collection: Collection[Raw],
+    condition: Mapping[str, Any],
+    projection: Mapping[str, int] | None,
+    sort: SortKeys,
+    limit: int,
+    hint: str = "",
+    collation: Mapping[str, Any] | None = None,
+) -> Portion:
+    """Return the first documents that fulfil `condition`, at most `limit`, as many as make a portion; see `find`."""
+    return driver_of(collection).portion(collection, condition, projection, sort, limit, hint, collation)
 
 
 def find_one(

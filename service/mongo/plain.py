@@ -1,13 +1,16 @@
 """PyMongo's own way."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 from pymongo import ReturnDocument
 from pymongo.collection import Collection
 from pymongo.synchronous.client_session import ClientSession
+from pymongo.synchronous.cursor import Cursor
 
 from service.mongo.driver import SortKeys
+from service.mongo.portion import Portion, portion_of
 from service.mongo.raw import Raw
 
 
@@ -30,8 +33,21 @@ class PyMongoDriver:
         collation: Mapping[str, Any] | None,
     ) -> list[Raw]:
         """Return the documents that fulfil a condition."""
-        cursor = collection.find(condition, projection, sort=list(sort) or None, limit=limit, collation=collation)
-        return list(cursor.hint(hint) if hint else cursor)
+        return list(cursor_over(collection, condition, projection, sort, limit, hint, collation))
+
+    def portion(
+        self,
+        collection: Collection[Raw],
+        condition: Mapping[str, Any],
+        projection: Mapping[str, int] | None,
+        sort: SortKeys,
+        limit: int,
+        hint: str,
+        collation: Mapping[str, Any] | None,
+    ) -> Portion:
+        """Return the first documents that fulfil a condition, as many as make a portion."""
+        with closing(cursor_over(collection, condition, projection, sort, limit + 1, hint, collation)) as cursor:
+            return portion_of(cursor, limit)
 
     def insert(self, collection: Collection[Raw], document: Raw, session: ClientSession | None = None) -> None:
         """Store a new document."""
@@ -54,3 +70,17 @@ class PyMongoDriver:
             session=session,
         )
         return found
+
+
+def cursor_over(
+    collection: Collection[Raw],
+    condition: Mapping[str, Any],
+    projection: Mapping[str, int] | None,
+    sort: SortKeys,
+    limit: int,
+    hint: str,
+    collation: Mapping[str, Any] | None,
+) -> Cursor[Raw]:
+    """Return PyMongo's cursor over the documents that fulfil a condition."""
+    cursor = collection.find(condition, projection, sort=list(sort) or None, limit=limit, collation=collation)
+    return cursor.hint(hint) if hint else cursor

@@ -31,6 +31,7 @@ from service.core.metrics import database_of
 from service.mongo import wire
 from service.mongo.driver import SortKeys
 from service.mongo.plain import PyMongoDriver
+from service.mongo.portion import PORTION_BYTES, Portion, portion_of
 from service.mongo.raw import Raw
 
 PRIMARY = ReadPreference.PRIMARY.mode
@@ -96,16 +97,49 @@ class ShortDriver(PyMongoDriver):
         deadline = self.deadline()
         try:
             command = find_command(collection, condition, projection, sort, limit, hint, collation)
-            cursor = self.run(server, collection, command, deadline)["cursor"]
+            reply, _ = self.run(server, collection, command, deadline)
         except Fallback:
             with left_until(deadline):
                 return super().find(collection, condition, projection, sort, limit, hint, collation)
+        cursor = reply["cursor"]
         if not cursor["id"]:
             rows: list[Raw] = cursor["firstBatch"]
             return rows
         # A reply holds 16 MB; PyMongo gets what is beyond.
         with left_until(deadline):
             return list(CommandCursor(collection, cursor, server.description.address))
+
+    def portion(
+        self,
+        collection: Collection[Raw],
+        condition: Mapping[str, Any],
+        projection: Mapping[str, int] | None,
+        sort: SortKeys,
+        limit: int,
+        hint: str,
+        collation: Mapping[str, Any] | None,
+    ) -> Portion:
+        """Return the first documents that fulfil a condition, as many as make a portion: one reply has it."""
+        server = self.primary(collection.database.client._topology) if is_plain(collection) else None
+        if server is None:
+            return super().portion(collection, condition, projection, sort, limit, hint, collation)
+        deadline = self.deadline()
+        try:
+            command = find_command(collection, condition, projection, sort, limit + 1, hint, collation)
+            reply, size = self.run(server, collection, command, deadline)
+        except Fallback:
+            with left_until(deadline):
+                return super().portion(collection, condition, projection, sort, limit, hint, collation)
+        cursor = reply["cursor"]
+        rows: list[Raw] = cursor["firstBatch"]
+        if cursor["id"]:
+            # More than a reply holds, or what MongoDB has sorted in memory: it need not keep the rest.
+            with left_until(deadline):
+                CommandCursor(collection, cursor, server.description.address).close()
+        if size <= PORTION_BYTES:
+            return Portion(rows[:limit], len(rows) > limit, size)
+        found = portion_of(rows, limit)
+        return found._replace(more=True) if cursor["id"] else found
 
     def insert(self, collection: Collection[Raw], document: Raw, session: ClientSession | None = None) -> None:
         """Store a new document."""
@@ -147,7 +181,7 @@ class ShortDriver(PyMongoDriver):
         if not collection.write_concern.is_server_default:
             command["writeConcern"] = collection.write_concern.document
         try:
-            reply = self.run(server, collection, command, deadline)
+            reply, _ = self.run(server, collection, command, deadline)
         except Fallback as error:
             if isinstance(error, NoReply):
                 server_session.mark_dirty()
@@ -189,8 +223,8 @@ class ShortDriver(PyMongoDriver):
         """Return the context in which what PyMongo does has the deadline around it, or one if there is none."""
         return UNCHANGED if _csot.get_timeout() is not None else pymongo.timeout(self.timeout)
 
-    def run(self, server: Any, collection: Collection[Raw], command: Raw, deadline: float) -> Any:
-        """Send a command to a server and return its reply; raises `Fallback` for all but success.
+    def run(self, server: Any, collection: Collection[Raw], command: Raw, deadline: float) -> tuple[Any, int]:
+        """Send a command to a server and return its reply, with its bytes; raises `Fallback` for all but success.
 
         It may have had its effect all the same: what got lost may be the reply. Raises `ExecutionTimeout` where MongoDB
         itself has ended it, for it took too long.
@@ -204,14 +238,15 @@ class ShortDriver(PyMongoDriver):
         command["$db"] = collection.database.name
         body = bson.encode(command, codec_options=collection.codec_options)
         start = time.perf_counter()
-        reply = bson.decode(self.exchanged(server, body, deadline), collection.codec_options)
+        received = self.exchanged(server, body, deadline)
+        reply = bson.decode(received, collection.codec_options)
         if reply.get("code") == TIME_IS_UP:
             database_of(name).observe(time.perf_counter() - start)
             raise ExecutionTimeout(reply["errmsg"], TIME_IS_UP, reply)
         if reply["ok"] != 1 or "writeErrors" in reply or "writeConcernError" in reply:
             raise Fallback
         database_of(name).observe(time.perf_counter() - start)
-        return reply
+        return reply, len(received)
 
     def exchanged(self, server: Any, body: bytes, deadline: float) -> memoryview:
         """Send the BSON of a command and return that of its reply; raises `NoReply`."""

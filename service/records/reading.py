@@ -1,18 +1,21 @@
 """Reading records of one type as somebody may: one, a page, a total, with the records that they refer to."""
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
+import orjson
 from pymongo.errors import OperationFailure
 
-from service.core.errors import Unreadable
+from service.core.errors import TooExpensive, Unreadable
 from service.core.log import log
 from service.documents.account import Account
 from service.documents.record import WORDS
 from service.model.record_type import RecordType, Reference
 from service.model.registry import Registry
 from service.mongo import deadline, driver
+from service.mongo.portion import PORTION_BYTES, Portion, portion_of
 from service.mongo.raw import Filter, Raw
 from service.policy import Action, Identity, entries, scope
 from service.query import near
@@ -25,6 +28,15 @@ MOST_COUNTED = 10_000
 
 MOST_LEFT_OUT = 1000
 """Most rows one after the other that cannot be told, by what a list is sorted by: beyond them a list ends."""
+SURELY_FITTING = PORTION_BYTES // 8
+"""Bytes of BSON whose JSON fits into an answer, whatever they hold: a character that is escaped has 6 for one."""
+
+
+NEAREST = "so many records are more than one answer holds; ask for fewer with `limit`, or for less with `fields`"
+
+
+class TooMuch(TooExpensive):
+    """What was asked for comes to more than an answer may have."""
 
 
 class Reader:
@@ -43,10 +55,10 @@ class Reader:
         """Return the record with this id, None where there is none that the identity may read."""
         return driver.find_one(self.type.collection, {"_id": id, **self.scope("read")}, self.type.unread)
 
-    def page(self, asked: Query) -> list[Raw]:
-        """Return the rows of a page, and one more if there is a next page.
+    def page(self, asked: Query) -> Portion:
+        """Return the rows of a page, as many as fit into an answer.
 
-        Raises `TooExpensive`, and `BadQuery` for a shape that is none.
+        Raises `TooExpensive`, `TooMuch` for a page that has no next one, and `BadQuery` for a shape that is none.
         """
         is_shaped_by_client = asked.where or asked.search is not None or asked.near is not None
         try:
@@ -54,17 +66,22 @@ class Reader:
         except OperationFailure as error:
             raise near.refused_shape(asked.shapes, error) from error
 
-    def rows(self, asked: Query) -> list[Raw]:
+    def rows(self, asked: Query) -> Portion:
         """Return what MongoDB finds for a page."""
         collection, condition = self.type.collection, self.condition(asked)
         if asked.near is not None:
-            return list(collection.find({"$and": [condition, asked.near]}, asked.projection, limit=asked.limit))
+            nearest = {"$and": [condition, asked.near]}
+            with closing(collection.find(nearest, asked.projection, limit=asked.limit)) as rows:
+                page = portion_of(rows, asked.limit)
+            if page.more:
+                raise TooMuch(NEAREST)
+            return page
         if asked.search is not None:
             return searching.page(self.type, asked, asked.search, condition, self.tags(asked))
         bounded = {"$and": [condition, asked.after]} if asked.after else condition
         # Left to itself MongoDB may take the index of a filter, and then sorts in memory.
-        return driver.find(
-            *(collection, bounded, asked.projection, asked.sort.keys, asked.limit + 1),
+        return driver.portion(
+            *(collection, bounded, asked.projection, asked.sort.keys, asked.limit),
             hint=asked.sort.index_name,
             collation=asked.sort.bson,
         )
@@ -102,7 +119,7 @@ class Reader:
     def dump(self, rows: Iterable[Raw], view: View, careful: bool = False) -> list[dict[str, Any]]:
         """Return stored records in JSON form, with the references that `view` expands as records.
 
-        Raises `Unreadable`; where it is `careful`, only for the rows themselves.
+        Raises `TooMuch`, and `Unreadable`; where it is `careful`, that only for the rows themselves.
         """
         schema = self.type.schema
         if view.fields is None:
@@ -115,23 +132,58 @@ class Reader:
             item["expanded"] = expanded
         return items
 
-    def readable(self, rows: list[Raw], asked: Query) -> tuple[list[Raw], str | None]:
+    def told(self, page: Portion, asked: Query) -> tuple[list[dict[str, Any]], str | None]:
+        """Return the rows of a page in JSON form, as many as fit into an answer, and the cursor of the next page.
+
+        Raises `TooMuch` where not even one fits with what it refers to; else as `dump`.
+        """
+        rows, more, size = page
+        if size <= SURELY_FITTING and not asked.view.expand:
+            items = self.dump(rows, asked.view)
+        else:
+            items = self.as_many_as_fit(rows, asked)
+            more = more or len(items) < len(rows)
+        return items, asked.cursor(rows[len(items) - 1]) if more else None
+
+    def told_carefully(self, page: Portion, asked: Query) -> tuple[list[dict[str, Any]], str | None]:
+        """Return what `told` does, without the rows that cannot be told in JSON."""
+        rows, following = self.readable(page, asked)
+        items = self.as_many_as_fit(rows, asked, careful=True)
+        return items, asked.cursor(rows[len(items) - 1]) if len(items) < len(rows) else following
+
+    def as_many_as_fit(self, rows: list[Raw], asked: Query, careful: bool = False) -> list[dict[str, Any]]:
+        """Return the first of the rows in JSON form, as many as fit into an answer; raises as `told` does."""
+        try:
+            items = self.dump(rows, asked.view, careful)
+        except TooMuch:
+            if len(rows) == 1:
+                raise
+            return self.as_many_as_fit(rows[: len(rows) // 2], asked, careful)
+        size = 0
+        for count, item in enumerate(items):
+            if size > PORTION_BYTES:
+                if asked.near is not None:
+                    raise TooMuch(NEAREST)
+                return items[:count]
+            size += len(orjson.dumps(item))
+        return items
+
+    def readable(self, page: Portion, asked: Query) -> tuple[list[Raw], str | None]:
         """Return those of the rows of a page that can be told in JSON, and the cursor of the next page, if any.
 
         The cursor is made of the last row, even if that is left out. Where what the list is sorted by is what cannot be
         told, it is made of the last row that can: the next page begins with some that are left out again.
         """
-        page, more = rows[: asked.limit], len(rows) > asked.limit and asked.near is None
-        found = [row for row in page if self.type.schema.is_readable(row)]
-        if not more:
+        found = [row for row in page.rows if self.type.schema.is_readable(row)]
+        if not page.more:
             return found, None
         try:
-            return found, asked.cursor(page[-1])
+            return found, asked.cursor(page.rows[-1])
         except (Unreadable, TypeError):
             if found:
                 return found, asked.cursor(found[-1])
         if asked.limit >= MOST_LEFT_OUT:
-            log.error("unreadable_page", collection=self.type.name, rows=len(page))
+            log.error("unreadable_page", collection=self.type.name, rows=len(page.rows))
             return [], None
         found, following = self.readable(self.page(wider := replace(asked, limit=MOST_LEFT_OUT)), wider)
         if len(found) > asked.limit:
@@ -166,13 +218,14 @@ class Reader:
     def by_id(self, ids: Iterable[str], careful: bool) -> dict[str, dict[str, Any]]:
         """Return those of the records named that the identity may read, in JSON form by id: one query.
 
-        Raises `Unreadable`; where it is `careful`, such a record is left out.
+        Raises `TooMuch`, and `Unreadable`; where it is `careful`, such a record is left out.
         """
         wanted = list(ids)
-        rows = (
-            driver.find(self.type.collection, {"_id": {"$in": wanted}, **self.scope("read")}, self.type.unread)
-            if wanted
-            else ()
-        )
+        if not wanted:
+            return {}
+        named = {"_id": {"$in": wanted}, **self.scope("read")}
+        found = driver.portion(self.type.collection, named, self.type.unread, (), len(wanted))
+        if found.more:
+            raise TooMuch("what `expand` asks for is more than one answer holds; ask for fewer references")
         schema = self.type.schema
-        return {row["_id"]: schema.dump(row) for row in rows if not careful or schema.is_readable(row)}
+        return {row["_id"]: schema.dump(row) for row in found.rows if not careful or schema.is_readable(row)}

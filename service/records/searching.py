@@ -8,6 +8,7 @@ from typing import NamedTuple
 from service.documents.record import WORDS
 from service.model.record_type import RecordType
 from service.mongo import driver
+from service.mongo.portion import PORTION_BYTES, Portion
 from service.mongo.raw import Filter, Raw
 from service.query.parse import Query
 from service.query.search import RANK, Rank, Scale, Search
@@ -22,23 +23,24 @@ UNDATED = datetime(1970, 1, 1)
 """When what other software has stored was made, where it does not say so."""
 
 
-def page(type: RecordType, asked: Query, search: Search, condition: Filter, tags: Sequence[str]) -> list[Raw]:
-    """Return the rows of a page of a search with their rank, and one more if there is a next page.
+def page(type: RecordType, asked: Query, search: Search, condition: Filter, tags: Sequence[str]) -> Portion:
+    """Return the rows of a page of a search with their rank.
 
     They fulfil `condition`, and have their words under one of the `tags`.
     """
     if not search.terms:
-        return []
+        return Portion([], False, 0)
     ranks = sorted(ranks_of(type, search, condition, tags), key=rank_key)
     if asked.behind is not None:
         ranks = [rank for rank in ranks if rank.key > asked.behind.key]
     rows: list[Raw] = []
-    while ranks and len(rows) <= asked.limit:
+    size = 0
+    while ranks and len(rows) <= asked.limit and size <= PORTION_BYTES:
         # What has changed since it was ranked may be missing: then there are more to take.
         missing = asked.limit + 1 - len(rows)
-        rows += ranked_rows(type, asked, condition, ranks[:missing])
-        ranks = ranks[missing:]
-    return rows
+        found, taken = ranked_rows(type, asked, condition, ranks[:missing])
+        rows, size, ranks = rows + found.rows, size + found.size, ranks[taken:]
+    return Portion(rows[: asked.limit], bool(ranks) or len(rows) > asked.limit, size)
 
 
 class Ranking(NamedTuple):
@@ -85,8 +87,15 @@ def rank_key(rank: Rank) -> tuple[int, float, str]:
     return rank.key
 
 
-def ranked_rows(type: RecordType, asked: Query, condition: Filter, ranks: Sequence[Rank]) -> list[Raw]:
-    """Return the rows of these ranks in their order, as far as they fulfil the condition still."""
+def ranked_rows(type: RecordType, asked: Query, condition: Filter, ranks: Sequence[Rank]) -> tuple[Portion, int]:
+    """Return the rows of the first of these ranks in their order, as far as they fulfil the condition still.
+
+    With it, of how many ranks: of all where their rows fit into a page.
+    """
     wanted = {"$and": [{"_id": {"$in": [rank.id for rank in ranks]}}, condition]}
-    rows = {row["_id"]: row for row in driver.find(type.collection, wanted, asked.projection, hint="_id_")}
-    return [{**rows[rank.id], RANK: rank} for rank in ranks if rank.id in rows]
+    found = driver.portion(type.collection, wanted, asked.projection, (), len(ranks), hint="_id_")
+    if found.more:
+        # Those that did not come may be better than those that did.
+        return ranked_rows(type, asked, condition, ranks[: len(ranks) // 2])
+    rows = {row["_id"]: row for row in found.rows}
+    return found._replace(rows=[{**rows[rank.id], RANK: rank} for rank in ranks if rank.id in rows]), len(ranks)

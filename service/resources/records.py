@@ -57,15 +57,12 @@ class RecordList(RecordResource):
         """Return one page of the records that the query asks for."""
         asked = self.parser.parse(parameters(), self.records.identity.account, security().cursor_key)
         with account_usage().using(self.records.identity.account):
-            rows = self.records.page(asked)
+            page = self.records.page(asked)
             total = total_members(self.records.total(asked)) if asked.count else {}
             try:
-                page, more = rows[: asked.limit], len(rows) > asked.limit
-                following = asked.cursor(page[-1]) if more and asked.near is None else None
-                return page_answer(self.records.dump(page, asked.view), following, total)
+                return page_answer(*self.records.told(page, asked), total)
             except (Unreadable, TypeError):
-                page, following = self.records.readable(rows, asked)
-                return page_answer(self.records.dump(page, asked.view, careful=True), following, total)
+                return page_answer(*self.records.told_carefully(page, asked), total)
 
     @operation(
         "Create a record", name="create{type}", body="create", answer={201: "read"}, headers={201: ["Location", "ETag"]}
