@@ -67,6 +67,8 @@ def recording(uri: str) -> Iterator[Recording]:
     try:
         yield found
     finally:
+        # Else no worker could go on with it for as long as it lasts.
+        found.lease.release()
         found.close()
         connection.disconnect()
 
@@ -97,7 +99,7 @@ def recorded(uri: str) -> dict[str, float]:
 def working(uri: str, folder: Path) -> Iterator[Process]:
     """Run a worker, on either core."""
     command = ("{python}", "run.py", "--only", "worker", "--port", "{port}")
-    worker = replace(MADANG, name="worker", command=command)
+    worker = replace(MADANG, name="worker", database=MADANG.name, command=command)
     environ = {**worker.environment(uri), "SERVICE_VAR": str(folder / "var-worker")}
     with serving(worker.filled(uri), environ, "/health/live", folder / "worker.log", "0,1") as process:
         until_ready(process)
