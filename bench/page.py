@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import compare, contenders, growth, lineup, load, search
+from bench import changes, compare, contenders, growth, lineup, load, search
 from bench.contenders import ROOT, Contender
 from service.serve.mongod import find_mongod
 
@@ -123,6 +123,7 @@ def sections(kept: dict[str, Any]) -> Iterator[str]:
         ("memory", remembering),
         ("workers", working),
         ("search", searching),
+        ("changes", following),
     ):
         if name in kept:
             yield part(kept[name])
@@ -313,6 +314,29 @@ def searching(result: dict[str, Any]) -> str:
         "them ([0041](decisions/0041-search-by-words-of-our-own.md)). Medians of rounds in turns.\n"
         "What else this machine did meanwhile makes all figures larger: compare them within a row.\n\n"
         + table(["", *ways], lines)
+    )
+
+
+def following(result: dict[str, Any]) -> str:
+    """Return the table of what the order of changes costs and how soon a change is seen."""
+    found = dict(result["rows"])
+    sizes = found.pop("pull ms by records")
+    lines = [
+        [
+            name,
+            f"{value:,.0f}" if value >= 20 else f"{value:.2f}",
+            f"{changes.GOALS[name]:,}" if name in changes.GOALS else "",
+        ]
+        for name, value in found.items()
+    ]
+    return (
+        "## Changes\n\n`python -m bench changes`: the recorder has one core, MongoDB the other, which for all but\n"
+        "the first two rows it shares with `wrk`. A write is visible when a pull that was sent at its acknowledgement\n"
+        f"has brought it, beside {changes.WRITES} writes a second.\n\n"
+        + table(["", "measured", "goal"], lines)
+        + "\n\nA pull of twenty, by how many records there are: "
+        + ", ".join(f"{size} {milliseconds:.2f} ms" for size, milliseconds in sizes.items())
+        + "."
     )
 
 

@@ -179,6 +179,17 @@ class TestBothDrivers:
         assert driver.find_one(notes, {"_id": "a"}, {"n": 0}) == {"_id": "a"}
         assert driver.find_one(notes, {"_id": "b"}) is None
 
+    @pytest.mark.real
+    def test_a_document_comes_with_a_time_that_no_acknowledged_write_is_after(self, notes: Notes) -> None:
+        for number in range(1, 4):
+            with notes.database.client.start_session() as session:
+                notes.update_one({"_id": "a"}, {"$set": {"n": number}}, session=session)
+                written = session.operation_time
+            found, moment = driver.find_at(notes, "a", {"n": 1})
+            assert found == {"_id": "a", "n": number}
+            assert moment >= written
+        assert driver.find_at(notes, "b", {"n": 1})[0] is None
+
     def test_an_id_that_is_taken_is_told(self, notes: Notes) -> None:
         with pytest.raises(DuplicateKeyError):
             driver.insert(notes, {"_id": "a", "n": 1})
@@ -498,6 +509,7 @@ def test_the_plain_case_does_without_pymongos_layers(server: str, no_pymongo: Ca
         assert driver.change(notes, {"_id": "b"}, {"$set": {"n": 0}}, upsert=True) == {"_id": "b", "n": 0}
         assert driver.find(notes, {"n": 2}) == [{"_id": "a", "n": 2}]
         assert driver.find_one(notes, {"_id": "c"}) is None
+        assert driver.find_at(notes, "a", {"n": 1})[0] == {"_id": "a", "n": 2}
 
 
 @pytest.mark.real
@@ -518,9 +530,10 @@ def test_a_reply_that_gets_lost_is_asked_for_again(server: str) -> None:
     with Proxy(port) as proxy, connected(f"mongodb://{host}:{proxy.port}/?directConnection=true", "short") as client:
         notes = client["driver"]["notes"]
         notes.insert_one({"_id": "a", "n": 0})
-        proxy.loses = b"firstBatch"
-        assert driver.find_one(notes, {"_id": "a"}) == {"_id": "a", "n": 0}
-        assert proxy.loses is None
+        for find in (lambda: driver.find_one(notes, {"_id": "a"}), lambda: driver.find_at(notes, "a", {"n": 1})[0]):
+            proxy.loses = b"firstBatch"
+            assert find() == {"_id": "a", "n": 0}
+            assert proxy.loses is None
 
 
 @pytest.mark.real

@@ -7,11 +7,8 @@ it records. So in a quiet database a pull costs one look at the order.
 
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any
 
 from bson import Timestamp
-from mongoengine.connection import get_connection
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
@@ -22,8 +19,11 @@ from service.core.errors import FeedUnavailable
 from service.core.log import log
 from service.documents import Change, Lease
 from service.model.registry import Registry
+from service.mongo import driver
 from service.mongo.raw import Raw
 
+PLACE = {f"state.{name}": 1 for name in ("seq", "floor", "clock", "comparing")}
+"""What of the order says how far it is."""
 LOOK_AGAIN = 0.004
 """Seconds between two looks at an order that is behind."""
 FAR_BEHIND = 2
@@ -93,11 +93,5 @@ class Barrier:
 
 def read() -> tuple[Order, Timestamp]:
     """Return the order, and MongoDB's clock when it was read. Raises `FeedUnavailable` where there is none."""
-    client: MongoClient[Raw] = get_connection()
-    with client.start_session(causal_consistency=False) as session:
-        found: Mapping[str, Any] | None = Lease._get_collection().find_one(
-            {"_id": order.RECORDER}, {"state": 1}, session=session
-        )
-        moment = session.operation_time
-    assert moment is not None  # noqa: S101  a member of a replica set always tells
+    found, moment = driver.find_at(Lease._get_collection(), order.RECORDER, PLACE)
     return order_in(found), moment

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from bson import Timestamp
 from pymongo.collection import Collection
 
 from service.mongo.portion import Portion
@@ -46,6 +47,12 @@ class Driver(Protocol):
         collation: Mapping[str, Any] | None,
     ) -> Portion:
         """Return the first documents that fulfil a condition, as many as make a portion."""
+        ...
+
+    def find_at(
+        self, collection: Collection[Raw], id: str, projection: Mapping[str, int]
+    ) -> tuple[Raw | None, Timestamp]:
+        """Return the document with an id, and MongoDB's clock when it was read."""
         ...
 
     def insert(self, collection: Collection[Raw], document: Raw) -> None:
@@ -106,6 +113,14 @@ def find_one(
     """Return a document that fulfils `condition`, None when there is none."""
     found = find(collection, condition, projection, limit=1)
     return found[0] if found else None
+
+
+def find_at(collection: Collection[Raw], id: str, projection: Mapping[str, int]) -> tuple[Raw | None, Timestamp]:
+    """Return the document with an id, None where there is none, and MongoDB's clock when it was read.
+
+    That is its `operationTime`, which members of a replica set tell: what was acknowledged before is not later.
+    """
+    return driver_of(collection).find_at(collection, id, projection)
 
 
 def insert(collection: Collection[Raw], document: Raw) -> None:

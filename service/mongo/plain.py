@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
 
+from bson import Timestamp
 from pymongo import ReturnDocument
 from pymongo.collection import Collection
 from pymongo.synchronous.client_session import ClientSession
@@ -48,6 +49,16 @@ class PyMongoDriver:
         """Return the first documents that fulfil a condition, as many as make a portion."""
         with closing(cursor_over(collection, condition, projection, sort, limit + 1, hint, collation)) as cursor:
             return portion_of(cursor, limit)
+
+    def find_at(
+        self, collection: Collection[Raw], id: str, projection: Mapping[str, int]
+    ) -> tuple[Raw | None, Timestamp]:
+        """Return the document with an id, and MongoDB's clock when it was read."""
+        with collection.database.client.start_session(causal_consistency=False) as session:
+            found = collection.find_one({"_id": id}, projection, session=session)
+            moment = session.operation_time
+        assert moment is not None  # noqa: S101  a member of a replica set always tells
+        return found, moment
 
     def insert(self, collection: Collection[Raw], document: Raw, session: ClientSession | None = None) -> None:
         """Store a new document."""

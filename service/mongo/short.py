@@ -141,6 +141,23 @@ class ShortDriver(PyMongoDriver):
         found = portion_of(rows, limit)
         return found._replace(more=True) if cursor["id"] else found
 
+    def find_at(
+        self, collection: Collection[Raw], id: str, projection: Mapping[str, int]
+    ) -> tuple[Raw | None, bson.Timestamp]:
+        """Return the document with an id, and MongoDB's clock when it was read."""
+        server = self.primary(collection.database.client._topology) if is_plain(collection) else None
+        if server is None:
+            return super().find_at(collection, id, projection)
+        deadline = self.deadline()
+        try:
+            command = find_command(collection, {"_id": id}, projection, (), 1, "", None)
+            reply, _ = self.run(server, collection, command, deadline)
+        except Fallback:
+            with left_until(deadline):
+                return super().find_at(collection, id, projection)
+        rows: list[Raw] = reply["cursor"]["firstBatch"]
+        return rows[0] if rows else None, reply["operationTime"]
+
     def insert(self, collection: Collection[Raw], document: Raw, session: ClientSession | None = None) -> None:
         """Store a new document."""
         command = {"insert": collection.name, "documents": [document]}
