@@ -606,6 +606,7 @@ def test_that_a_record_no_longer_fits_is_told_once_as_long_as_that_is_remembered
     ada.make_note(id="other")
     for id in ("one", "two"):
         ada.patch(f"/v1/notes/{id}", {"pinned": False})
+    heard.hears(("one", "unmatched"), ("two", "unmatched"))
     ada.patch("/v1/notes/two", {"title": "b"})
     ada.patch("/v1/notes/one", {"title": "b"})
     heard.hears(("one", "unmatched"), ("two", "unmatched"), ("one", "unmatched"))
