@@ -37,7 +37,7 @@ from service.identity.sessions import device_of
 from service.model import operands, patch
 from service.model.record_type import RecordType
 from service.model.validation import required, validate, validator_of_rules
-from service.mongo import deadline, transactions
+from service.mongo import deadline, driver, transactions
 from service.mongo.raw import Raw
 from service.resources.resource import Resource
 from service.security import current_identity, security
@@ -106,7 +106,8 @@ def store(content: dict[str, Any], password_hash: str) -> Raw:
     try:
         Account._get_collection().insert_one(account)
     except DuplicateKeyError:
-        if "_id" in content and Account._get_collection().find_one({"_id": content["_id"]}, {"_id": 1}) is not None:
+        # In a transaction the duplicate has undone it already, and nothing more can be read in it.
+        if transactions.outside(driver.find_one, Account._get_collection(), {"_id": account["_id"]}) is not None:
             cause = Cause("not_unique", "an id that no account has", pointer="/id")
             raise AlreadyExists("the id is taken", [cause]) from None
         cause = Cause("not_unique", "a name that no account has, whatever its capitals", pointer="/username")
