@@ -11,12 +11,15 @@ import requests
 
 from chaos.servers import Server
 from chaos.stage import Outcome, Stage, staged
+from service.serve.deaths import MOST_DEATHS, WINDOW
 
 GRACE = 2.0
 """Seconds after a fault within which writes have to come through, for the other server is there."""
 RESTART = 30.0
 """The same where nothing is left: three mongods recover, elect, and two servers start."""
 DRAIN_DELAY = 1.0
+SELDOM = WINDOW / MOST_DEATHS / 2
+"""Seconds between deaths of workers, of two servers in turns, of which neither gives up."""
 ORPHANS = 13.0
 """Seconds that workers may outlive their parent: one to notice, ten for the requests that they have begun, and some."""
 
@@ -57,7 +60,7 @@ def in_time(stage: Stage, begun: float, bound: float) -> float:
 
 
 def kill_worker(stage: Stage, number: int) -> float:
-    """Kill a worker; its parent starts another."""
+    """Kill a worker; its parent starts another, if not too many have died: see `service/serve/deaths.py`."""
     server = stage.servers[number % 2]
     begun = time.monotonic()
     server.kill_worker(number)
@@ -65,6 +68,7 @@ def kill_worker(stage: Stage, number: int) -> float:
     if not server.is_up():
         stage.watch.breach("a server ended with its worker")
         server.start()
+    stage.play(SELDOM)
     return found
 
 

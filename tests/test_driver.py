@@ -42,6 +42,7 @@ from chaos.proxy import Proxy
 from service.mongo import connection, driver, problems, short, transactions, wire
 from service.mongo.connection import Client, MemoryClient
 from service.mongo.plain import PyMongoDriver
+from service.mongo.portion import portion_of
 from service.mongo.short import ShortDriver
 from service.serve import mongod, replica_set
 from tests.client import Person
@@ -452,6 +453,7 @@ import os, sys, warnings
 from service.mongo import driver
 from service.mongo.connection import Client
 from service.mongo.plain import PyMongoDriver
+from service.mongo.portion import portion_of
 
 client = Client(sys.argv[1], timeoutMS=5000)
 if sys.argv[2] == "pymongo":
@@ -494,6 +496,11 @@ def no_pymongo(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
             monkeypatch.setattr(Collection, name, refuse)
 
     return forbid
+
+
+def test_a_portion_may_hold_a_uuid() -> None:
+    rows = [{"_id": "b", "n": uuid.uuid4()}]
+    assert portion_of(rows, 3).rows == rows
 
 
 @pytest.mark.real

@@ -6,14 +6,11 @@ import time
 from collections.abc import Mapping
 from typing import Any, cast
 
-import bson
 import mongoengine
 import mongomock
 import mongomock.collection
 import pymongo
 from bson import BSON
-from bson.binary import UuidRepresentation
-from bson.codec_options import CodecOptions
 from mongoengine.connection import get_connection
 from pymongo.client_options import ClientOptions
 from pymongo.errors import OperationFailure, PyMongoError
@@ -24,10 +21,9 @@ from service.core.log import log
 from service.mongo import short
 from service.mongo.driver import Driver
 from service.mongo.plain import PyMongoDriver
-from service.mongo.raw import Raw
+from service.mongo.raw import STANDARD, Raw
 from service.mongo.short import ShortDriver
 
-STANDARD: CodecOptions[Any] = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
 MEMORY = "memory://"
 """Scheme of a `MONGODB_URI` that means mongomock: nothing is kept."""
 
@@ -65,11 +61,6 @@ class StandardBSON(BSON):
     def encode(cls, document: Any, check_keys: bool = False, codec_options: Any = STANDARD) -> BSON:
         """Return a document in BSON."""
         return super().encode(document, check_keys, codec_options)
-
-
-def in_bson(document: Mapping[str, Any]) -> bytes:
-    """Return a document as it is stored; without these options nothing with a UUID in it can be."""
-    return bson.encode(document, codec_options=STANDARD)
 
 
 def options(config: dict[str, Any]) -> dict[str, Any]:

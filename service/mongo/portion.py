@@ -3,9 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import bson
-
-from service.mongo.raw import Raw
+from service.mongo.raw import Raw, in_bson
 
 PORTION_BYTES = 4 * 1024 * 1024
 """Bytes of BSON, or of JSON, behind which a portion ends: the document that goes beyond them is its last one."""
@@ -27,5 +25,5 @@ def portion_of(rows: Iterable[Raw], limit: int) -> Portion:
         if len(found) == limit or size > PORTION_BYTES:
             return Portion(found, True, size)
         found.append(row)
-        size += len(bson.encode(row))
+        size += len(in_bson(row))
     return Portion(found, False, size)

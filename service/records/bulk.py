@@ -27,8 +27,7 @@ from service.model.registry import Registry
 from service.model.unique import Unique
 from service.model.validation import validate
 from service.mongo import driver, transactions
-from service.mongo.connection import STANDARD, in_bson
-from service.mongo.raw import Raw
+from service.mongo.raw import STANDARD, Raw, in_bson
 from service.policy import Action, Identity, may, scope
 from service.records import deletion, references, refusals, store
 

@@ -10,7 +10,7 @@ from service.core.errors import Cause, Unreadable, ValidationFailed, pointer
 from service.model.places import Pointed
 from service.model.record_type import RecordType
 from service.mongo import driver, problems, transactions
-from service.mongo.connection import in_bson
+from service.mongo.raw import in_bson
 
 PointerSteps = tuple[str | int, ...]
 SHAPE = "a shape whose lines touch and cross nothing, with holes within the first ring"

@@ -18,8 +18,8 @@ from pymongo.errors import ConfigurationError, OperationFailure
 
 from service.documents import Account
 from service.model.foreign import unsayable
-from service.mongo.connection import STANDARD, UNAUTHORIZED
-from service.mongo.raw import Raw
+from service.mongo.connection import UNAUTHORIZED
+from service.mongo.raw import Raw, in_bson
 
 SOURCE_TIMES = {"timeoutMS": 30_000, "serverSelectionTimeoutMS": 5000, "connectTimeoutMS": 5000}
 """How long the server of a source may take, so that one that hangs is told."""
@@ -123,7 +123,7 @@ def within_memory(rows: Iterator[Found], most: int) -> list[Found]:
 def has_same_id(document: Raw, other: Raw) -> bool:
     """Tell whether two documents have one id; NaN is unlike itself to Python."""
     one, another = ({"_id": there["_id"]} for there in (document, other))
-    return bson.encode(one, codec_options=STANDARD) == bson.encode(another, codec_options=STANDARD)
+    return in_bson(one) == in_bson(another)
 
 
 def process_of(collection: Collection[Any]) -> Any:

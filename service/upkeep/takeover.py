@@ -32,8 +32,7 @@ from service.model.foreign import (
 from service.model.record_type import RecordType
 from service.model.validation import Validator, validate, validator
 from service.model.values import parse_email, parse_time, parsed
-from service.mongo.connection import in_bson
-from service.mongo.raw import Raw
+from service.mongo.raw import Raw, in_bson
 from service.policy import Identity
 from service.records import store
 from service.records.bulk import LARGEST, is_stored_alike
