@@ -41,6 +41,7 @@ from bench.processes import free_port
 from chaos.proxy import Proxy
 from service.mongo import connection, driver, problems, short, transactions, wire
 from service.mongo.connection import Client, MemoryClient
+from service.mongo.driver import Selection
 from service.mongo.plain import PyMongoDriver
 from service.mongo.portion import portion_of
 from service.mongo.short import ShortDriver
@@ -236,18 +237,18 @@ class TestBothDrivers:
     def test_a_page_has_what_was_asked_for_and_tells_of_more(self, notes: Notes) -> None:
         for number in range(1, 4):
             driver.insert(notes, {"_id": f"n{number}", "n": number})
-        found = driver.portion(notes, {"n": {"$gt": 0}}, {"n": 1, "_id": 0}, [("n", -1)], 2, hint="_id_")
+        found = driver.portion(Selection(notes, {"n": {"$gt": 0}}, {"n": 1, "_id": 0}, [("n", -1)], 2, hint="_id_"))
         assert (found.rows, found.more) == ([{"n": 3}, {"n": 2}], True)
-        found = driver.portion(notes, {"n": {"$gt": 0}}, None, [("n", -1)], 3)
+        found = driver.portion(Selection(notes, {"n": {"$gt": 0}}, None, [("n", -1)], 3))
         assert ([row["n"] for row in found.rows], found.more) == ([3, 2, 1], False)
         assert found.size >= sum(len(bson.encode(row)) for row in found.rows)
-        assert driver.portion(notes, {"n": 9}, None, (), 3)[:2] == ([], False)
+        assert driver.portion(Selection(notes, {"n": 9}, limit=3))[:2] == ([], False)
 
     @pytest.mark.real
     def test_a_page_that_mongodb_sorts_in_memory_leaves_nothing_open(self, notes: Notes) -> None:
         for number in range(1, 4):
             driver.insert(notes, {"_id": f"n{number}", "n": number})
-        assert [row["n"] for row in driver.portion(notes, {}, None, [("n", -1)], 2).rows] == [3, 2]
+        assert [row["n"] for row in driver.portion(Selection(notes, {}, None, [("n", -1)], 2)).rows] == [3, 2]
         status = notes.database.client.admin.command("serverStatus")
         assert status["metrics"]["cursor"]["open"]["total"] == 0
 
@@ -256,9 +257,9 @@ class TestBothDrivers:
     def test_a_page_ends_behind_its_bytes_and_nothing_is_left_open(self, notes: Notes, length: int, rows: int) -> None:
         for number in range(3):
             driver.insert(notes, {"_id": f"large-{number}", "n": 9, "text": "x" * length})
-        found = driver.portion(notes, {"n": 9}, None, [("_id", 1)], 5)
+        found = driver.portion(Selection(notes, {"n": 9}, None, [("_id", 1)], 5))
         assert ([row["_id"] for row in found.rows], found.more) == ([f"large-{n}" for n in range(rows)], True)
-        last = driver.portion(notes, {"_id": "large-2"}, None, [("_id", 1)], 5)
+        last = driver.portion(Selection(notes, {"_id": "large-2"}, None, [("_id", 1)], 5))
         assert ([row["_id"] for row in last.rows], last.more) == (["large-2"], False)
         status = notes.database.client.admin.command("serverStatus")
         assert status["metrics"]["cursor"]["open"]["total"] == 0

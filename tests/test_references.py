@@ -263,9 +263,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the collections that were read, as it goes on."""
     names: list[str] = []
 
-    def counting(read: Callable[..., Any], collection: Any, *args: Any, **kwargs: Any) -> Any:
-        names.append(collection.name)
-        return read(collection, *args, **kwargs)
+    def counting(read: Callable[..., Any], named: Any, *args: Any, **kwargs: Any) -> Any:
+        names.append((named.collection if isinstance(named, driver.Selection) else named).name)
+        return read(named, *args, **kwargs)
 
     for read in (driver.find, driver.portion):
         monkeypatch.setattr(driver, read.__name__, partial(counting, read))

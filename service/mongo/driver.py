@@ -1,7 +1,7 @@
 """What a request asks of MongoDB: a small protocol, which `plain` and `short` implement, and the functions over it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from bson import Timestamp
 from pymongo.collection import Collection
@@ -11,6 +11,22 @@ from service.mongo.raw import Raw
 
 SortKeys = Sequence[tuple[str, int]]
 """Fields with their direction: 1 ascending, -1 descending."""
+
+
+class Selection(NamedTuple):
+    """Documents of a collection that fulfil a condition, at most `limit` where it is not 0, by the index called `hint`.
+
+    Texts are compared and sorted by the `collation`, by code points where it is None. Without a `projection` they are
+    whole.
+    """
+
+    collection: Collection[Raw]
+    condition: Mapping[str, Any]
+    projection: Mapping[str, int] | None = None
+    sort: SortKeys = ()
+    limit: int = 0
+    hint: str = ""
+    collation: Mapping[str, Any] | None = None
 
 
 class Driver(Protocol):
@@ -23,36 +39,16 @@ class Driver(Protocol):
     reason: str
     """The option of the connection for which only PyMongo will do; empty for the short way."""
 
-    def find(
-        self,
-        collection: Collection[Raw],
-        condition: Mapping[str, Any],
-        projection: Mapping[str, int] | None,
-        sort: SortKeys,
-        limit: int,
-        hint: str,
-        collation: Mapping[str, Any] | None,
-    ) -> list[Raw]:
-        """Return the documents that fulfil a condition."""
+    def find(self, selected: Selection) -> list[Raw]:
+        """Return the documents that are selected."""
         ...
 
-    def portion(
-        self,
-        collection: Collection[Raw],
-        condition: Mapping[str, Any],
-        projection: Mapping[str, int] | None,
-        sort: SortKeys,
-        limit: int,
-        hint: str,
-        collation: Mapping[str, Any] | None,
-    ) -> Portion:
-        """Return the first documents that fulfil a condition, as many as make a portion."""
+    def portion(self, selected: Selection) -> Portion:
+        """Return the first documents that are selected, as many as make a portion."""
         ...
 
-    def find_at(
-        self, collection: Collection[Raw], id: str, projection: Mapping[str, int]
-    ) -> tuple[Raw | None, Timestamp]:
-        """Return the document with an id, and MongoDB's clock when it was read."""
+    def find_at(self, selected: Selection) -> tuple[Raw | None, Timestamp]:
+        """Return the first document that is selected, and MongoDB's clock when it was read."""
         ...
 
     def insert(self, collection: Collection[Raw], document: Raw) -> None:
@@ -85,26 +81,14 @@ def find(
     sort: SortKeys = (),
     limit: int = 0,
     hint: str = "",
-    collation: Mapping[str, Any] | None = None,
 ) -> list[Raw]:
-    """Return all documents that fulfil `condition`, at most `limit` where it is not 0, by the index called `hint`.
-
-    Texts are compared and sorted by the `collation`, by code points where it is None.
-    """
-    return driver_of(collection).find(collection, condition, projection, sort, limit, hint, collation)
+    """Return all documents that fulfil `condition`; see `Selection`."""
+    return driver_of(collection).find(Selection(collection, condition, projection, sort, limit, hint))
 
 
-def portion(
-    collection: Collection[Raw],
-    condition: Mapping[str, Any],
-    projection: Mapping[str, int] | None,
-    sort: SortKeys,
-    limit: int,
-    hint: str = "",
-    collation: Mapping[str, Any] | None = None,
-) -> Portion:
-    """Return the first documents that fulfil `condition`, at most `limit`, as many as make a portion; see `find`."""
-    return driver_of(collection).portion(collection, condition, projection, sort, limit, hint, collation)
+def portion(selected: Selection) -> Portion:
+    """Return the first documents that are selected, as many as make a portion."""
+    return driver_of(selected.collection).portion(selected)
 
 
 def find_one(
@@ -120,7 +104,7 @@ def find_at(collection: Collection[Raw], id: str, projection: Mapping[str, int])
 
     That is its `operationTime`, which members of a replica set tell: what was acknowledged before is not later.
     """
-    return driver_of(collection).find_at(collection, id, projection)
+    return driver_of(collection).find_at(Selection(collection, {"_id": id}, projection, limit=1))
 
 
 def insert(collection: Collection[Raw], document: Raw) -> None:

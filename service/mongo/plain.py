@@ -10,7 +10,7 @@ from pymongo.collection import Collection
 from pymongo.synchronous.client_session import ClientSession
 from pymongo.synchronous.cursor import Cursor
 
-from service.mongo.driver import SortKeys
+from service.mongo.driver import Selection
 from service.mongo.portion import Portion, portion_of
 from service.mongo.raw import Raw
 
@@ -23,39 +23,20 @@ class PyMongoDriver:
     def __init__(self, reason: str = "") -> None:
         self.reason = reason
 
-    def find(
-        self,
-        collection: Collection[Raw],
-        condition: Mapping[str, Any],
-        projection: Mapping[str, int] | None,
-        sort: SortKeys,
-        limit: int,
-        hint: str,
-        collation: Mapping[str, Any] | None,
-    ) -> list[Raw]:
-        """Return the documents that fulfil a condition."""
-        return list(cursor_over(collection, condition, projection, sort, limit, hint, collation))
+    def find(self, selected: Selection) -> list[Raw]:
+        """Return the documents that are selected."""
+        return list(cursor_over(selected))
 
-    def portion(
-        self,
-        collection: Collection[Raw],
-        condition: Mapping[str, Any],
-        projection: Mapping[str, int] | None,
-        sort: SortKeys,
-        limit: int,
-        hint: str,
-        collation: Mapping[str, Any] | None,
-    ) -> Portion:
-        """Return the first documents that fulfil a condition, as many as make a portion."""
-        with closing(cursor_over(collection, condition, projection, sort, limit + 1, hint, collation)) as cursor:
-            return portion_of(cursor, limit)
+    def portion(self, selected: Selection) -> Portion:
+        """Return the first documents that are selected, as many as make a portion."""
+        with closing(cursor_over(selected._replace(limit=selected.limit + 1))) as cursor:
+            return portion_of(cursor, selected.limit)
 
-    def find_at(
-        self, collection: Collection[Raw], id: str, projection: Mapping[str, int]
-    ) -> tuple[Raw | None, Timestamp]:
-        """Return the document with an id, and MongoDB's clock when it was read."""
+    def find_at(self, selected: Selection) -> tuple[Raw | None, Timestamp]:
+        """Return the first document that is selected, and MongoDB's clock when it was read."""
+        collection, condition, projection, *_ = selected
         with collection.database.client.start_session(causal_consistency=False) as session:
-            found = collection.find_one({"_id": id}, projection, session=session)
+            found = collection.find_one(condition, projection, session=session)
             moment = session.operation_time
         assert moment is not None  # noqa: S101  a member of a replica set always tells
         return found, moment
@@ -83,15 +64,8 @@ class PyMongoDriver:
         return found
 
 
-def cursor_over(
-    collection: Collection[Raw],
-    condition: Mapping[str, Any],
-    projection: Mapping[str, int] | None,
-    sort: SortKeys,
-    limit: int,
-    hint: str,
-    collation: Mapping[str, Any] | None,
-) -> Cursor[Raw]:
-    """Return PyMongo's cursor over the documents that fulfil a condition."""
+def cursor_over(selected: Selection) -> Cursor[Raw]:
+    """Return PyMongo's cursor over the documents that are selected."""
+    collection, condition, projection, sort, limit, hint, collation = selected
     cursor = collection.find(condition, projection, sort=list(sort) or None, limit=limit, collation=collation)
     return cursor.hint(hint) if hint else cursor

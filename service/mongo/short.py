@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import bson
 import pymongo
@@ -29,11 +29,12 @@ from pymongo.topology_description import TOPOLOGY_TYPE, TopologyDescription
 from service.core.log import log
 from service.core.metrics import database_of
 from service.mongo import wire
-from service.mongo.driver import SortKeys
+from service.mongo.driver import Selection
 from service.mongo.plain import PyMongoDriver
 from service.mongo.portion import PORTION_BYTES, Portion, portion_of
 from service.mongo.raw import Raw
 
+Result = TypeVar("Result")
 PRIMARY = ReadPreference.PRIMARY.mode
 LEAST_SECONDS = 0.001
 STEP = 0.01
@@ -80,83 +81,40 @@ class ShortDriver(PyMongoDriver):
         """What PyMongo knew of the servers when they were last looked at, and its server of the primary then."""
         self.told = False
 
-    def find(
-        self,
-        collection: Collection[Raw],
-        condition: Mapping[str, Any],
-        projection: Mapping[str, int] | None,
-        sort: SortKeys,
-        limit: int,
-        hint: str,
-        collation: Mapping[str, Any] | None,
-    ) -> list[Raw]:
-        """Return the documents that fulfil a condition."""
-        server = self.primary(collection.database.client._topology) if is_plain(collection) else None
-        if server is None:
-            return super().find(collection, condition, projection, sort, limit, hint, collation)
-        deadline = self.deadline()
-        try:
-            command = find_command(collection, condition, projection, sort, limit, hint, collation)
-            reply, _ = self.run(server, collection, command, deadline)
-        except Fallback:
-            with left_until(deadline):
-                return super().find(collection, condition, projection, sort, limit, hint, collation)
-        cursor = reply["cursor"]
-        if not cursor["id"]:
-            rows: list[Raw] = cursor["firstBatch"]
-            return rows
-        # A reply holds 16 MB; PyMongo gets what is beyond.
-        with left_until(deadline):
-            return list(CommandCursor(collection, cursor, server.description.address))
+    def find(self, selected: Selection) -> list[Raw]:
+        """Return the documents that are selected."""
+        return self.answered(selected, all_rows, super().find)
 
-    def portion(
-        self,
-        collection: Collection[Raw],
-        condition: Mapping[str, Any],
-        projection: Mapping[str, int] | None,
-        sort: SortKeys,
-        limit: int,
-        hint: str,
-        collation: Mapping[str, Any] | None,
-    ) -> Portion:
-        """Return the first documents that fulfil a condition, as many as make a portion: one reply has it."""
-        server = self.primary(collection.database.client._topology) if is_plain(collection) else None
-        if server is None:
-            return super().portion(collection, condition, projection, sort, limit, hint, collation)
-        deadline = self.deadline()
-        try:
-            command = find_command(collection, condition, projection, sort, limit + 1, hint, collation)
-            reply, size = self.run(server, collection, command, deadline)
-        except Fallback:
-            with left_until(deadline):
-                return super().portion(collection, condition, projection, sort, limit, hint, collation)
-        cursor = reply["cursor"]
-        rows: list[Raw] = cursor["firstBatch"]
-        if cursor["id"]:
-            # More than a reply holds, or what MongoDB has sorted in memory: it need not keep the rest.
-            with left_until(deadline):
-                CommandCursor(collection, cursor, server.description.address).close()
-        if size <= PORTION_BYTES:
-            return Portion(rows[:limit], len(rows) > limit, size)
-        found = portion_of(rows, limit)
-        return found._replace(more=True) if cursor["id"] else found
+    def portion(self, selected: Selection) -> Portion:
+        """Return the first documents that are selected, as many as make a portion: one reply has it."""
+        return self.answered(selected, portion_in, super().portion, 1)
 
-    def find_at(
-        self, collection: Collection[Raw], id: str, projection: Mapping[str, int]
-    ) -> tuple[Raw | None, bson.Timestamp]:
-        """Return the document with an id, and MongoDB's clock when it was read."""
+    def find_at(self, selected: Selection) -> tuple[Raw | None, bson.Timestamp]:
+        """Return the first document that is selected, and MongoDB's clock when it was read."""
+        return self.answered(selected, one_and_clock, super().find_at)
+
+    def answered(
+        self,
+        selected: Selection,
+        take: Callable[["Reply"], Result],
+        fallback: Callable[[Selection], Result],
+        more: int = 0,
+    ) -> Result:
+        """Return what `take` makes of the reply to a find, or what `fallback` gives, by which PyMongo does it.
+
+        So many documents `more` are asked for.
+        """
+        collection = selected.collection
         server = self.primary(collection.database.client._topology) if is_plain(collection) else None
         if server is None:
-            return super().find_at(collection, id, projection)
+            return fallback(selected)
         deadline = self.deadline()
         try:
-            command = find_command(collection, {"_id": id}, projection, (), 1, "", None)
-            reply, _ = self.run(server, collection, command, deadline)
+            body, size = self.run(server, collection, find_command(selected, more), deadline)
         except Fallback:
             with left_until(deadline):
-                return super().find_at(collection, id, projection)
-        rows: list[Raw] = reply["cursor"]["firstBatch"]
-        return rows[0] if rows else None, reply["operationTime"]
+                return fallback(selected)
+        return take(Reply(selected, body, size, server, deadline))
 
     def insert(self, collection: Collection[Raw], document: Raw, session: ClientSession | None = None) -> None:
         """Store a new document."""
@@ -294,23 +252,59 @@ def is_plain(collection: Collection[Raw]) -> bool:
     )
 
 
-def find_command(
-    collection: Collection[Raw],
-    condition: Mapping[str, Any],
-    projection: Mapping[str, int] | None,
-    sort: SortKeys,
-    limit: int,
-    hint: str,
-    collation: Mapping[str, Any] | None,
-) -> Raw:
-    """Return the command of a find (MongoDB manual, `find`)."""
+class Reply(NamedTuple):
+    """What a server has replied to a find, how many bytes that were, and until when the operation may take."""
+
+    selected: Selection
+    body: Any
+    size: int
+    server: Any
+    deadline: float
+
+    def cursor(self) -> CommandCursor[Raw]:
+        """Return PyMongo's cursor over these documents and the rest, of those that MongoDB keeps."""
+        return CommandCursor(self.selected.collection, self.body["cursor"], self.server.description.address)
+
+
+def all_rows(reply: Reply) -> list[Raw]:
+    """Return all documents; a reply holds 16 MB, and PyMongo gets what is beyond."""
+    cursor = reply.body["cursor"]
+    if not cursor["id"]:
+        rows: list[Raw] = cursor["firstBatch"]
+        return rows
+    with left_until(reply.deadline):
+        return list(reply.cursor())
+
+
+def portion_in(reply: Reply) -> Portion:
+    """Return the first documents, as many as make a portion."""
+    cursor, limit = reply.body["cursor"], reply.selected.limit
+    rows: list[Raw] = cursor["firstBatch"]
+    if cursor["id"]:
+        # More than a reply holds, or what MongoDB has sorted in memory: it need not keep the rest.
+        with left_until(reply.deadline):
+            reply.cursor().close()
+    if reply.size <= PORTION_BYTES:
+        return Portion(rows[:limit], len(rows) > limit, reply.size)
+    found = portion_of(rows, limit)
+    return found._replace(more=True) if cursor["id"] else found
+
+
+def one_and_clock(reply: Reply) -> tuple[Raw | None, bson.Timestamp]:
+    """Return the first document, if there is one, and MongoDB's clock when it was read."""
+    return next(iter(reply.body["cursor"]["firstBatch"]), None), reply.body["operationTime"]
+
+
+def find_command(selected: Selection, more: int) -> Raw:
+    """Return the command of a find (MongoDB manual, `find`), of so many documents `more`."""
+    collection, condition, projection, sort, limit, hint, collation = selected
     command: Raw = {"find": collection.name, "filter": condition}
     if projection:
         command["projection"] = projection
     if sort:
         command["sort"] = dict(sort)
     if limit:
-        command["limit"] = command["batchSize"] = limit
+        command["limit"] = command["batchSize"] = limit + more
     if hint:
         command["hint"] = hint
     if collation:

@@ -15,6 +15,7 @@ from service.documents.record import WORDS
 from service.model.record_type import RecordType, Reference
 from service.model.registry import Registry
 from service.mongo import deadline, driver
+from service.mongo.driver import Selection
 from service.mongo.portion import PORTION_BYTES, Portion, portion_of
 from service.mongo.raw import Filter, Raw
 from service.policy import Action, Identity, entries, scope
@@ -80,10 +81,9 @@ class Reader:
             return searching.page(self.type, asked, asked.search, condition, self.tags(asked))
         bounded = {"$and": [condition, asked.after]} if asked.after else condition
         # Left to itself MongoDB may take the index of a filter, and then sorts in memory.
+        sort = asked.sort
         return driver.portion(
-            *(collection, bounded, asked.projection, asked.sort.keys, asked.limit),
-            hint=asked.sort.index_name,
-            collation=asked.sort.bson,
+            Selection(collection, bounded, asked.projection, sort.keys, asked.limit, sort.index_name, sort.bson)
         )
 
     def total(self, asked: Query) -> int:
@@ -224,7 +224,7 @@ class Reader:
         if not wanted:
             return {}
         named = {"_id": {"$in": wanted}, **self.scope("read")}
-        found = driver.portion(self.type.collection, named, self.type.unread, (), len(wanted))
+        found = driver.portion(Selection(self.type.collection, named, self.type.unread, limit=len(wanted)))
         if found.more:
             raise TooMuch("what `expand` asks for is more than one answer holds; ask for fewer references")
         schema = self.type.schema

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from service.documents.record import WORDS
 from service.model.record_type import RecordType
 from service.mongo import driver
+from service.mongo.driver import Selection
 from service.mongo.portion import PORTION_BYTES, Portion
 from service.mongo.raw import Filter, Raw
 from service.query.parse import Query
@@ -93,7 +94,7 @@ def ranked_rows(type: RecordType, asked: Query, condition: Filter, ranks: Sequen
     With it, of how many ranks: of all where their rows fit into a page.
     """
     wanted = {"$and": [{"_id": {"$in": [rank.id for rank in ranks]}}, condition]}
-    found = driver.portion(type.collection, wanted, asked.projection, (), len(ranks), hint="_id_")
+    found = driver.portion(Selection(type.collection, wanted, asked.projection, limit=len(ranks), hint="_id_"))
     if found.more:
         # Those that did not come may be better than those that did.
         return ranked_rows(type, asked, condition, ranks[: len(ranks) // 2])
