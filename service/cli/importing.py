@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,6 +13,7 @@ from flask.cli import with_appcontext
 
 from service.cli.terminal import Meter, plainly, refuse_memory
 from service.context import current_registry
+from service.core.spelling import nearest
 from service.documents import Account
 from service.documents.account import ALIVE
 from service.model.record_type import RecordType
@@ -118,9 +118,8 @@ def plan_of(
 def type_named(registry: Registry, name: str) -> RecordType:
     """Return a record type; raises `ImportRefused` where there is none of that name."""
     if name not in registry:
-        near = get_close_matches(name, registry, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(registry)}"
-        raise ImportRefused(f"there is no record type {name!r}; {hint}")
+        hint = nearest(name, registry) or f"; there are {', '.join(registry)}"
+        raise ImportRefused(f"there is no record type {name!r}{hint}")
     return registry[name]
 
 

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from mongoengine.base import BaseField
 
+from service.core.spelling import nearest
 from service.model.fields import InvalidDocument, meaning, named
 
 KNOWN = """
@@ -91,10 +91,8 @@ def obstacle_to_collation(options: Mapping[str, Any]) -> str:
     """Return what is wrong with the options of a collation; empty where nothing is."""
     language, _, variant = options["locale"].partition("@collation=")
     if language not in LOCALES:
-        near = get_close_matches(re.split("[-_]", language)[0].lower(), sorted(LOCALES), n=1)
-        return f"with the locale {language!r}, which MongoDB does not know" + (
-            f"; did you mean {near[0]}?" if near else ""
-        )
+        hint = nearest(re.split("[-_]", language)[0].lower(), LOCALES)
+        return f"with the locale {language!r}, which MongoDB does not know{hint}"
     if variant and language not in VARIANTS.get(variant, ()):
         able = ", ".join(sorted(name for name, languages in VARIANTS.items() if language in languages))
         return f"with the order {variant!r}, which {language} has not; it has {able or 'one only'}"

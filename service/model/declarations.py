@@ -3,8 +3,7 @@
 import dis
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from types import FunctionType
 from typing import Any
@@ -14,6 +13,7 @@ from mongoengine.base import BaseField
 from pydantic import ValidationError
 
 from service.core.errors import Unreadable, ValidationFailed
+from service.core.spelling import nearest
 from service.documents.record import Record
 from service.model.dump import json_default
 from service.model.field import Field
@@ -205,12 +205,6 @@ def parameters_of(kind: type) -> frozenset[str]:
     made = (vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base) and base is not object)
     named = {name for init in made for name in inspect.signature(init).parameters}
     return frozenset(named - {"self", "args", "kwargs"})
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the rest of a sentence about a name that nobody knows: the one that was meant, if one is near."""
-    found = get_close_matches(name, sorted(known), n=1)
-    return f"; did you mean {found[0]}?" if found else ""
 
 
 # --- With what is derived --------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from difflib import get_close_matches
 from functools import cached_property
 from itertools import islice
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from bson.datetime_ms import DatetimeMS
 from pydantic_core import PydanticCustomError
 
 from service.core.errors import MOST_CAUSES, Cause, Problem, ValidationFailed, pointer
+from service.core.spelling import nearest
 from service.documents import Account
 from service.documents.account import ALIVE
 from service.model.field import Field
@@ -89,15 +89,16 @@ class Plan:
         for name in self.renames.values():
             known = self.type.schema.fields.get(name)
             if known is None or not known.is_given_by_clients:
-                raise ImportRefused(f"{self.type.name} have no field {name!r} that can be given{self.nearest(name)}")
+                raise ImportRefused(
+                    f"{self.type.name} have no field {name!r} that can be given{self.those_meant(name)}"
+                )
         if len(set(self.renames.values())) < len(self.renames):
             raise ImportRefused("two fields cannot become one: --rename has a name twice")
 
-    def nearest(self, name: str) -> str:
-        """Return the question about the name that was meant, if any is near."""
+    def those_meant(self, name: str) -> str:
+        """Return the question about the name that was meant, or the names that there are."""
         names = [one.name for one in self.type.schema.fields.values() if one.is_given_by_clients]
-        near = get_close_matches(name, names, 1)
-        return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(names)}"
+        return nearest(name, names) or f"; there are {', '.join(names)}"
 
     @cached_property
     def left_out(self) -> Ignored:

@@ -15,6 +15,7 @@ from service.model.registry import Registry
 from service.mongo import problems
 from service.mongo.raw import Raw
 from service.records import search_words, store
+from service.records.references import is_access_list
 from service.upkeep.upgrade import UpgradeError
 from service.upkeep.walk import Progress, begun_walk, find_walk, insist, note_done, walk_start, walked
 
@@ -130,6 +131,4 @@ def is_right(type: RecordType, row: Raw) -> bool:
 
     What is left of a deleted one has none, and neither has one that nobody may read, for other software wrote it.
     """
-    access = row.get("access")
-    is_readable = isinstance(access, list) and all(isinstance(entry, str) for entry in access)
-    return not is_readable or row.get(WORDS) == search_words.words_of(type, row, row["access"])
+    return not is_access_list(row.get("access")) or row.get(WORDS) == search_words.words_of(type, row, row["access"])
