@@ -63,6 +63,16 @@ class Device:
         except FeedUnavailable:
             raise Unanswered from None
 
+    def sync(self, lost_pull: str = "no", lost_push: str = "no", late: bool = False) -> None:
+        self.pull(lost_pull, late)
+        self.push(lost_push)
+
+    def pull(self, lost: str, late: bool) -> None:
+        raise NotImplementedError
+
+    def push(self, lost: str) -> None:
+        raise NotImplementedError
+
     def pieces(self, parameters: dict[str, str]) -> Any:
         raise NotImplementedError
 
@@ -77,7 +87,7 @@ class Device:
         return answer.json if answer.status_code == 200 else None
 
 
-class Melon(Device):
+class WatermelonDevice(Device):
     """A device of WatermelonDB (its `src/sync/impl`): rows with what is changed of them."""
 
     PATH = "/v1/sync/watermelondb"
@@ -108,14 +118,10 @@ class Melon(Device):
         if row is not None and row["_status"] != "created":
             self.deleted.add(id)
 
-    def sync(self, lost: str = "no", late: bool = False) -> None:
-        self.pull(lost, late)
-        self.push(lost)
-
     def pull(self, lost: str, late: bool) -> None:
         known = {"last_pulled_at": "null" if self.timestamp is None else self.timestamp, "tables": "notes"}
         answer = self.asked(self.PATH, known, late)
-        if lost != "no" and self.model.cuts_pulls:
+        if lost != "no":
             raise Unanswered
         notes = answer["changes"]["notes"]
         for row in (*notes["created"], *notes["updated"]):
@@ -155,7 +161,7 @@ class Melon(Device):
         assert self.rows == {id: {**row, "_status": "synced", "_changed": ""} for id, row in due.items()}
 
 
-class Replica(Device):
+class RxdbDevice(Device):
     """A collection of RxDB with its replication (its `replication-protocol`): documents, and what the server has."""
 
     PATH = "/v1/sync/rxdb/notes/0"
@@ -182,20 +188,16 @@ class Replica(Device):
     def is_changed(self, id: str) -> bool:
         return self.documents.get(id) != self.assumed.get(id)
 
-    def sync(self, lost: str = "no", late: bool = False) -> None:
-        self.pull(lost, late)
-        self.push(lost)
-
     def pull(self, lost: str, late: bool) -> None:
         full = True
         while full:
             parameters = {**self.checkpoint, "limit": self.BATCH}
             answer = self.asked(f"{self.PATH}/pull", parameters, late)
-            if lost == "before" and self.model.cuts_pulls:
+            if lost == "before":
                 raise Unanswered
             for document in answer["documents"]:
                 self.take(document)
-            if lost == "after" and self.model.cuts_pulls:
+            if lost == "after":
                 raise Unanswered
             if answer["documents"]:
                 self.checkpoint = answer["checkpoint"]
@@ -243,15 +245,18 @@ class SyncModel(Model):
     """The model of changes, with devices of both libraries that write, and accounts that go."""
 
     gone: ClassVar[int] = 0
-    cuts_pulls = True
 
     @initialize()
     def begin(self) -> None:
         for document in (Correction, PushReceipt, AwaitedReference):
             document._get_collection().delete_many({})
         super().begin()
-        self.devices: list[Device] = [Melon(self, "ada"), Melon(self, "bob"), Melon(self, "cat")]
-        self.replicas: list[Device] = [Replica(self, "ada"), Replica(self, "bob"), Replica(self, "cat")]
+        self.devices: list[Device] = [
+            WatermelonDevice(self, "ada"),
+            WatermelonDevice(self, "bob"),
+            WatermelonDevice(self, "cat"),
+        ]
+        self.replicas: list[Device] = [RxdbDevice(self, "ada"), RxdbDevice(self, "bob"), RxdbDevice(self, "cat")]
 
     @rule(number=NUMBERS, id=IDS, text=TEXTS)
     def make_in_watermelon(self, number: int, id: str, text: str) -> None:
@@ -265,9 +270,9 @@ class SyncModel(Model):
     def delete_in_watermelon(self, number: int, id: str) -> None:
         self.devices[number].remove(id)
 
-    @rule(number=NUMBERS, lost=LOST, late=st.booleans())
-    def sync_watermelon(self, number: int, lost: str, late: bool) -> None:
-        self.try_to(lambda: self.devices[number].sync(lost, late))
+    @rule(number=NUMBERS, lost_pull=LOST, lost_push=LOST, late=st.booleans())
+    def sync_watermelon(self, number: int, lost_pull: str, lost_push: str, late: bool) -> None:
+        self.try_to(lambda: self.devices[number].sync(lost_pull, lost_push, late))
 
     @rule(number=NUMBERS, id=IDS, text=TEXTS)
     def make_in_rxdb(self, number: int, id: str, text: str) -> None:
@@ -281,9 +286,9 @@ class SyncModel(Model):
     def delete_in_rxdb(self, number: int, id: str) -> None:
         self.replicas[number].remove(id)
 
-    @rule(number=NUMBERS, lost=LOST, late=st.booleans())
-    def sync_rxdb(self, number: int, lost: str, late: bool) -> None:
-        self.try_to(lambda: self.replicas[number].sync(lost, late))
+    @rule(number=NUMBERS, lost_pull=LOST, lost_push=LOST, late=st.booleans())
+    def sync_rxdb(self, number: int, lost_pull: str, lost_push: str, late: bool) -> None:
+        self.try_to(lambda: self.replicas[number].sync(lost_pull, lost_push, late))
 
     @rule(name=PEOPLE)
     def leave(self, name: str) -> None:
@@ -295,8 +300,8 @@ class SyncModel(Model):
         self.phones = [
             Phone(name, phone.limit, phone.types) if phone.person == name else phone for phone in self.phones
         ]
-        self.devices = [Melon(self, name) if one.name == name else one for one in self.devices]
-        self.replicas = [Replica(self, name) if one.name == name else one for one in self.replicas]
+        self.devices = [WatermelonDevice(self, name) if one.name == name else one for one in self.devices]
+        self.replicas = [RxdbDevice(self, name) if one.name == name else one for one in self.replicas]
 
     def try_to(self, sync: Callable[[], None]) -> None:
         with suppress(Unanswered):
