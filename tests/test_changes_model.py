@@ -305,14 +305,20 @@ class Model(RuleBasedStateMachine):
             self.held[name].update(self.entries(name))
 
 
-@pytest.fixture
-def model(make_app: Any, test_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> type[Model]:
-    """The model, on an empty database; with batches so small that they end between any two events."""
+def prepared(
+    kind: type[Model], make_app: Any, test_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> type[Any]:
+    """A model on an empty database; with batches so small that they end between any two events."""
     monkeypatch.setattr(tail, "BATCH", 3)
     monkeypatch.setattr(recorder, "AWAITED_MS", 10)
     made = make_app(JWT_EXPIRATION_DELTA=24 * 3600)
     people = {name: Person.sign_up(made.test_client(), name) for name in ("ada", "bob", "cat")}
-    return type("Running", (Model,), {"people": people, "app": made, "config": test_settings})
+    return type("Running", (kind,), {"people": people, "app": made, "config": test_settings})
+
+
+@pytest.fixture
+def model(make_app: Any, test_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> type[Model]:
+    return prepared(Model, make_app, test_settings, monkeypatch)
 
 
 def run(model: type[Model], runs: int, **options: Any) -> None:

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
-from service.changes import recorder, tail
 from service.changes.rxdb_pull import NO_RECORD, parse_rxdb_pull
 from service.changes.watermelon_pull import parse_watermelon_pull
 from service.core.errors import FeedUnavailable
@@ -19,7 +18,7 @@ from service.documents import AwaitedReference, Correction, PushReceipt
 from service.policy import Identity
 from tests.client import Person
 from tests.syncing import Json
-from tests.test_changes_model import IDS, PEOPLE, RUNS, Model, Phone, late_order, run
+from tests.test_changes_model import IDS, PEOPLE, RUNS, Model, Phone, late_order, prepared, run
 from tests.types import REGISTRY
 
 pytestmark = pytest.mark.real
@@ -329,12 +328,7 @@ class SyncModel(Model):
 
 @pytest.fixture
 def model(make_app: Any, test_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> type[SyncModel]:
-    """The model, on an empty database; with batches so small that they end between any two events."""
-    monkeypatch.setattr(tail, "BATCH", 3)
-    monkeypatch.setattr(recorder, "AWAITED_MS", 10)
-    made = make_app(JWT_EXPIRATION_DELTA=24 * 3600)
-    people = {name: Person.sign_up(made.test_client(), name) for name in ("ada", "bob", "cat")}
-    return type("Running", (SyncModel,), {"people": people, "app": made, "config": test_settings})
+    return prepared(SyncModel, make_app, test_settings, monkeypatch)
 
 
 def test_devices_that_write_converge(model: type[SyncModel]) -> None:
