@@ -1,0 +1,1 @@
+"""Files: their bytes, from the first part that comes to the last that goes."""

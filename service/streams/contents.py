@@ -1,0 +1,160 @@
+"""What is sent of a file: its bytes as they are, a smaller image, or an image without what its camera wrote."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePath
+from typing import Any
+
+from service.core.errors import BadImage, BadParameter, Cause, NotFound
+from service.files import images_format, images_kept
+from service.files.blobs import FILE_NOT_THERE, Blobs, BytesGone
+from service.files.images import Decoders
+from service.files.images_format import FORMATS
+from service.files.images_parts import SharedBytes
+from service.files.images_sizes import Size, media_type_for, sizes_by_name
+from service.mongo import deadline
+from service.mongo.raw import Raw
+from service.streams.threads import Threads
+
+SUFFIXES = {"image/webp": ".webp", "image/jpeg": ".jpg", "image/png": ".png"}
+WITHOUT_PLACE = frozenset({"image/bmp", "image/x-icon", "image/svg+xml", "image/vnd.microsoft.icon"})
+"""Images whose formats have no place for what a camera writes, so that others get them as they are."""
+SHARED_BY = 1
+"""What takes out of images what others do not get: the next number, and they have other entity tags."""
+MOST_KNOWN, MOST_PIECES = 512, 2000
+"""Images of which it is remembered what others get, and the most pieces of one of them."""
+MOST_REFUSED, REFUSED_FOR = 10_000, 600.0
+"""Images of which it is remembered that they were refused, and for how many seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Bytes that are sent: `read` gives those from one place on, at least one and none from another on."""
+
+    tag: str
+    size: int
+    media_type: str
+    name: str
+    read: Callable[[int, int], bytes]
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Contents:
+    """Finds what is sent of the files that somebody may read."""
+
+    def __init__(self, settings: Any, threads: Threads, blobs: Blobs) -> None:
+        """Take the settings `FILES_…`, on which threads MongoDB is asked, and where bytes are."""
+        self.threads, self.blobs = threads, blobs
+        self.sizes = sizes_by_name(settings["FILES_SIZES"])
+        self.decoders = Decoders(settings)
+        self.patience = float(settings["MONGODB_TIMEOUT"])
+        self.making: dict[str, asyncio.Task[Content]] = {}
+        self.known: dict[str, SharedBytes] = {}
+        self.refused: dict[str, tuple[float, str]] = {}
+
+    def close(self) -> None:
+        """End what decodes images."""
+        self.decoders.close()
+
+    async def original(self, record: Raw, is_owner: bool) -> Content:
+        """Return the bytes of a file; of an image, others than its owner get no place, device, time or comment.
+
+        Raises `BadImage` where nobody can tell what such an image says.
+        """
+        media_type = str(record["media_type"])
+        if is_owner or not media_type.startswith("image/") or media_type in WITHOUT_PLACE:
+            read = partial(self.blobs.read, record["blob"])
+            return Content(f'"{record["sha256"]}"', int(record["size"]), media_type, record["name"], read)
+        self.remind(record["blob"])
+        shared = self.known.get(record["blob"])
+        if shared is None:
+            shared = await self.threads.do(partial(self.shared, record))
+        tag = f'"{record["sha256"][:40]}-shared-{SHARED_BY}"'
+        return Content(tag, shared.size, media_type, record["name"], shared.read)
+
+    def shared(self, record: Raw) -> SharedBytes:
+        """Return what others get of an image. Raises `BadImage`, and `NotFound` where it is deleted meanwhile."""
+        read = partial(self.blobs.read, record["blob"])
+        try:
+            found = images_format.shared_form(record["media_type"], read, int(record["size"]))
+        except BytesGone:
+            raise NotFound(FILE_NOT_THERE) from None
+        if found is None:
+            detail = "what a camera wrote cannot be taken out of this image: its owner alone gets it as it is"
+            remember_some(self.refused, record["blob"], (time.monotonic(), detail), MOST_REFUSED)
+            raise BadImage(detail)
+        if len(found.pieces) <= MOST_PIECES:
+            remember_some(self.known, record["blob"], found, MOST_KNOWN)
+        return found
+
+    # --- Smaller images ----------------------------------------------------------------------------------------------
+
+    async def smaller(self, record: Raw, named: str, accept: str | None) -> Content:
+        """Return the image of a size that the settings name, in the format that an `Accept` likes best.
+
+        It is made once; who asks meanwhile waits for it. Raises `BadParameter`, `BadImage`, `Overloaded`, `NotFound`.
+        """
+        if named not in self.sizes:
+            detail = f"one of {', '.join(self.sizes)}"
+            raise BadParameter(f"`size`: {detail}", [Cause("not_allowed", detail, parameter="size")])
+        if record["media_type"] not in FORMATS:
+            raise BadImage(f"a file of the type {record['media_type']} is no image that can be made smaller")
+        size, media_type = self.sizes[named], media_type_for(accept)
+        rendition = images_kept.rendition_of(size, media_type)
+        id = images_kept.blob_id(record, rendition)
+        length = await self.threads.do(partial(images_kept.kept_length, record, rendition))
+        if length is not None:
+            return content_of(record, rendition, media_type, length, partial(self.blobs.read, id))
+        self.remind(id)
+        if id not in self.making:
+            task = asyncio.create_task(self.made(record, size, media_type, rendition))
+            self.making[id] = task
+            task.add_done_callback(partial(self.forget, id))
+        # Who goes does not take it from the others.
+        return await asyncio.shield(self.making[id])
+
+    def forget(self, id: str, task: asyncio.Task[Content]) -> None:
+        """Forget an image that was made, but remember that it cannot be."""
+        del self.making[id]
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, BadImage):
+            remember_some(self.refused, id, (time.monotonic(), str(error)), MOST_REFUSED)
+
+    def remind(self, id: str) -> None:
+        """Raise `BadImage` again for an image that was refused a short while ago."""
+        moment, detail = self.refused.get(id, (0.0, ""))
+        if detail and time.monotonic() - moment < REFUSED_FOR:
+            raise BadImage(detail)
+
+    async def made(self, record: Raw, size: Size, media_type: str, rendition: str) -> Content:
+        """Make a smaller image, and keep it."""
+        try:
+            data = await self.decoders.rendered(record["owner"], self.pieces(record), size, media_type)
+        except BytesGone:
+            raise NotFound(FILE_NOT_THERE) from None
+        await self.threads.do(partial(images_kept.keep, self.blobs, record, rendition, data))
+        return content_of(record, rendition, media_type, len(data), lambda first, stop: data[first:stop])
+
+    def pieces(self, record: Raw) -> Iterator[bytes]:
+        """Yield the bytes of a file. Raises `BytesGone`."""
+        place, size = 0, int(record["size"])
+        while place < size:
+            piece = deadline.anew(self.patience, self.blobs.read, record["blob"], place, size)
+            yield piece
+            place += len(piece)
+
+
+def content_of(record: Raw, rendition: str, media_type: str, length: int, read: Callable[[int, int], bytes]) -> Content:
+    """Return what is sent of a smaller image."""
+    name = PurePath(record["name"]).stem + SUFFIXES[media_type]
+    return Content(f'"{record["sha256"][:40]}-{rendition}"', length, media_type, name, read, (("Vary", "Accept"),))
+
+
+def remember_some(known: dict[str, Any], key: str, value: Any, most: int) -> None:
+    """Remember something, and of more than so many forget the first."""
+    known[key] = value
+    if len(known) > most:
+        del known[next(iter(known))]

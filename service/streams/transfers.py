@@ -1,0 +1,158 @@
+"""Bytes between a client and the store: how fast, how many at once, and a part at a time."""
+
+import asyncio
+import hashlib
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any
+
+from pymongo.errors import PyMongoError
+
+from service.core.errors import Overloaded, Problem, RequestTimeout, TooLarge, TooManyRequests
+from service.core.log import log
+from service.files.blobs import GridFs
+from service.files.uploads import Upload, Uploads
+from service.http.connections import SLOWEST
+from service.mongo.raw import Raw
+from service.policy import Identity
+from service.streams.exchange import Request
+from service.streams.threads import Threads
+
+MOST_COMING, MOST_COMING_ACCOUNT = 128, 64
+"""Most uploads at once in a process, and of one account: each holds a part in memory."""
+MOST_GOING = 1000
+"""Most downloads at once in a process."""
+MOST_HELD = MOST_COMING * GridFs.part
+"""Most bytes that uploads hold in memory together: a part each, which S3 has five times as large as MongoDB."""
+
+
+class Transfers:
+    """Those that are under way in this process."""
+
+    def __init__(self) -> None:
+        self.uploads: Counter[str] = Counter()
+        self.downloads = self.held = 0
+
+    @contextmanager
+    def coming(self, account: str, part: int) -> Iterator[None]:
+        """Count an upload that holds up to a `part` in memory while the block runs.
+
+        Raises `Overloaded`, or `TooManyRequests` for those of one account.
+        """
+        if self.uploads.total() >= MOST_COMING or self.held + part > MOST_HELD:
+            raise Overloaded
+        if self.uploads[account] >= MOST_COMING_ACCOUNT:
+            raise TooManyRequests(f"an account may send {MOST_COMING_ACCOUNT} files at once")
+        self.uploads[account] += 1
+        self.held += part
+        try:
+            yield
+        finally:
+            self.held -= part
+            self.uploads[account] -= 1
+            self.uploads += Counter()  # without those that are at 0
+
+    def going(self) -> Callable[[], None]:
+        """Count a download until what is returned is called. Raises `Overloaded`."""
+        if self.downloads >= MOST_GOING:
+            raise Overloaded
+        self.downloads += 1
+
+        def end() -> None:
+            self.downloads -= 1
+
+        return end
+
+
+async def paced(request: Request, patience: float) -> AsyncGenerator[bytes, None]:
+    """Yield a body as it comes. Raises `RequestTimeout` where it comes too slowly, and `ClientGone`.
+
+    It may keep us waiting for `patience` seconds, and for as long as its bytes take at the slowest that is fair.
+    """
+    body, waited, received = aiter(request.body()), 0.0, 0
+    while True:
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(patience + received / SLOWEST - waited):
+                piece = await anext(body, None)
+        except TimeoutError:
+            raise RequestTimeout from None
+        waited += time.monotonic() - begun
+        if piece is None:
+            return
+        received += len(piece)
+        yield piece
+
+
+@asynccontextmanager
+async def received(request: Request, patience: float, most: int) -> AsyncIterator[AsyncGenerator[bytes, None]]:
+    """Give a body as it comes, as `paced` does; of one that is refused, `most` bytes more are read.
+
+    A client that still sends would not hear of the refusal; but one that sends without end is not heard out.
+    """
+    async with aclosing(paced(request, patience)) as body:
+        try:
+            yield body
+        except Problem as problem:
+            problem.headers.setdefault("Connection", "close")
+            await drained(body, most)
+            raise
+
+
+async def drained(body: AsyncGenerator[bytes, None], most: int) -> None:
+    """Read what is left of a body, as far as it has so many bytes and comes in time."""
+    try:
+        async for piece in body:
+            most -= len(piece)
+            if most < 0:
+                return
+    except RequestTimeout:
+        return
+
+
+class Intake:
+    """The bytes of one file that come: of no more than `most`, where so many are `expected`."""
+
+    def __init__(self, uploads: Uploads, threads: Threads, identity: Identity, most: int, expected: int) -> None:
+        self.uploads, self.threads, self.identity = uploads, threads, identity
+        self.most, self.expected = most, expected
+        self.part = uploads.blobs.part
+        self.upload: Upload | None = None
+        self.rest = bytearray()
+        self.size = 0
+        self.hash = hashlib.sha256()
+
+    async def take(self, data: bytes) -> None:
+        """Take some bytes, and store what is a whole part. Raises `TooLarge`, and what `Uploads.add` does."""
+        self.size += len(data)
+        if self.size > self.most:
+            raise TooLarge(f"one request takes {self.most} bytes of a file at most; larger ones go to /v1/uploads")
+        self.hash.update(data)
+        self.rest += data
+        while len(self.rest) > self.part:
+            if self.upload is None:
+                begin = partial(self.uploads.begin, self.identity.account, self.expected)
+                self.upload = await self.threads.do(begin)
+            part = bytes(self.rest[: self.part])
+            self.upload = await self.threads.do(partial(self.uploads.add, self.upload, part))
+            del self.rest[: self.part]
+
+    async def finish(self, content: Mapping[str, Any]) -> Raw:
+        """Make the record with `content` of what has come, and return it; raises what `Uploads.finish` does."""
+        told = {**content, "sha256": self.hash.hexdigest()}
+        finish = partial(self.uploads.finish, self.identity, self.upload, bytes(self.rest), told)
+        record = await self.threads.do(finish)
+        self.upload = None
+        return record
+
+    async def give_up(self) -> None:
+        """Leave what has come to the sweep, at once if that can be, else when its time is over."""
+        if self.upload is None:
+            return
+        try:
+            await self.threads.do(partial(self.uploads.give_up, self.upload))
+        except PyMongoError as error:
+            log.warning("upload_left", reason=type(error).__name__)
