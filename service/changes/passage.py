@@ -1,0 +1,70 @@
+"""Passages of the order: the changes of records behind a number, for what goes through all of them.
+
+Hooks and webhooks read them, each from where it has stopped. It needs no change stream, whose tokens the oplog rolls
+over: the order keeps each record's newest change for as long as the record is there, and the end of one as long as its
+tombstone.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from pymongo.read_concern import ReadConcern
+
+from service.changes import order
+from service.changes.order import Order
+from service.core.errors import FeedUnavailable
+from service.documents import Change, Lease
+from service.mongo.raw import Filter, Raw
+
+COMMITTED = ReadConcern("majority")
+"""What no failover undoes: who went by a number that is given anew afterwards would miss what has it then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Some changes of records in their order, and up to which number there are no others."""
+
+    changes: Sequence[Raw]
+    until: int
+    newest: int
+    """The last number of the order when it was read."""
+    is_cut: bool
+    """Whether ends of records may be missing in it: who reads has not come for longer than tombstones stay."""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether there was nothing behind it when it was read."""
+        return self.until == self.newest
+
+
+def next_passage(types: Collection[str], behind: int, most: int) -> Passage:
+    """Return at most so many changes of some record types that come behind a number.
+
+    Of each record it is the newest one, or its end; what was withdrawn from somebody, and memberships, are none of a
+    record. Raises `PyMongoError`.
+    """
+    found = committed_order()
+    if found is None:
+        return Passage((), behind, behind, False)
+    # A number that is not given yet is of an order that was before this one.
+    begin = behind if behind <= found.seq else 0
+    is_cut = begin != behind or 0 < begin < found.floor
+    # The end is read first: who sees a number sees all lower ones, so nothing is missing until it.
+    span = {"type": {"$in": sorted(types)}, "seq": {"$gt": begin, "$lte": found.seq}}
+    changes = [] if begin == found.seq else changes_in(span, most)
+    return Passage(changes, found.seq if len(changes) < most else changes[-1]["seq"], found.seq, is_cut)
+
+
+def changes_in(span: Filter, most: int) -> list[Raw]:
+    """Return at most so many changes of records in their order."""
+    committed = Change._get_collection().with_options(read_concern=COMMITTED)
+    return list(committed.find({**span, "revision": {"$exists": True}}, sort=[("seq", 1)], limit=most, batch_size=most))
+
+
+def committed_order() -> Order | None:
+    """Return how far the order has come, None where there is none yet. Raises `PyMongoError`."""
+    committed = Lease._get_collection().with_options(read_concern=COMMITTED)
+    try:
+        return order.order_in(committed.find_one({"_id": order.RECORDER}, {"state": 1}))
+    except FeedUnavailable:
+        return None
