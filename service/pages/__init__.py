@@ -1,0 +1,1 @@
+"""The pages that people look at: where the links of mails lead."""
