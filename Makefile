@@ -16,7 +16,7 @@ test: install  ## lint, types, architecture, then the tests on mongomock and on 
 	@$(MAKE) $(AT_ONCE) -j2 lint browser build/clients/installed
 	$(BIN)/coverage erase
 	@echo "Four runs of pytest, three at once; each is shown when it has ended."
-	@$(MAKE) $(AT_ONCE) -j$(RUNS) mongodb-p-to-z mongodb-a-to-d mongodb-e-to-o mongomock
+	@$(MAKE) $(AT_ONCE) -j$(RUNS) mongodb-j-to-z mongodb-a-to-i mongodb-both mongomock
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
@@ -34,22 +34,27 @@ lint:
 mongomock:
 	$(BIN)/coverage run -m pytest
 
-# On a real MongoDB by the first letter of a file's name, in runs of about the same length. A file that two of them do
-# not leave out would be in both.
-mongodb-a-to-d:
-	$(BIN)/coverage run -m pytest --mongodb --ignore-glob='tests/test_[e-z]*'
+# What both databases run is measured with mongomock alone: to be measured costs a test more than it does itself.
+mongodb-both:
+	$(BIN)/pytest --mongodb -m "not ($(ONLY_MONGODB))"
 
-mongodb-e-to-o:
-	$(BIN)/coverage run -m pytest --mongodb --ignore-glob='tests/test_[a-dp-z]*'
+# What mongomock has not, by the first letter of a file's name. A file that two of them do not leave out would be in both.
+mongodb-a-to-i:
+	$(BIN)/coverage run -m pytest --mongodb -m "$(ONLY_MONGODB)" --ignore-glob='tests/test_[j-z]*'
 
-mongodb-p-to-z:
-	$(BIN)/coverage run -m pytest --mongodb --ignore-glob='tests/test_[a-o]*'
+mongodb-j-to-z:
+	$(BIN)/coverage run -m pytest --mongodb -m "$(ONLY_MONGODB)" --ignore-glob='tests/test_[a-i]*'
+
+ONLY_MONGODB = real or browser or clients
 
 install:  ## bring .venv up to the lock: all that serving, tests and tools need
 	@$(INSTALL) requirements.lock
 
 browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || sh tools/apt-install chromium
+
+screenshots: install browser  ## take pictures of the pages, in build/screenshots
+	TEST_ARTEFACTS=build/screenshots $(BIN)/pytest --mongodb tests/test_console_browser.py tests/test_browser.py
 
 clients: install build/clients/installed  ## make clients in five languages from the API document, compile and run what can be
 	$(BIN)/pytest --mongodb tests/test_generated_clients.py tests/test_live_clients.py
@@ -74,17 +79,26 @@ bench: install .venv-bench/installed  ## measure the service beside others and w
 
 chaos: install  ## kill databases, workers and servers, and ask for too much; takes a quarter of an hour
 	$(BIN)/python -m chaos $(ARGS)
+	MADANG_CRASH_EVERY=1 $(BIN)/pytest --mongodb tests/test_crash.py
+	MADANG_OUTBOX_KILLS=100 $(BIN)/pytest --mongodb tests/test_outbox_kills.py
+	MADANG_WEBHOOK_KILLS=100 $(BIN)/pytest --mongodb tests/test_webhook_kills.py
+	MADANG_JOB_KILLS=200 $(BIN)/pytest --mongodb tests/test_job_kills.py
+	MADANG_PUSH_KILLS=200 $(BIN)/pytest --mongodb tests/test_push_kills.py
+	MADANG_HOOK_KILLS=200 $(BIN)/pytest --mongodb tests/test_after_change_kills.py
+	MADANG_FILE_KILLS=200 $(BIN)/pytest --mongodb tests/test_file_kills.py
+	MADANG_MERGE_RECORDS=100000 MADANG_MERGE_KILLS=5 $(BIN)/pytest --mongodb tests/test_guest_kills.py
 
 fuzz: install  ## send whatever a machine makes up to the API and the parsers; takes a quarter of an hour
 	@$(INSTALL) requirements-fuzz.lock
 	$(BIN)/python -m fuzz $(ARGS)
 
-mutants: install .venv-mutants/installed  ## change the modules that security stands on in every small way: each time a test has to fail; takes a quarter of an hour
+mutants: install .venv-mutants/installed  ## change the modules that security stands on in every small way: each time a test has to fail; takes half an hour
 	nice .venv-mutants/bin/python -m mutants $(ARGS)
 
-converge: install build/clients/installed  ## follow changes with devices through 3,000 random histories, and 200 with the sync clients; takes an hour
+converge: install build/clients/installed  ## follow changes with devices through 3,000 random histories, and 200 with the sync clients, and lose connections of live clients for ten minutes; takes over an hour
 	MADANG_MODEL_RUNS=2000 $(BIN)/pytest --mongodb tests/test_changes_model.py tests/test_sync_model.py -k converge
 	MADANG_SYNC_RUNS=200 $(BIN)/pytest --mongodb -s tests/test_sync_clients.py -k all_devices
+	MADANG_LIVE_SECONDS=600 $(BIN)/pytest --mongodb -s tests/test_live_clients.py -k lose_their
 
 # What mutmut brings must not be seen by the service: Granian takes another name where it finds setproctitle.
 .venv-mutants/installed: requirements.lock requirements-mutants.lock
@@ -111,5 +125,5 @@ format:  ## format the code
 clean:  ## remove the virtual environments and caches; data in var/ stays
 	rm -rf .venv .venv-bench .venv-mutants build/clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 
-.PHONY: help serve test lint mongomock mongodb-a-to-d mongodb-e-to-o mongodb-p-to-z install browser clients bench chaos fuzz mutants converge lock format clean
+.PHONY: help serve test lint mongomock mongodb-both mongodb-a-to-i mongodb-j-to-z install browser screenshots clients bench chaos fuzz mutants converge lock format clean
 .DEFAULT_GOAL := help

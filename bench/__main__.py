@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import changes, compare, growth, instructions, lineup, load, page, profiling, search
+from bench import changes, compare, growth, instructions, lineup, live, load, page, profiling, search
 from bench.compare import Plan
 
 RESULTS = Path(__file__).with_name("results")
@@ -28,6 +28,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "instructions",
         "profile",
         "search",
+        "live",
         "all",
         "check",
         "page",
@@ -85,6 +86,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Any]] = {
     "instructions": lambda _options: instructions.run(),
     "profile": lambda _options: profiling.run(),
     "search": lambda _options: search.run(),
+    "live": lambda _options: live.run(),
 }
 
 

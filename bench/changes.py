@@ -15,7 +15,7 @@ import mongoengine
 import requests
 
 from bench import check, compare, contenders, data, load
-from bench.contenders import MADANG, madang_settings
+from bench.contenders import MADANG, Contender, madang_settings
 from bench.data import Dataset
 from bench.processes import LOAD_CORE, Process, serving
 from service.documents import RECORDS
@@ -99,19 +99,20 @@ def recorded(uri: str) -> dict[str, float]:
 
 
 @contextmanager
-def working(uri: str, folder: Path) -> Iterator[Process]:
-    """Run a worker, on either core."""
+def working(uri: str, folder: Path, contender: Contender = MADANG) -> Iterator[Process]:
+    """Run a worker on the database of a contender, on either core."""
     command = ("{python}", "run.py", "--only", "worker", "--port", "{port}")
-    worker = replace(MADANG, name="worker", database=MADANG.name, command=command)
-    environ = {**worker.environment(uri), "SERVICE_VAR": str(folder / "var-worker")}
-    with serving(worker.filled(uri), environ, "/health/live", folder / "worker.log", "0,1") as process:
+    name = f"worker-{contender.name}"
+    worker = replace(contender, name=name, database=contender.database or contender.name, command=command)
+    environ = {**worker.environment(uri), "SERVICE_VAR": str(folder / f"var-{name}")}
+    with serving(worker.filled(uri), environ, "/health/live", folder / f"{name}.log", "0,1") as process:
         until_ready(process)
         yield process
 
 
 def until_ready(worker: Process) -> None:
     """Wait until a worker has recorded all that there is; raises `RuntimeError` where it does not."""
-    for _ in range(1200):
+    for _ in range(3600):
         if requests.get(f"{worker.base}/health/ready", timeout=10).status_code == 200:
             return
         time.sleep(0.25)
@@ -256,21 +257,16 @@ def grown(size: int, uri: str, folder: Path) -> Iterator[tuple[Process, dict[str
     dataset = Dataset(size, ACCOUNTS)
     print(f"seed {size} records", flush=True)
     contenders.seed(contender, uri, dataset)
-    own = contender.where(uri)
-    settings = madang_settings(own)
-    mongoengine.connect(**connection.options(dict(settings)))
-    recorder = Recording(Registry(RECORDS), dict(settings), timedelta(days=30))
-    recorder.catch_up()
-    recorder.close()
-    connection.disconnect()
-    with compare.started(contender, uri, folder) as api:
+    with working(uri, folder, contender), compare.started(contender, uri, folder) as api:
         session = requests.Session()
         session.headers["Authorization"] = f"Bearer {data.token(0)}"
-        answer = session.get(f"{api.base}/v1/changes", params={"limit": "20"})
+        # While all is compared there is none.
+        while (answer := session.get(f"{api.base}/v1/changes", params={"limit": "20"})).status_code == 503:
+            time.sleep(0.5)
         check.expect(contender, "the status of a pull", answer.status_code, 200)
         # From the middle of the order on, where a client is that follows it.
         cursor = answer.json()["cursor"]
-        for _ in range(100):
+        for _ in range(20):
             cursor = session.get(f"{api.base}/v1/changes", params={"limit": "20", "cursor": cursor}).json()["cursor"]
         facts = contender.facts(uri, "get", dataset) | {"accounts": 1}
         yield api, facts | {"paths": [f"/v1/changes?limit=20&cursor={cursor}"]}

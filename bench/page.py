@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import changes, compare, contenders, growth, lineup, load, search
+from bench import changes, compare, contenders, growth, lineup, live, load, search
 from bench.contenders import ROOT, Contender
 from service.serve.mongod import find_mongod
 
@@ -45,6 +45,20 @@ under Granian, without a framework and without validation; it verifies the token
 production, with all that it does: session check, permission filter, validation, ETag, request id, metrics, and a log
 line to a file. The others do less: see their code in [bench/peers](../bench/peers). They are written as their
 documentation shows it, and have no access log.
+"""
+
+LIVE = """\
+## Live events
+
+`python -m bench live`: server-sent events of Madang and realtime events of PocketBase, each in one process on one core;
+MongoDB, the API, the worker and all clients have the other. All connections are of one account and follow the notes.
+{idle:,} are idle at once; {subscribers:,} are told of {changes} new notes, one after the other; then {writers} writers
+write for {seconds} s, and all events are waited for. The servers take turns.
+
+PocketBase answers a write when its subscribers have been told, Madang when it is in MongoDB's journal on disk: so both
+times are there. Who was away is told by Madang what it has missed, and not by PocketBase. Other work kept this machine
+busy meanwhile (load average 11 to 16 on two cores): compare within a row.
+
 """
 
 METHOD = """\
@@ -124,6 +138,7 @@ def sections(kept: dict[str, Any]) -> Iterator[str]:
         ("workers", working),
         ("search", searching),
         ("changes", following),
+        ("live", telling),
     ):
         if name in kept:
             yield part(kept[name])
@@ -338,6 +353,28 @@ def following(result: dict[str, Any]) -> str:
         + ", ".join(f"{size} {milliseconds:.2f} ms" for size, milliseconds in sizes.items())
         + "."
     )
+
+
+def telling(result: dict[str, Any]) -> str:
+    """Return the table of what live connections cost, beside PocketBase."""
+    rows: dict[str, dict[str, float]] = result["rows"]
+    titles = list(rows)
+    lines = [
+        [name, *(shown(rows[title][name]) for title in titles), shown(live.GOALS[name]) if name in live.GOALS else ""]
+        for name in rows[titles[0]]
+    ]
+    return LIVE.format(
+        idle=live.IDLE,
+        subscribers=live.SUBSCRIBERS,
+        changes=live.CHANGES * live.ROUNDS,
+        writers=live.WRITERS,
+        seconds=live.EVENTS_SECONDS,
+    ) + table(["", *titles, "goal"], lines)
+
+
+def shown(value: float) -> str:
+    """Return a number as a table has it."""
+    return f"{value:,.0f}" if value >= 20 else f"{value:.2f}"
 
 
 # --- Where -----------------------------------------------------------------------------------------------------------

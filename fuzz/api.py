@@ -17,8 +17,9 @@ from fuzz.outcome import Outcome
 
 Who = Literal["account", "nobody", "peers"]
 CONFIG = Path(__file__).with_name("schemathesis.toml")
-SETTINGS = {"RATELIMIT_ENABLED": "false"}
-"""All comes from one address."""
+PASSKEYS = {"WEBAUTHN_RP_ID": "example.com", "WEBAUTHN_ORIGINS": '["https://example.com"]'}
+SETTINGS = {"RATELIMIT_ENABLED": "false", **PASSKEYS}
+"""All comes from one address, and nothing is left out."""
 TOKEN = {
     "extractFrom": "body",
     "extractSelector": "/access_token",

@@ -295,7 +295,7 @@ def waited_for(child: int, patience: float) -> int:
         if ended:
             return status
         passed = time.monotonic() - started
-        if passed > patience and passed - busy(child) > patience:
+        if passed > patience and passed - busy(child) > patience and not is_runnable(child):
             os.killpg(child, signal.SIGKILL)
             return os.waitpid(child, 0)[1]
         time.sleep(pause)
@@ -313,6 +313,18 @@ def busy(process: int) -> float:
             worked, waited, _slices = map(int, thread.read_text().split())
             nanoseconds += worked + waited
     return nanoseconds / 1e9
+
+
+def is_runnable(process: int) -> bool:
+    """Tell whether a thread of the process works or waits for a processor at this moment: False but on Linux.
+
+    How long it has waited Linux tells when the wait is over.
+    """
+    for thread in Path(f"/proc/{process}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            if thread.read_text().rpartition(")")[2].split()[0] == "R":
+                return True
+    return False
 
 
 def in_child(work: Callable[[], None], seconds: int, folder: str, silent: bool) -> None:

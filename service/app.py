@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from flask import Flask, Response
@@ -10,7 +11,7 @@ from flask_mongoengine import MongoEngine
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from service import cli, resources, security
+from service import cli, functions, resources, security
 from service.context import Globals, g
 from service.core import errors
 from service.core.errors import Problem
@@ -18,6 +19,7 @@ from service.core.log import log
 from service.core.origins import EXPOSED_HEADERS, PREFLIGHT_SECONDS, whole_origins
 from service.documents import RECORDS, Record
 from service.http import kept_bytes, observability, usage
+from service.http.functions import functions_by_name
 from service.http.web import (
     PROBLEM_JSON,
     Answer,
@@ -41,8 +43,14 @@ BY_STATUS: Mapping[int, type[Problem]] = {
 """What an error of Werkzeug's means; any other below 500 is a bad request."""
 
 
-def create_app(settings: Mapping[str, Any], documents: Sequence[type[Record]] = RECORDS) -> Flask:
+def create_app(
+    settings: Mapping[str, Any],
+    documents: Sequence[type[Record]] = RECORDS,
+    team: Sequence[ModuleType] | None = None,
+) -> Flask:
     """Return the WSGI application for `settings`, as `settings.load` gives them, and some record types.
+
+    The functions that clients call are those of the modules of the `team`, of `service/functions/` if none are named.
 
     Opens no connection.
 
@@ -51,11 +59,13 @@ def create_app(settings: Mapping[str, Any], documents: Sequence[type[Record]] = 
     """
     app = Service("service", static_folder=None)
     app.config.from_mapping(settings)
+    app.extensions["madang.settings"] = frozenset(settings)
     app.app_ctx_globals_class = Globals
     app.request_class = ApiRequest
     app.response_class = Answer
     app.session_interface = NoSessions()
     app.extensions["madang.registry"] = Registry(documents)
+    app.extensions["madang.functions"] = functions_by_name(functions.modules() if team is None else team)
     migrations.check_steps(documents)
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False

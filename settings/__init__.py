@@ -68,8 +68,8 @@ def parse(chosen: type[Base], key: str, text: str) -> Any:
         value = TypeAdapter(hints[key], config=ConfigDict(strict=True)).validate_python(json.loads(text))
     except ValueError:
         wanted = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
-        # What a key looks like is nobody's business, so its text is not repeated.
-        found = "not right" if "KEY" in key else repr(text)
+        # What a key looks like is nobody's business, so its text is not repeated; among providers there are secrets.
+        found = "not right" if "KEY" in key or key == "PROVIDERS" else repr(text)
         raise SettingsError(f"{PREFIX}{key} is {found}; it has to be {wanted}, written as JSON") from None
     return value
 

@@ -8,6 +8,9 @@ from typing import Any
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from service.documents import Account
+from service.documents.account import address_key
+
 PASSWORD = "correct horse battery"
 
 
@@ -90,3 +93,14 @@ class Person(Phone):
 def pointers(answer: TestResponse) -> dict[str, str]:
     """The causes of a 422, code by pointer."""
     return {cause["pointer"]: cause["code"] for cause in answer.json["errors"]}
+
+
+def why(answer: TestResponse) -> tuple[int, str]:
+    """The status and the code of what was refused."""
+    return answer.status_code, answer.json["code"]
+
+
+def make_verified(person: Person, address: str, **more: Any) -> None:
+    """Give an account an address as if it had been verified."""
+    given = {"email": address, "email_key": address_key(address), "email_verified": True, **more}
+    Account._get_collection().update_one({"_id": person.id}, {"$set": given})

@@ -16,8 +16,11 @@ from mongoengine.connection import get_connection
 
 import settings
 from service import app as application
+from service.core.ids import new_id
 from service.core.log import Lines
 from service.documents import RECORDS, Record
+from service.files.blobs import Blobs
+from service.files.stores import store_of
 from service.identity import passwords
 from service.mongo import connection
 from service.serve import mongod
@@ -43,8 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out, and count, what only a real server has; there, what has nothing to do with a database."""
     elsewhere = {"once"} if config.getoption("--mongodb") else {"real", "browser", "clients"}
-    left_out = [item for item in items if elsewhere & {marker.name for marker in item.iter_markers()}]
-    config.hook.pytest_deselected(items=left_out)
+    left_out = {item for item in items if elsewhere & {marker.name for marker in item.iter_markers()}}
+    config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
 
 
@@ -214,12 +217,44 @@ def draining() -> Draining:
     return Draining()
 
 
+@pytest.fixture(scope="session")
+def object_store_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a server that speaks S3, which all tests share, with a bucket."""
+    # What it stands on is large, and most runs have no use for it.
+    from tests.object_store import CREDENTIALS, make_bucket, object_store
+
+    with object_store(tmp_path_factory.mktemp("s3")) as port, pytest.MonkeyPatch.context() as patch:
+        for name, text in CREDENTIALS.items():
+            patch.setenv(name, text)
+        make_bucket(port)
+        yield port
+
+
 @pytest.fixture
-def serve(app: Flask, test_settings: dict[str, Any], draining: Draining) -> Any:
+def folder_url(object_store_port: int) -> str:
+    """What FILES_URL says of a folder that nobody else uses."""
+    from tests.object_store import url_of
+
+    return url_of(object_store_port, new_id())
+
+
+@pytest.fixture
+def store_settings() -> dict[str, Any]:
+    """Where the bytes of files are; a module of tests for every store has another one."""
+    return {}
+
+
+@pytest.fixture
+def blobs(test_settings: dict[str, Any], store_settings: dict[str, Any]) -> Blobs:
+    return store_of({**test_settings, **store_settings})
+
+
+@pytest.fixture
+def serve(app: Flask, test_settings: dict[str, Any], store_settings: dict[str, Any], draining: Draining) -> Any:
     """A function that makes the streams with some other settings."""
 
     def make(**changed: Any) -> Any:
-        config = {**test_settings, **changed}
+        config = {**test_settings, **store_settings, **changed}
         return served(Streams(config, REGISTRY, draining, {}, Lines(config)))
 
     return make

@@ -24,6 +24,7 @@ from service.model.registry import Registry
 from service.model.schema import Schema
 from service.model.unique import Unique
 from tests.client import Person
+from tests.uploading import upload
 
 Json = dict[str, Any]
 Values = st.SearchStrategy[Any]
@@ -230,6 +231,8 @@ class Examples:
         return self.sent(collection, {**self.least(collection), **more})
 
     def sent(self, collection: str, body: Json) -> Json:
+        if self.registry[collection].is_file:
+            return upload(self.person, body)
         answer = self.person.post(f"/v1/{collection}", body)
         assert answer.status_code == 201, answer.json
         made: Json = answer.json

@@ -43,11 +43,23 @@ def now_and_then(random: Random, share: float) -> Choose:
     return choose
 
 
+def made_up_problem(status: int) -> tuple[str, bytes]:
+    """A problem, as the service answers with one under the paths of RxDB."""
+    document = {"status": status, "code": "made_up", "title": "Made up", "error": True}
+    return "application/problem+json", json.dumps(document).encode()
+
+
 class FaultyProxy:
     """Stands between clients and a service; it starts and ends with a `with` block."""
 
-    def __init__(self, port: int, choose: Choose = lambda _method, _path: "", lateness: float = 0.05) -> None:
-        self.port, self.choose, self.lateness = port, choose, lateness
+    def __init__(
+        self,
+        port: int,
+        choose: Choose = lambda _method, _path: "",
+        lateness: float = 0.05,
+        refusal: Callable[[int], tuple[str, bytes]] = made_up_problem,
+    ) -> None:
+        self.port, self.choose, self.lateness, self.refusal = port, choose, lateness, refusal
         self.happened: Counter[str] = Counter()
         self.seen: list[tuple[str, str, int]] = []
         """Method, path and status of each request that was answered."""
@@ -115,15 +127,16 @@ class Exchange(BaseHTTPRequestHandler):
         self.owner.seen.append((self.command, self.path, status))
         self.send_response_only(status)
         for name, text in headers:
-            if name.lower() not in KEPT:
+            if name.lower() not in KEPT or (self.command == "HEAD" and name.lower() == "content-length"):
                 self.send_header(name, text)
-        self.send_header("Content-Length", str(len(answer)))
+        if self.command != "HEAD":
+            self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer[: len(answer) // 2] if fault == "cut" else answer)
         if fault == "cut":
             self.close_connection = True
 
-    do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = handle_any  # noqa: N815  as the library calls them
+    do_GET = do_HEAD = do_POST = do_PATCH = do_PUT = do_DELETE = handle_any  # noqa: N815  as the library calls them
 
     def relay(self) -> None:
         """Hand on an answer that goes on and on."""
@@ -148,10 +161,10 @@ class Exchange(BaseHTTPRequestHandler):
         return connection
 
     def refuse(self, status: int) -> None:
-        """Answer with a problem, as the service does under the paths of RxDB."""
-        document = json.dumps({"status": status, "code": "made_up", "title": "Made up", "error": True}).encode()
+        """Answer with a status that the server did not send."""
+        media_type, document = self.owner.refusal(status)
         self.send_response_only(status)
-        self.send_header("Content-Type", "application/problem+json")
+        self.send_header("Content-Type", media_type)
         self.send_header("Content-Length", str(len(document)))
         self.end_headers()
         self.wfile.write(document)

@@ -5,11 +5,12 @@ Each is answered by a process of its own, forked from one that has answered smal
 was at most.
 """
 
+import asyncio
 import json
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from io import BytesIO
 from itertools import count
@@ -23,7 +24,13 @@ from werkzeug.test import EnvironBuilder
 
 import settings
 from service import app as application
+from service.core.base64url import encode_base64url
+from service.core.errors import Problem
 from service.documents import RECORDS, Record
+from service.files.images_format import measure_of, shared_form
+from service.files.ranges import parse_ranges
+from service.streams.forms import pieces_of
+from service.streams.tus import metadata
 from service.upkeep import indexes
 from tests.client import PASSWORD, Person
 
@@ -171,7 +178,81 @@ def lines() -> Iterator[Case]:
         yield f"token: {name}", "GET", "/v1/notes", b"", {"Authorization": f"Bearer {token}"}
 
 
-CASES: list[Case] = [*bodies(), *patches(), *batches(), *lines()]
+def credentials() -> Iterator[Case]:
+    """A passkey, whose parts are read before anybody is known."""
+    signed = filled('{"type":"webauthn.get","challenge":"AAAA","origin":"x","more":[', "[]", "]}", MIB * 7 // 10)
+    for name, text in {"client data": signed, "levels": b"[" * (MIB * 7 // 10)}.items():
+        credential = {"id": "a", "response": {"clientDataJSON": encode_base64url(text)}}
+        yield f"passkey: {name}", "POST", "/auth/passkeys", json.dumps({"credential": credential}).encode(), {}
+
+
+CASES: list[Case] = [*bodies(), *patches(), *batches(), *lines(), *credentials()]
+
+
+# --- What the streams read -------------------------------------------------------------------------------------------
+
+PART = b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n'
+FILE_PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+FORMS: dict[str, bytes] = {
+    "parts": (PART % b"a" + b"x\r\n") * 18_000,
+    "text": PART % b"a" + b"x" * MIB,
+    "headers": b"--b\r\n" + b"a: b\r\n" * 170_000,
+    "parameters": b"--b\r\nContent-Disposition: form-data; " + b"a=b;" * 250_000,
+    "preamble": b"x" * MIB,
+    "beginnings of boundaries": FILE_PART + b"\r\n--" * 250_000,
+}
+SQUARE_HEAD = b"\0\0\0\x10\0\0\0\x10"
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+IMAGES: dict[str, tuple[str, bytes]] = {
+    "JPEG, segments": ("image/jpeg", b"\xff\xd8" + b"\xff\xe1\0\x02" * 262_000),
+    "JPEG, scans": (
+        "image/jpeg",
+        b"\xff\xd8\xff\xc0\0\x0b\x08\0\x10\0\x10\x01\x01\x11\0" + b"\xff\xda\0\x02" * 262_000,
+    ),
+    "PNG, chunks": (
+        "image/png",
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + SQUARE_HEAD + b"\x08\x02\0\0\0abcd" + b"\0\0\0\0IDATabcd" * 87_000,
+    ),
+    "GIF, frames": (
+        "image/gif",
+        b"GIF89a\x10\0\x10\0\0\0\0" + b"\x2c\0\0\0\0\x01\0\x01\0\0\x02\0" * 87_000 + b";",
+    ),
+    "WebP, frames": (
+        "image/webp",
+        b"RIFF\xf6\xff\x0f\0WEBPVP8X\x0a\0\0\0\0\0\0\0\x0f\0\0\x0f\0\0" + b"ANMF\0\0\0\0" * 130_000,
+    ),
+    "HEIC, boxes": ("image/heic", HEIC + b"\0\x10\0\0meta\0\0\0\0" + b"\0\0\0\x08abcd" * 131_000),
+}
+
+
+async def read_form(body: bytes) -> None:
+    """Take a form apart as it comes."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for begin in range(0, len(body), 65_536):
+            yield body[begin : begin + 65_536]
+
+    async for _ in pieces_of({"content-type": "multipart/form-data; boundary=b"}, pieces()):
+        pass
+
+
+def read_image(kind: str, content: bytes) -> None:
+    """Measure an image, and find out what others get of it."""
+
+    def read(start: int, stop: int) -> bytes:
+        return content[start:stop]
+
+    measure_of(kind, read, len(content))
+    shared_form(kind, read, len(content))
+
+
+STREAMS: dict[str, Callable[[], Any]] = {
+    **{f"form: {name}": lambda body=body: asyncio.run(read_form(body)) for name, body in FORMS.items()},
+    "tus: Upload-Metadata": lambda: metadata(",".join(f"a{number} YQ==" for number in range(HEADERS // 10))),
+    "header: Range": lambda: parse_ranges("bytes=" + "0-1," * (HEADERS // 4), MIB),
+    **{f"image: {name}": partial(read_image, *image) for name, image in IMAGES.items()},
+}
+"""What is read in a process of the streams, without what it is asked for around it."""
 
 
 def environ_of(case: Case, token: dict[str, str]) -> dict[str, Any]:
@@ -211,6 +292,17 @@ def peak(app: Flask, case: Case, token: dict[str, str]) -> tuple[int, int]:
     return memory("VmHWM") - before, int(statuses[0][:3])
 
 
+def grown(work: Callable[[], Any]) -> tuple[int, int]:
+    """By how many bytes this process grows at most by some work, and the status that comes of it."""
+    Path("/proc/self/clear_refs").write_text("5")
+    before, status = memory("VmRSS"), 200
+    try:
+        work()
+    except Problem as problem:
+        status = problem.status
+    return memory("VmHWM") - before, status
+
+
 def ready(app: Flask) -> dict[str, str]:
     """Answer small requests of every kind; return the header of somebody who is signed in."""
     ada = Person.sign_up(app.test_client(), "ada")
@@ -225,17 +317,20 @@ def ready(app: Flask) -> dict[str, str]:
     ada.post("/v1/batch", {"requests": [{"method": "GET", "path": "/v1/notes"}]})
     ada.post("/v1/notes", {"title": "x"}, headers={"Idempotency-Key": "first"})
     ada.post("/auth", {"username": "ada", "password": PASSWORD})
+    ada.post("/auth/passkeys", {"credential": {}})
     return ada.headers
 
 
 def main() -> None:
     """Print the peaks of all cases, and their statuses."""
     chosen = settings.load({"SERVICE_ENV": "test", "SERVICE_MONGODB_URI": sys.argv[1]})
-    app = application.create_app({**chosen, "LOG_LEVEL": "ERROR"}, [*RECORDS, Shape, Story])
+    passkeys = {"WEBAUTHN_RP_ID": "example.org", "WEBAUTHN_ORIGINS": ["https://example.org"]}
+    app = application.create_app({**chosen, **passkeys, "LOG_LEVEL": "ERROR"}, [*RECORDS, Shape, Story])
     with app.app_context():
         indexes.make(app.extensions["madang.registry"])
     token = ready(app)
-    sys.stdout.write(json.dumps({case[0]: in_child(partial(peak, app, case, token)) for case in CASES}))
+    peaks = {case[0]: in_child(partial(peak, app, case, token)) for case in CASES}
+    sys.stdout.write(json.dumps(peaks | {name: in_child(partial(grown, work)) for name, work in STREAMS.items()}))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,15 @@ def scope(method: str, path: str, query: dict[str, Any] | str = "", **headers: s
 class Exchange:
     """One request that is being answered, from the client's side."""
 
-    def __init__(self, app: Streams, loop: asyncio.AbstractEventLoop, scope: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        app: Streams,
+        loop: asyncio.AbstractEventLoop,
+        scope: dict[str, Any],
+        body: bytes = b"",
+        whole: bool = True,
+    ) -> None:
+        self.body, self.whole = body, whole
         self.messages: list[dict[str, Any]] = []
         self.loop = loop
         self.hung_up = asyncio.Event()
@@ -48,7 +56,7 @@ class Exchange:
     async def receive(self) -> dict[str, Any]:
         if not self.asked:
             self.asked = True
-            return {"type": "http.request", "body": b""}
+            return {"type": "http.request", "body": self.body, "more_body": not self.whole}
         await self.hung_up.wait()
         return {"type": "http.disconnect"}
 
@@ -75,6 +83,41 @@ class Exchange:
         return Sent(self.messages)
 
 
+class WebSocket(Exchange):
+    """A WebSocket, from the client's side."""
+
+    def __init__(self, app: Streams, loop: asyncio.AbstractEventLoop, scope: dict[str, Any]) -> None:
+        self.sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.sent.put_nowait({"type": "websocket.connect"})
+        super().__init__(app, loop, {**scope, "type": "websocket"})
+
+    async def receive(self) -> dict[str, Any]:
+        return await self.sent.get()
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.close":
+            self.sent.put_nowait({"type": "websocket.disconnect"})
+
+    def emit(self, text: str | bytes) -> None:
+        """Send a message."""
+        kind = "text" if isinstance(text, str) else "bytes"
+        self.loop.call_soon_threadsafe(self.sent.put_nowait, {"type": "websocket.receive", kind: text})
+
+    def hang_up(self) -> None:
+        super().hang_up()
+        self.loop.call_soon_threadsafe(self.sent.put_nowait, {"type": "websocket.disconnect"})
+
+    @property
+    def texts(self) -> list[str]:
+        """All messages that came."""
+        return [one["text"] for one in [*self.messages] if one["type"] == "websocket.send"]
+
+    @property
+    def is_closed(self) -> bool:
+        return self.done.done()
+
+
 class Served:
     """The app while it serves."""
 
@@ -86,12 +129,34 @@ class Served:
 
     def begin(self, method: str, path: str, query: dict[str, Any] | str = "", **headers: str) -> Exchange:
         """Send a request, and do not wait for its answer."""
-        self.exchanges.append(Exchange(self.app, self.loop, scope(method, path, query, **headers)))
-        return self.exchanges[-1]
+        found = Exchange(self.app, self.loop, scope(method, path, query, **headers))
+        self.exchanges.append(found)
+        return found
 
     def ask(self, method: str, path: str, query: dict[str, Any] | str = "", **headers: str) -> Sent:
         """Send a request and return its answer."""
         return self.begin(method, path, query, **headers).result()
+
+    def post(self, path: str, query: dict[str, Any], body: bytes, **headers: str) -> Sent:
+        """Send a request with a body and return its answer."""
+        return self.begin_body("POST", path, query, body, **headers).result()
+
+    def begin_body(
+        self, method: str, path: str, query: dict[str, Any], body: bytes, whole: bool = True, **headers: str
+    ) -> Exchange:
+        """Send a request with a body, or with the beginning of one, and do not wait for its answer."""
+        asked = scope(method, path, query, **{"content_length": str(len(body)), **headers})
+        found = Exchange(self.app, self.loop, asked, body, whole)
+        self.exchanges.append(found)
+        return found
+
+    def open(self, path: str, query: dict[str, Any], **headers: str) -> WebSocket:
+        """Open a WebSocket."""
+        found = WebSocket(
+            self.app, self.loop, scope("GET", path, query, connection="Upgrade", upgrade="websocket", **headers)
+        )
+        self.exchanges.append(found)
+        return found
 
     @property
     def waiting(self) -> int:

@@ -9,12 +9,16 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from service.documents import Account, Session
+from service.resources import accounts
 from service.security import security
 from tests.client import PASSWORD, Person, Phone, pointers
 from tests.types import SHIPPED
 
 ME = "/v1/accounts/me"
-FIELDS = {"id", "username", "display_name", "email", "email_verified", "roles", "created_at", "updated_at"}
+FIELDS = {
+    *("id", "username", "display_name", "email", "email_verified", "locale", "time_zone", "roles"),
+    *("created_at", "updated_at"),
+}
 
 
 def sign_up(phone: Phone, **fields: Any) -> TestResponse:
@@ -242,7 +246,7 @@ def test_the_own_account_is_the_one_of_the_sign_up(phone: Phone) -> None:
     phone.headers = {
         "Authorization": "JWT " + phone.post("/auth", {"username": "eve", "password": PASSWORD}).json["access_token"]
     }
-    assert phone.get(ME).json == made
+    assert phone.get(ME).json == {**made, "storage": {"used": 0, "limit": 2**30}}
 
 
 def test_no_answer_holds_a_hash(phone: Phone, ada: Person) -> None:
@@ -259,6 +263,29 @@ def test_display_name_and_email_can_be_changed_and_cleared(ada: Person) -> None:
     cleared = ada.patch(ME, {"email": None}).json
     assert (cleared["display_name"], cleared["email"]) == ("Ada L.", None)
     assert ada.get(ME).json == cleared
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("locale", ["ko", "ko-KR", "zh-Hant-TW", "de-CH-1996"], ["", "k", "ko_KR", "ko-", "한국어", "ko\n", "a-" * 20]),
+        (
+            "time_zone",
+            ["Asia/Seoul", "UTC", "America/Argentina/Ushuaia"],
+            ["", "Asia", "asia/seoul", "+09:00", "../UTC"],
+        ),
+    ],
+)
+def test_an_account_has_a_locale_and_a_time_zone(ada: Person, name: str, good: list[str], bad: list[str]) -> None:
+    for value in [*good, None]:
+        assert ada.patch(ME, {name: value}).json[name] == value
+    for value in bad:
+        assert set(pointers(ada.patch(ME, {name: value}))) == {f"/{name}"}
+
+
+def test_a_sign_up_may_name_locale_and_time_zone(phone: Phone) -> None:
+    answer = sign_up(phone, locale="ko-KR", time_zone="Asia/Seoul")
+    assert (answer.json["locale"], answer.json["time_zone"]) == ("ko-KR", "Asia/Seoul")
 
 
 @pytest.mark.parametrize("email", ["new@example.com", None])
@@ -352,6 +379,35 @@ def test_an_old_login_does_not_delete_an_account(app: Flask, ada: Person) -> Non
     answer = ada.delete(ME, headers={"Authorization": f"Bearer {token}"})
     assert (answer.status_code, answer.json["code"]) == (403, "reauthentication_required")
     assert ada.get(ME).status_code == 200
+
+
+@pytest.mark.parametrize("email", ["eve@example.com", None])
+def test_an_old_login_does_not_give_up_a_verified_address(app: Flask, ada: Person, email: str | None) -> None:
+    Account.objects.update(email="ada@example.com", email_verified=True, email_key="ada@example.com")
+    with app.app_context():
+        token = security().tokens.issue(ada.id, ada.tokens["session_id"], ada_login(ada) - 301)
+    old = {"Authorization": f"Bearer {token}"}
+    assert ada.patch(ME, {"email": email}, headers=old).json["code"] == "reauthentication_required"
+    assert ada.patch(ME, {"email": "ada@example.com", "locale": "ko"}, headers=old).json["email_verified"] is True
+    assert ada.patch(ME, {"email": email}).json["email_verified"] is False
+    assert "email_key" not in Account._get_collection().find_one()
+
+
+def test_an_address_that_is_verified_meanwhile_is_not_another_one(
+    app: Flask, ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who sets the address of somebody, in the moment in which their own is verified, has not verified that."""
+    ada.patch(ME, {"email": "victim@example.com"})
+    patched = accounts.change_of
+
+    def while_another_is_verified(account: Any, wanted: Any) -> Any:
+        monkeypatch.setattr(accounts, "change_of", patched)
+        Account.objects.update(email="ada@example.com", email_verified=True, email_key="ada@example.com")
+        return patched(account, wanted)
+
+    monkeypatch.setattr(accounts, "change_of", while_another_is_verified)
+    answer = ada.patch(ME, {"email": "victim@example.com"}).json
+    assert (answer["email"], answer["email_verified"]) == ("victim@example.com", False)
 
 
 def test_what_counts_is_the_auth_time_of_the_token_that_was_sent(app: Flask, ada: Person) -> None:

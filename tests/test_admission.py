@@ -10,7 +10,7 @@ from flask import Flask
 from prometheus_client.registry import REGISTRY
 
 from service.http.admission import LARGE_BODIES, OWN_SLOTS, QUEUE, SYNC, Admission, threads
-from tests.test_run import until
+from tests.waiting import until
 
 SLOTS = 2
 SETTINGS = {
@@ -250,6 +250,24 @@ def test_there_is_memory_for_so_many_large_bodies_at_once_and_no_more() -> None:
         body.sent.set()
     assert [call.answered().body for call in calls] == [large] * LARGE_BODIES
     assert Call(app, **body_of(push, Body(large), 11)).answered().body == large
+
+
+def test_pushes_leave_half_of_the_slots_to_others(gate: Gate) -> None:
+    app = Admission(gate, SLOTS, SETTINGS)
+    (push,) = crowd(app, 1, path=f"{SYNC}notes", REQUEST_METHOD="POST")
+    assert until(lambda: gate.inside == 1)
+    (refused,) = crowd(app, 1, path=f"{SYNC}notes", REQUEST_METHOD="POST")
+    assert json.loads(refused.answered().body)["code"] == "overloaded"
+    others = crowd(app, 1)
+    assert until(lambda: gate.inside == SLOTS)
+    gate.opened.set()
+    assert {call.answered().status for call in (push, *others)} == {"200 OK"}
+    assert Call(app, f"{SYNC}notes", REQUEST_METHOD="POST").answered().status == "200 OK"
+
+
+def test_a_pull_is_no_push(gate: Gate) -> None:
+    crowd(Admission(gate, SLOTS, SETTINGS), SLOTS, path=f"{SYNC}notes")
+    assert until(lambda: gate.inside == SLOTS)
 
 
 def test_when_as_many_bodies_are_on_their_way_as_may_wait_the_next_is_refused() -> None:

@@ -110,7 +110,10 @@ def test_a_page_of_the_configured_origin_may_call_the_api(app: Flask, path: str)
     headers = crossed(app, path)
     assert headers["Access-Control-Allow-Origin"] == ORIGIN
     assert set(headers["Access-Control-Expose-Headers"].split(", ")) == {
-        *("ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotent-Replayed", "Sync-Problems")
+        *("ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotent-Replayed", "Sync-Problems"),
+        *("Accept-Ranges", "Content-Disposition", "Content-Range", "X-File-Id"),
+        *("Upload-Expires", "Upload-Length", "Upload-Offset"),
+        *("Tus-Checksum-Algorithm", "Tus-Extension", "Tus-Max-Size", "Tus-Resumable", "Tus-Version"),
     }
 
 

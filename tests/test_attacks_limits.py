@@ -17,6 +17,7 @@ from service.core.errors import MOST_CAUSES
 from service.mongo import connection
 from service.resources import batch
 from tests.client import PASSWORD, Person, Phone, pointers
+from tests.waiting import until
 
 JSON = {"content_type": "application/json"}
 
@@ -209,12 +210,5 @@ def test_the_right_guess_among_too_many_is_not_answered(guarded: Flask, ada: Per
         right = threads.submit(log_in, guarded, PASSWORD)
         assert until(lambda: waiting(guarded) == 1)
         for _ in range(3):
-            guarded.extensions["madang.security"].throttle.failed_login("ada", "127.0.0.1")
+            guarded.extensions["madang.security"].throttle.failed_login(ada.id, "127.0.0.1")
     assert right.result().json["code"] == "too_many_requests"
-
-
-def until(holds: Callable[[], bool], seconds: float = 10) -> bool:
-    end = time.monotonic() + seconds
-    while not holds() and time.monotonic() < end:
-        time.sleep(0.01)
-    return holds()

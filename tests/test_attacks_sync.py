@@ -5,17 +5,21 @@ from __future__ import annotations
 import gzip
 import json
 import time
+import tracemalloc
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from flask import Flask
 
-from service.changes import feed, push_parts
-from service.documents import Correction, Note, Notebook
+from service.changes import corrections, feed, order, push_parts
+from service.changes.watermelon_pull import parse_watermelon_pull
+from service.documents import Correction, Note, Notebook, PushReceipt
 from service.mongo import driver, transactions
 from tests.client import Person
 from tests.recording import Recording
 from tests.syncing import Json, Melon, Replica
+from tests.types import REGISTRY
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("recording")]
 
@@ -133,7 +137,7 @@ def test_a_table_that_is_made_up_is_none(ada: Person, recording: Recording, name
     assert ada.get("/v1/sync/watermelondb", query_string={"tables": name}).status_code == 400
     migration = json.dumps({"from": 1, "tables": [name], "columns": [{"table": name, "columns": [name]}]})
     answer = ada.get("/v1/sync/watermelondb", query_string={"migration": migration})
-    assert (answer.status_code, answer.json["changes"].keys()) == (200, {"notes", "notebooks"})
+    assert (answer.status_code, answer.json["changes"].keys()) == (200, {*REGISTRY})
     assert ada.post(f"/v1/sync/rxdb/{name}/0/push", []).status_code in (404, 405)
 
 
@@ -239,6 +243,27 @@ def test_a_push_does_not_fill_what_is_told_once_more_with_ids_of_any_length(ada:
     assert sorted(row["record"] for row in Correction._get_collection().find()) == ["a/b", "y" * 200]
 
 
+def test_what_is_noted_of_a_push_are_ids_that_a_record_could_have(ada: Person) -> None:
+    for id in ("x" * 9_000_000, "y" * 9_000_000, "x" * 201, "z" * 200):
+        assert ada.post(RXDB, [{"newDocumentState": {"id": id, "title": "a"}}]).status_code == 200
+    assert [id for row in PushReceipt._get_collection().find() for id in row["records"]] == ["z" * 200]
+
+
+def test_a_pull_holds_only_some_of_what_is_told_once_more(ada: Person, recording: Recording) -> None:
+    named = [("notes", f"{number:0200}") for number in range(6000)]
+    corrections.remember(ada.id, named, timedelta(days=1))
+    found = order.order_in(order.lease_document())
+    pull = parse_watermelon_pull(REGISTRY, {"last_pulled_at": str(max(found.seq, 1))}, ada.id)
+    tracemalloc.start()
+    try:
+        size = sum(map(len, pull.pieces(found)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size > 6000 * 200
+    assert peak < 2_000_000  # a piece of the answer, while it is read from the file
+
+
 def test_pulls_are_counted_as_lists_are(make_app: Any, recording: Recording) -> None:
     app: Flask = make_app(RATELIMIT_ENABLED=True, RATELIMIT_LIST_SECONDS=0.001)
     ada = Person.sign_up(app.test_client(), "ada")
@@ -271,6 +296,28 @@ def test_a_pull_that_asks_for_much_reads_a_little_at_a_time(
         read.clear()
         assert len(ada.get(path).data) > 4_000_000
         assert read == reads
+
+
+def test_what_has_ended_before_a_walk_began_costs_little(
+    ada: Person, recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [f"n{number}" for number in range(300)]
+    melon(ada, "created", *({"id": id, "title": "t"} for id in ids))
+    recording.catch_up()
+    assert {ada.delete(f"/v1/notes/{id}").status_code for id in ids} == {204}
+    ada.make_note(id="last")
+    recording.catch_up()
+    asked: list[str] = []
+    find = driver.find
+
+    def counted(collection: Any, *args: Any, **named: Any) -> Any:
+        asked.append(collection.name)
+        return find(collection, *args, **named)
+
+    monkeypatch.setattr(feed.driver, "find", counted)
+    answer = ada.get("/v1/changes?limit=1").json
+    assert [item["id"] for item in answer["items"]] == ["last"]
+    assert len(asked) < 40
 
 
 def test_no_sync_in_a_batch(ada: Person) -> None:

@@ -1,13 +1,16 @@
 """`/docs` in a real browser, against a real process: it loads from nowhere else, and "Try it out" works."""
 
+import email
+import email.policy
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -72,12 +75,19 @@ def http() -> requests.Session:
 
 
 @pytest.fixture(scope="module")
-def service(mongodb_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def var(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the service writes, mails too."""
+    return tmp_path_factory.mktemp("var")
+
+
+@pytest.fixture(scope="module")
+def service(mongodb_uri: str, var: Path) -> Iterator[str]:
     """The address of a running service, on a database of its own in the MongoDB of the run."""
     uri = urlsplit(mongodb_uri)._replace(path="/madang-browser").geturl()
     port = free_port()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SERVICE_")}
-    environ |= {"SERVICE_MONGODB_URI": uri, "SERVICE_VAR": str(tmp_path_factory.mktemp("var"))}
+    environ |= {"SERVICE_MONGODB_URI": uri, "SERVICE_VAR": str(var), "SERVICE_APP_LINK": "myapp://home"}
+    environ["SERVICE_PUBLIC_URL"] = f"http://{HOST}:{port}"
     command = [sys.executable, "run.py", "--port", str(port), "--workers", "1"]
     with subprocess.Popen(
         command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -115,7 +125,7 @@ class Visit:
         self.origin = service.replace("127.0.0.1", HOST)
         self.requested: list[str] = []
         self.complaints: list[str] = []
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(60_000)
         page.on("request", lambda request: self.requested.append(request.url))
         page.on("requestfailed", lambda request: self.complaints.append(f"{request.url}: {request.failure}"))
         page.on("console", lambda message: self.complaints.append(message.text) if message.type == "error" else None)
@@ -260,3 +270,107 @@ def test_the_page_of_problems_is_shown(visit: Visit) -> None:
     headings = visit.page.locator("h2").all_inner_texts()
     assert headings == [f"{problem.status} {problem.code}" for problem in all_problems()]
     assert visit.complaints == []
+
+
+# The pages that links of mails lead to
+
+
+def link_to(var: Path, address: str, path: str) -> str:
+    """The link in the mail to an address, from its path on."""
+
+    def found() -> str | None:
+        for file in (var / "mail").glob("*.eml"):
+            mail = email.message_from_bytes(file.read_bytes(), policy=email.policy.default)
+            text = mail.get_body(("plain",)).get_content()
+            link = re.search(rf"{path}\?token=[\w-]+", text)
+            if mail["To"] == address and link:
+                return link[0]
+        return None
+
+    return waited_for(found)
+
+
+def waited_for(look: Callable[[], str | None]) -> str:
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        if (found := look()) is not None:
+            return found
+        time.sleep(0.1)
+    pytest.fail("nothing came")
+
+
+PHONE = {"width": 360, "height": 740}
+ARTEFACTS = os.environ.get("TEST_ARTEFACTS")
+"""Folder for the screenshots of the pages; without it they go with the files of the run."""
+
+
+@pytest.fixture
+def small(browser: Browser, service: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Visit]:
+    """A phone without JavaScript, in Korean."""
+    context = browser.new_context(viewport=PHONE, java_script_enabled=False, locale="ko-KR")
+    yield Visit(context.new_page(), service)
+    context.close()
+
+
+def photographed(visit: Visit, name: str, folder: Path) -> None:
+    """Keep a screenshot, and see that the page fits a phone."""
+    place = Path(ARTEFACTS) if ARTEFACTS else folder
+    place.mkdir(parents=True, exist_ok=True)
+    assert visit.page.screenshot(path=place / f"{name}.png", full_page=True)
+    width = visit.page.locator("main").bounding_box()["width"]
+    assert width <= PHONE["width"]
+    assert all(box["height"] >= 44 for box in map(Locator.bounding_box, visit.page.locator("button, a.button").all()))
+
+
+@pytest.mark.browser
+def test_an_address_is_verified_and_a_password_set_by_keyboard_on_a_phone_without_javascript(
+    small: Visit, service: str, var: Path, tmp_path: Path
+) -> None:
+    account = {"username": "mina", "password": PASSWORD, "locale": "ko"}
+    assert http().post(f"{service}/v1/accounts", json=account).status_code == 201
+    token = http().post(f"{service}/auth", json={"username": "mina", "password": PASSWORD}).json()["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    address = {"email": "mina@example.org"}
+    assert http().put(f"{service}/v1/accounts/me/email", json=address, headers=headers).status_code == 202
+
+    small.open(link_to(var, address["email"], "/account/verify"))
+    assert urlsplit(small.page.url).query == ""
+    photographed(small, "verify", tmp_path)
+    small.page.keyboard.press("Tab")
+    small.page.keyboard.press("Enter")
+    small.page.wait_for_url("**/account/done")
+    assert small.page.get_by_role("link").get_attribute("href") == "myapp://home"
+    photographed(small, "verified", tmp_path)
+    assert http().get(f"{service}/v1/accounts/me", headers=headers).json()["email_verified"] is True
+
+    assert http().post(f"{service}/auth/password-reset", json=address).status_code == 202
+    small.open(link_to(var, address["email"], "/account/reset"))
+    small.page.get_by_label("새 비밀번호").fill("password1")
+    small.page.keyboard.press("Enter")
+    small.page.get_by_role("alert").wait_for()
+    photographed(small, "reset", tmp_path)
+    small.page.get_by_label("새 비밀번호").fill("three green boats")
+    small.page.keyboard.press("Enter")
+    small.page.wait_for_url("**/account/done")
+    login = {"username": address["email"], "password": "three green boats"}
+    assert http().post(f"{service}/auth", json=login).status_code == 200
+    assert small.complaints == []
+
+
+@pytest.mark.browser
+def test_a_link_of_an_invitation_leads_into_the_app_on_a_phone_without_javascript(
+    small: Visit, service: str, token: str, var: Path, tmp_path: Path
+) -> None:
+    headers = {"Authorization": f"Bearer {token}"}
+    group = http().post(f"{service}/v1/groups", json={"name": "Choir"}, headers=headers).json()["id"]
+    invited = {"email": "jun@example.org"}
+    made = http().post(f"{service}/v1/groups/{group}/invitations", json=invited, headers=headers)
+    assert made.status_code == 201
+
+    small.open(link_to(var, invited["email"], "/account/join"))
+    assert urlsplit(small.page.url).query == ""
+    assert small.page.get_by_role("heading").inner_text() == "그룹에 초대되었습니다"
+    secret = made.json()["link"].partition("token=")[2]
+    assert small.page.get_by_role("link").get_attribute("href") == f"myapp://home?invitation={secret}"
+    photographed(small, "join", tmp_path)
+    assert small.complaints == []

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from pymongo import ReturnDocument
 
-from service.changes import compaction, comparison, order, pull, recorder, tail
+from service.changes import compaction, comparison, feed, order, pull, recorder, tail
 from service.changes.barrier import Barrier
 from service.changes.compaction import of_record
 from service.changes.feed import Checkpoint, Feed, FeedPage
 from service.changes.news import News
 from service.changes.order import Order, lease_document, order_in
 from service.core.errors import FeedUnavailable
-from service.documents import Account, Change, Lease, LeaseLost, Note
+from service.documents import Account, Change, Group, Lease, LeaseLost, Note
 from service.mongo.raw import Raw
 from service.policy import Identity, entries
 from service.worker.lease import Holding
@@ -39,7 +39,8 @@ STEPS = 40
 IDS = st.sampled_from(["n1", "n2", "n3", "n4"])
 PEOPLE = st.sampled_from(["ada", "bob", "cat"])
 ROLES = st.sets(st.sampled_from(["a", "b"]))
-READERS = st.lists(st.sampled_from(["bob", "cat", "role:a", "role:b"]), unique=True, max_size=3)
+GROUPS = st.sampled_from(["g1", "g2"])
+READERS = st.lists(st.sampled_from(["bob", "cat", "role:a", "role:b", "group:g1", "group:g2"]), unique=True, max_size=3)
 
 
 def lost_token() -> dict[str, str]:
@@ -83,7 +84,7 @@ class Phone:
 
 
 class Model(RuleBasedStateMachine):
-    """People, records, roles, recorders and devices."""
+    """People, records, roles, groups, recorders and devices."""
 
     people: ClassVar[dict[str, Person]]
     app: ClassVar[Flask]
@@ -93,9 +94,11 @@ class Model(RuleBasedStateMachine):
     def begin(self) -> None:
         self.lost = lost_token()
         self.app.extensions["madang.barrier"].patience = 0.05
-        Note._get_collection().delete_many({})
+        for document in (Note, Group):
+            document._get_collection().delete_many({})
         for person in self.people.values():
             self.store_roles(person, set())
+            Account._get_collection().update_one({"_id": person.id}, {"$unset": {"groups": ""}})
         self.recordings = [Recording(REGISTRY, self.config)]
         Change._get_collection().delete_many({})
         Lease._get_collection().delete_one({"_id": order.RECORDER})
@@ -103,8 +106,8 @@ class Model(RuleBasedStateMachine):
         self.phones = [
             Phone("ada", 3, "notes"),
             Phone("bob", 1, "notes"),
-            Phone("bob", 50, "notes"),
-            Phone("cat", 2, "notes,notebooks"),
+            Phone("bob", 50, "notes,groups"),
+            Phone("cat", 2, "notes,notebooks,groups"),
         ]
         self.could_read: dict[str, set[str]] = {name: set() for name in self.people}
         self.held: dict[str, set[str]] = {name: set() for name in self.people}
@@ -150,6 +153,32 @@ class Model(RuleBasedStateMachine):
     def give_roles(self, person: str, roles: set[str]) -> None:
         self.store_roles(self.people[person], roles)
         self.look()
+
+    @rule(person=PEOPLE, group=GROUPS, members=st.lists(PEOPLE, max_size=2))
+    def found(self, person: str, group: str, members: list[str]) -> None:
+        self.of_groups(person, "POST", "", {"id": group, "name": "new"})
+        for other in members:
+            self.put_member(person, group, other, "member")
+
+    @rule(person=PEOPLE, group=GROUPS, other=PEOPLE, role=st.sampled_from(["member", "manager"]))
+    def put_member(self, person: str, group: str, other: str, role: str) -> None:
+        self.of_groups(person, "POST", f"/{group}/members", {"account": self.people[other].id, "role": role})
+
+    @rule(person=PEOPLE, group=GROUPS, other=PEOPLE)
+    def remove_member(self, person: str, group: str, other: str) -> None:
+        self.of_groups(person, "DELETE", f"/{group}/members/{self.people[other].id}")
+
+    @rule(person=PEOPLE, group=GROUPS, text=st.sampled_from(["x", "y"]))
+    def rename_group(self, person: str, group: str, text: str) -> None:
+        self.of_groups(person, "PATCH", f"/{group}", {"name": text})
+
+    @rule(person=PEOPLE, group=GROUPS)
+    def delete_group(self, person: str, group: str) -> None:
+        self.of_groups(person, "DELETE", f"/{group}")
+
+    @rule(group=GROUPS)
+    def forget_the_tombstone_of_a_group(self, group: str) -> None:
+        Group._get_collection().delete_one({"_id": group, "purge_at": {"$exists": True}})
 
     # --- What the machines do ---
 
@@ -261,8 +290,8 @@ class Model(RuleBasedStateMachine):
             self.check_complete(phone)
 
     def check_complete(self, phone: Phone) -> None:
-        listed = self.people[phone.person].get("/v1/notes?limit=100").json["items"]
-        assert phone.has == {record["id"]: record for record in listed}
+        pages = (self.people[phone.person].get(f"/v1/{name}?limit=100").json for name in phone.types.split(","))
+        assert phone.has == {record["id"]: record for page in pages for record in page["items"]}
 
     def walk(self, phone: Phone) -> bool:
         """Pull over HTTP until there is no more; False where the order is not so far."""
@@ -287,19 +316,30 @@ class Model(RuleBasedStateMachine):
 
     def store_roles(self, person: Person, roles: set[str]) -> None:
         Account._get_collection().update_one({"_id": person.id}, {"$set": {"roles": sorted(roles)}})
+        self.forget_sessions()
+
+    def forget_sessions(self) -> None:
         self.app.extensions["madang.security"].sessions.seen.entries.clear()
+
+    def of_groups(self, person: str, method: str, path: str, body: Any = None) -> None:
+        """Ask for something of a group; what is refused is nothing."""
+        assert self.people[person].send(method, f"/v1/groups{path}", body).status_code < 500
+        self.forget_sessions()
+        self.look()
 
     def entries(self, name: str) -> list[str]:
         account = Account._get_collection().find_one({"_id": self.people[name].id})
-        return entries(Identity(account["_id"], "", 0, tuple(account["roles"])), ("mine", "shared"))
+        return entries(Identity.of(account), ("mine", "shared"))
 
     def readable(self, name: str) -> set[str]:
-        return {row["_id"] for row in Note._get_collection().find({"access": {"$in": self.entries(name)}})}
+        access = {"access": {"$in": self.entries(name)}}
+        return {row["_id"] for document in (Note, Group) for row in document._get_collection().find(access)}
 
     def look(self) -> None:
         """Note what everybody may read now, and by what."""
-        for row in Note._get_collection().find({"access": {"$exists": True}}, {"access": 1}):
-            self.marks.setdefault(row["_id"], set()).update(row["access"])
+        for document in (Note, Group):
+            for row in document._get_collection().find({"access": {"$exists": True}}, {"access": 1}):
+                self.marks.setdefault(row["_id"], set()).update(row["access"])
         for name, seen in self.could_read.items():
             seen |= self.readable(name)
             self.held[name].update(self.entries(name))
@@ -311,6 +351,7 @@ def prepared(
     """A model on an empty database; with batches so small that they end between any two events."""
     monkeypatch.setattr(tail, "BATCH", 3)
     monkeypatch.setattr(recorder, "AWAITED_MS", 10)
+    monkeypatch.setattr(feed, "SETTLES_WITHIN", 0.05)
     made = make_app(JWT_EXPIRATION_DELTA=24 * 3600)
     people = {name: Person.sign_up(made.test_client(), name) for name in ("ada", "bob", "cat")}
     return type("Running", (kind,), {"people": people, "app": made, "config": test_settings})

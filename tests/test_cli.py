@@ -49,6 +49,11 @@ def test_a_created_account_can_log_in_and_has_its_roles(app: Flask) -> None:
     assert [event.kind for event in Event.objects] == ["sign_up", "login"]
 
 
+def test_an_admin_is_made_by_a_flag(app: Flask) -> None:
+    accounts(app, "create", "ada", "--password", PASSWORD, "--role", "team", "--admin")
+    assert Account.objects.get().roles == ["team", "admin"]
+
+
 def test_the_password_is_asked_for_twice_and_not_shown(app: Flask) -> None:
     said = accounts(app, "create", "ada", input=f"{PASSWORD}\n{PASSWORD}\n")
     assert PASSWORD not in said

@@ -16,7 +16,8 @@ from structlog.testing import capture_logs
 
 from service.documents import Note
 from service.mongo import connection, driver, short
-from service.mongo.connection import Client, MemoryClient
+from service.mongo.connection import Client
+from service.mongo.memory import MemoryClient
 from service.mongo.short import ShortDriver
 from tests.client import Person
 from tests.trees import another_database

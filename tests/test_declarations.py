@@ -11,10 +11,13 @@ from flask import Flask
 from mongoengine.base import BaseField
 
 from service.documents import RECORDS, SYSTEM, Account, Note, Notebook, Record
+from service.http.record_schemas import of_everything
 from service.model import declarations
 from service.model.fields import InvalidDocument, UnsupportedField
 from service.model.record_type import derive
 from service.model.registry import TAKEN_PATHS, Registry
+from tests.streaming import Served
+from tests.types import REGISTRY
 
 Making = Callable[[], Any]
 
@@ -280,7 +283,19 @@ def test_a_collection_that_is_taken_stops_the_start(make: Callable[[], list[Any]
 def test_the_paths_that_are_taken_are_those_of_the_routes(app: Flask) -> None:
     rules = [rule.rule.split("/") for rule in app.url_map.iter_rules() if rule.rule.startswith("/v1/")]
     types = {document._meta["collection"] for document in RECORDS}
-    assert {parts[2] for parts in rules} - types == TAKEN_PATHS - {"account"}
+    elsewhere = {"account", "memberships", "functions", "uploads", "identities", "passkeys", "second_factor"}
+    elsewhere |= {"push"}
+    assert {parts[2] for parts in rules} - types == TAKEN_PATHS - elsewhere
+
+
+def test_what_the_export_has_beside_records_is_taken() -> None:
+    assert of_everything(REGISTRY)["properties"].keys() - REGISTRY.keys() <= TAKEN_PATHS
+
+
+def test_what_the_streams_answer_is_taken(streams: Served) -> None:
+    paths = [route.path for route, _ in streams.app.router.routes if route.path.startswith("/v1/")]
+    assert "/v1/uploads" in paths
+    assert {path.split("/")[2] for path in paths} - {*REGISTRY, "<type>"} <= TAKEN_PATHS
 
 
 def test_names_that_end_like_an_endpoint_are_free(make_app: Any) -> None:

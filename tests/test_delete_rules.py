@@ -34,7 +34,7 @@ from service.mongo.raw import Raw
 from service.records import deletion, store
 from service.records.deletion import BATCH
 from tests.client import Person, Phone, pointers
-from tests.test_races import at_once
+from tests.racing import at_once
 from tests.types import SHIPPED, create, new
 
 MakeApp = Callable[..., Flask]

@@ -19,6 +19,8 @@ import settings
 from service.core.errors import all_problems
 from settings.base import Base
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 SETTINGS = ROOT / "docs" / "settings.md"
 REGENERATE = "python -m tests.test_docs > docs/settings.md"
@@ -62,6 +64,7 @@ TYPES: dict[Any, str] = {
     float: "number",
     float | timedelta: "seconds",
     list[str]: "list of text",
+    dict[str, Any]: "object",
     str | None: "text",
     str | list[str]: "text or list of text",
     str | list[str] | None: "text or list of text",

@@ -27,9 +27,11 @@ from service.core.headers import FRESH
 from service.serve import door
 from service.serve.addresses import Address, laid_out, read_address
 from service.serve.failures import CannotStart
+from service.streams.engine_server import process_tag
 from tests.conftest import ROOT
 from tests.test_processes import running_door
-from tests.test_run import ADA, environment, free_port, running, until
+from tests.test_run import ADA, environment, free_port, running
+from tests.waiting import until
 
 BACK = {"DOOR_API": '["10.0.0.2:8000"]', "DOOR_STREAMS": '["10.0.0.3:8000"]'}
 
@@ -81,6 +83,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         {},
         {"TRUSTED_PROXIES": "2"},
         {"DOOR_STREAMS": "[]"},
+        {"DOOR_STREAMS": '["10.0.0.3:8000", "10.0.0.4:8000"]'},
         {"DOOR_HOST": "api.example.com"},
         {"DRAIN_DELAY": "5", "CLIENT_TIMEOUT": "0.5", "MAX_CONTENT_LENGTH": "999"},
     ],
@@ -172,6 +175,8 @@ SHORT = [
     "/v1/lively",
     "/v1/notes",
     "/v1/notes/files",
+    "/v1/files",
+    "/v1/files/x",
     "/v1/sync/watermelondb",
     "/auth",
     "/v1/notes/x/filesystem",
@@ -211,6 +216,49 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_
         with running_door(tmp_path_factory.mktemp("door"), **named) as base:
             assert until(lambda: requests.get(f"{base}/v1/live", timeout=10).status_code == 200)
             yield base, list(ends)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+SAYS_WHERE_IT_IS = """
+import http.server, sys
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(f"{sys.argv[1]} {self.headers['X-Streams-Address']}".encode())
+
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@pytest.mark.real
+def test_before_several_streams_a_session_of_socket_io_finds_its_own(tmp_path: Path) -> None:
+    ports = [free_port() for _ in range(3)]
+    streams = [f"127.0.0.1:{port}" for port in ports]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", SAYS_WHERE_IT_IS, str(port)], stderr=subprocess.DEVNULL)
+        for port in ports
+    ]
+    named = {"DOOR_API": '["127.0.0.1:1"]', "DOOR_STREAMS": json.dumps(streams)}
+    try:
+        with running_door(tmp_path, **named) as base:
+
+            def asked(path: str) -> list[str]:
+                headers = {"X-Streams-Address": "of the client"}
+                return requests.get(base + path, headers=headers, timeout=10).text.split(" ", 1)
+
+            opened: dict[str, str] = {}
+            assert until(lambda: opened.update([asked("/socket.io/?EIO=4")]) or len(opened) == 3)
+            assert sorted(opened.values()) == sorted(streams)
+            for port, address in opened.items():
+                for path in ("/socket.io/", "/socket.io"):
+                    found = {asked(f"{path}?EIO=4&sid={process_tag(address)}abc&t={number}")[0] for number in range(6)}
+                    assert found == {port}
+            assert until(lambda: asked("/socket.io/?sid=of-nobody")[0] in opened)
     finally:
         for process in processes:
             process.kill()

@@ -20,7 +20,8 @@ from service.serve.addresses import Address
 from service.serve.deaths import MOST_DEATHS, Deaths
 from service.serve.serving import Draining, DrainingServer
 from tests.conftest import ROOT
-from tests.test_run import ADA, Running, environment, free_port, refused, running, token_of, until
+from tests.test_run import ADA, Running, environment, free_port, refused, running, token_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 

@@ -40,8 +40,9 @@ from pymongo.uri_parser import parse_uri
 from bench.processes import free_port
 from chaos.proxy import Proxy
 from service.mongo import connection, driver, problems, short, transactions, wire
-from service.mongo.connection import Client, MemoryClient
+from service.mongo.connection import Client
 from service.mongo.driver import Selection
+from service.mongo.memory import MemoryClient
 from service.mongo.plain import PyMongoDriver
 from service.mongo.portion import portion_of
 from service.mongo.short import ShortDriver

@@ -20,6 +20,8 @@ from service.http.openapi import operation
 from service.resources import Api
 from tests.client import Person, Phone
 
+pytestmark = pytest.mark.once
+
 SECRET = "mongodb://user:hunter2@10.0.0.1/"
 Raise = Callable[[], Any]
 
@@ -229,9 +231,7 @@ def test_what_stands_in_backticks_is_code_on_the_page(phone: Phone) -> None:
 # Paths and methods
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/nope", "/v1", "/v1/nope", "/v1/notes/x/y", "/auth/nope", "/v2/notes", "//v1/notes"]
-)
+@pytest.mark.parametrize("path", ["/nope", "/v1/nope", "/v1/notes/x/y", "/auth/nope", "/v2/notes", "//v1/notes"])
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS", "FOO"])
 def test_a_path_that_leads_nowhere_is_404(phone: Phone, path: str, method: str) -> None:
     assert phone.send(method, path).json["code"] == "not_found"
@@ -248,8 +248,7 @@ def test_a_path_that_leads_nowhere_is_404(phone: Phone, path: str, method: str) 
         ("POST", "/docs", {"GET", "HEAD", "OPTIONS"}),
         ("PATCH", "/docs/", {"GET", "HEAD", "OPTIONS"}),
         ("DELETE", "/docs/swagger-ui.css", {"GET", "HEAD", "OPTIONS"}),
-        ("PUT", "/v1/accounts", {"POST", "OPTIONS"}),
-        ("GET", "/v1/accounts", {"POST", "OPTIONS"}),
+        ("PUT", "/v1/accounts", {"GET", "HEAD", "POST", "OPTIONS"}),
     ],
 )
 def test_a_405_says_what_is_allowed(phone: Phone, method: str, path: str, allowed: set[str]) -> None:
@@ -261,7 +260,7 @@ def test_a_405_says_what_is_allowed(phone: Phone, method: str, path: str, allowe
 def test_every_path_says_405_to_a_method_that_it_has_not_with_and_without_a_slash(app: Flask, phone: Phone) -> None:
     for rule in app.url_map.iter_rules():
         path = re.sub("<.*?>", "x", rule.rule).rstrip("/")
-        for asked in (path, f"{path}/"):
+        for asked in (path or "/", f"{path}/"):
             answer = phone.send("FOO", asked)
             assert (asked, answer.status_code) == (asked, 405)
             assert answer.headers["Allow"]

@@ -45,11 +45,14 @@ def growth(person: Person) -> int:
 
 
 def test_a_new_account_exports_itself_and_empty_lists(ada: Person) -> None:
-    assert export(ada) == {"account": ada.get(ME).json, **{document._meta["collection"]: [] for document in SHIPPED}}
+    lists = {"memberships": [], **{document._meta["collection"]: [] for document in SHIPPED}}
+    account = ada.get(ME).json
+    del account["storage"]
+    assert export(ada) == {"account": account, **lists}
 
 
 def test_every_record_type_is_there(ada: Person) -> None:
-    assert export(ada).keys() == {"account", *(document._meta["collection"] for document in SHIPPED)}
+    assert export(ada).keys() == {"account", "memberships", *(document._meta["collection"] for document in SHIPPED)}
 
 
 def test_the_records_are_as_a_get_gives_them(ada: Person) -> None:
@@ -62,6 +65,17 @@ def test_the_records_are_as_a_get_gives_them(ada: Person) -> None:
     exported = export(ada)
     assert exported["notebooks"] == [notebook]
     assert sorted(exported["notes"], key=lambda note: note["id"]) == sorted(notes, key=lambda note: note["id"])
+
+
+def test_the_groups_that_one_is_in_are_there_with_the_role(ada: Person, bob: Person) -> None:
+    group = bob.post("/v1/groups", {"name": "Family"}).json
+    bob.post("/v1/groups", {"name": "Others"})
+    bob.post(f"/v1/groups/{group['id']}/members", {"account": ada.id})
+    found = export(ada)
+    (membership,) = found["memberships"]
+    assert found["groups"] == [group]
+    assert membership == {"group": group["id"], "role": "member", "since": membership["since"]}
+    assert [held["role"] for held in export(bob)["memberships"]] == ["manager", "manager"]
 
 
 def test_what_others_own_is_not_exported(ada: Person, bob: Person) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyotp
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -21,12 +22,14 @@ from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from service.core.errors import all_problems
-from service.documents import RECORDS, SYSTEM
+from service.documents import RECORDS, SYSTEM, Account
 from service.documents.record import Record
 from service.http import openapi
+from service.pages.console import CONSOLE_ROUTES
 from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
 from tests.examples import Examples
+from tests.mailbox import Mailbox
 from tests.types import EVERY, parser_of
 
 pytestmark = pytest.mark.all_types
@@ -72,7 +75,7 @@ def test_all_that_a_worker_needs_is_kept_from_flask() -> None:
     (layers,) = (contract["layers"] for contract in IMPORTS if contract["type"] == "layers")
     (kept,) = (contract["source_modules"] for contract in IMPORTS if contract.get("forbidden_modules") == ["flask"])
     below = [name for names in layers[layers.index("context") + 1 :] for name in names.split(" | ")]
-    assert set(kept) == {f"service.{name}" for name in (*below, "streams", "worker")}
+    assert set(kept) == {f"service.{name}" for name in (*below, "upkeep", "streams", "worker")}
 
 
 def python(script: str) -> str:
@@ -116,7 +119,26 @@ PUBLIC = {
     ("POST", "/v1/accounts"),
     ("POST", "/auth"),
     ("POST", "/auth/refresh"),
+    ("POST", "/auth/guest"),
+    ("POST", "/auth/code"),
+    ("POST", "/auth/code/confirmation"),
+    ("POST", "/auth/password-reset"),
+    ("POST", "/auth/password-reset/confirmation"),
+    *((method, f"/account/{page}") for method in ("GET", "POST") for page in ("verify", "reset")),
+    ("GET", "/account/done"),
+    ("GET", "/account/join"),
+    ("GET", "/account/style.css"),
+    *((method, path) for method, path, _ in CONSOLE_ROUTES),
+    ("POST", "/auth/second-factor"),
+    ("POST", "/auth/passkeys"),
+    ("POST", "/auth/passkeys/options"),
+    ("POST", "/auth/providers/<name>"),
+    ("POST", "/auth/providers/exchange"),
+    ("GET", "/auth/providers/<name>/start"),
+    *((method, "/auth/providers/<name>/callback") for method in ("GET", "POST")),
     ("GET", "/.well-known/jwks.json"),
+    ("GET", "/"),
+    ("GET", "/v1"),
     ("GET", "/docs"),
     ("GET", "/docs/"),
     ("GET", "/docs/<path:path>"),
@@ -140,6 +162,10 @@ def routes(app: Flask) -> list[tuple[str, Rule]]:
 
 def example_path(rule: Rule) -> str:
     return re.sub(r"<[^>]+>", "x", rule.rule)
+
+
+def example_of(path: str) -> str:
+    return re.sub(r"<[^>]+>", "x", path.replace("<path:path>", "index.css"))
 
 
 def test_every_method_of_every_route_is_described(app: Flask) -> None:
@@ -167,7 +193,7 @@ def test_every_other_route_asks_for_a_token(app: Flask, phone: Phone) -> None:
 def test_a_public_route_asks_for_none(app: Flask, phone: Phone) -> None:
     for method, path in PUBLIC:
         body = {} if method == "POST" else None
-        with phone.send(method, path.replace("<path:path>", "index.css"), body) as answer:
+        with phone.send(method, example_of(path), body) as answer:
             assert answer.status_code != 401, path
 
 
@@ -225,6 +251,21 @@ def own_account(client: FlaskClient) -> None:
     ada.delete("/v1/accounts/me")
 
 
+def notifications(client: FlaskClient) -> None:
+    ada, path = Person.sign_up(client, "ada"), "/v1/accounts/me/push"
+    for body in ({"platform": "fcm", "token": "a b"}, {"platform": "fcm", "token": "ab", "topics": ["news"]}):
+        ada.put(path, body)
+    ada.get(path)
+    ada.delete(path)
+    ada.delete(path)
+    ada.get(path)
+    sent = {"topics": ["news"], "title": "New"}
+    ada.post("/v1/admin/push", sent)
+    Account._get_collection().update_one({"_id": ada.id}, {"$set": {"roles": ["admin"]}})
+    ada.log_in()
+    ada.post("/v1/admin/push", sent)
+
+
 def tokens(client: FlaskClient) -> None:
     ada = Person.sign_up(client, "ada")
     other = ada.log_in()["session_id"]
@@ -239,6 +280,66 @@ def tokens(client: FlaskClient) -> None:
     ada.post("/auth/logout", {"everywhere": "yes"})
     ada.post("/auth/logout")
     ada.post("/auth/logout")
+
+
+def guests(client: FlaskClient) -> None:
+    ada, guest = Person.sign_up(client, "ada"), Person(client)
+    tokens = guest.post("/auth/guest", {"device": "phone"}).json
+    guest.post("/auth/guest", {"device": 1})
+    guest.headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+    for name in ("ada", "x", "grace", "grace"):
+        guest.put("/v1/accounts/me/username", {"username": name, "password": PASSWORD})
+    ada.post("/v1/accounts/me/merge", {"guest_refresh_token": tokens["refresh_token"]})
+
+
+def second_factors(client: FlaskClient) -> None:
+    ada, totp = Person.sign_up(client, "ada"), "/v1/accounts/me/totp"
+    ada.get(totp)
+    ada.post(totp, {"code": 1})
+    ada.post(f"{totp}/confirmation", {"code": "wrong"})
+    ada.post(f"{totp}/recovery-codes")
+    ada.delete(totp)
+    app = pyotp.TOTP(ada.post(totp).json["secret"])
+    codes = ada.post(f"{totp}/confirmation", {"code": app.now()}).json["recovery_codes"]
+    ada.get(totp)
+    challenge = ada.post("/auth", {"username": "ada", "password": PASSWORD}).json["challenge"]
+    for code in ("wrong", codes[0]):
+        ada.post("/auth/second-factor", {"challenge": challenge, "code": code})
+    ada.post(f"{totp}/recovery-codes")
+    ada.delete(totp)
+
+
+def addresses(client: FlaskClient) -> None:
+    ada, mails, me = Person.sign_up(client, "ada"), Mailbox(client.application), "/v1/accounts/me"
+
+    def sent() -> str:
+        return mails.collect()[-1].text
+
+    def code() -> str:
+        found = re.search(r"\b[2-9A-Z]{8}\b", sent())
+        assert found
+        return found[0]
+
+    ada.put(f"{me}/email", {"email": "ada@example.com"})
+    ada.post(f"{me}/email/verification", {"code": code()})
+    ada.post(f"{me}/email/verification", {"code": "wrong"})
+    ada.put(f"{me}/email", {"email": "ada"})
+    confirmed = {"email": "ada@example.com", "new_password": "seven paper lamps"}
+    for path in ("/auth/password-reset", "/auth/code"):
+        ada.post(path, {"email": "nobody@example.com"})
+        ada.post(path, {"email": 1})
+        ada.post(path, {"email": "ada@example.com"})
+        body = confirmed if path.endswith("reset") else {"email": "ada@example.com"}
+        ada.post(f"{path}/confirmation", {**body, "code": code()})
+        ada.post(f"{path}/confirmation", {**body, "code": "wrong"})
+    for page in ("verify", "reset", "join", "done", "style.css"):
+        ada.get(f"/account/{page}?unknown=1")
+        ada.client.get(f"/account/{page}")
+    for page in ("verify", "reset"):
+        ada.client.get(f"/account/{page}?token=x")
+        ada.client.get(f"/account/{page}")
+        ada.client.post(f"/account/{page}", data={"csrf": ""})
+        ada.client.post(f"/account/{page}", data={"unknown": "x"})
 
 
 def records(collection: str) -> Callable[[FlaskClient], None]:
@@ -275,6 +376,42 @@ def records(collection: str) -> Callable[[FlaskClient], None]:
     return walk
 
 
+def members_of_groups(client: FlaskClient) -> None:
+    ada, bob = Person.sign_up(client, "ada"), Person.sign_up(client, "bob")
+    ada.get("/v1/accounts", query_string={"username": "bob"})
+    ada.get("/v1/accounts")
+    ada.post("/v1/groups", {"id": "one", "name": "One"})
+    path = "/v1/groups/one/members"
+    bob.get(path)
+    ada.post(path, {"account": bob.id})
+    ada.post(path, {"account": bob.id, "role": "member"})
+    bob.post(path, {"account": ada.id})
+    ada.post(path, {"account": "nobody"})
+    ada.post(path, {"role": "boss"})
+    ada.get(path)
+    invitations_to_a_group(ada, bob)
+    ada.delete(f"{path}/me")
+    ada.delete(f"{path}/{bob.id}")
+    bob.delete(f"{path}/me")
+    ada.delete(f"{path}/{bob.id}")
+
+
+def invitations_to_a_group(ada: Person, bob: Person) -> None:
+    path = "/v1/groups/one/invitations"
+    made = ada.post(path, {"uses": 2}).json
+    ada.post(path, {"uses": 0})
+    bob.post(path, {})
+    ada.post(path, {"email": "mina@example.org"})
+    ada.get(path)
+    bob.get(path)
+    bob.post(f"/v1/invitations/{made['code']}")
+    Person.sign_up(ada.client, "cat").post(f"/v1/invitations/{made['code']}")
+    bob.post("/v1/invitations/none-such")
+    ada.delete(f"{path}/{made['id']}")
+    ada.delete(f"{path}/{made['id']}")
+    bob.delete(f"{path}/none-such")
+
+
 def a_batch(client: FlaskClient) -> None:
     ada = Person.sign_up(client, "ada")
     parts = [
@@ -288,7 +425,8 @@ def a_batch(client: FlaskClient) -> None:
 
 
 def the_service(client: FlaskClient) -> None:
-    for path in ("/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/", "/docs/problems"):
+    pages = ("/", "/v1", "/docs", "/docs/", "/docs/problems")
+    for path in (*pages, "/health/live", "/health/ready", "/metrics", "/openapi.json"):
         client.get(path)
         client.get(path, query_string={"unknown": 1})
     client.get("/.well-known/jwks.json")
@@ -322,8 +460,13 @@ def a_retry(client: FlaskClient) -> None:
 
 WALKS: dict[str, Callable[[FlaskClient], None]] = {
     "own account": own_account,
+    "notifications": notifications,
     "tokens": tokens,
+    "guests": guests,
+    "addresses": addresses,
+    "second factors": second_factors,
     **{document._meta["collection"]: records(document._meta["collection"]) for document in RECORDS},
+    "members": members_of_groups,
     "batch": a_batch,
     "service": the_service,
     "fields": a_part_of_a_record,
@@ -359,11 +502,39 @@ def test_every_answer_is_what_the_openapi_document_says(app: Flask, document: di
 
 
 NOT_WALKED = {
+    **{path: "for people, behind a cookie: tests/test_console.py" for _, path, _ in CONSOLE_ROUTES},
     "/docs/<path:path>": "files of Swagger UI",
     "/.well-known/jwks.json": "404 while the key is a secret",
+    "/auth/providers/<name>": "needs an issuer: tests/test_providers.py",
+    "/auth/providers/exchange": "needs an issuer: tests/test_web_sign_in.py",
+    "/auth/providers/<name>/start": "needs an issuer: tests/test_web_sign_in.py",
+    "/auth/providers/<name>/callback": "needs an issuer: tests/test_web_sign_in.py",
+    "/v1/accounts/me/identities": "needs an issuer: tests/test_identities.py",
+    "/v1/accounts/me/identities/<id>": "needs an issuer: tests/test_identities.py",
+    **dict.fromkeys(
+        (
+            *(f"/v1/accounts/me/passkeys{end}" for end in ("", "/options", "/<id>")),
+            "/auth/passkeys",
+            "/auth/passkeys/options",
+        ),
+        "needs a domain: tests/test_passkeys.py",
+    ),
+    **dict.fromkeys(
+        (
+            "/v1/admin/webhooks",
+            *(f"/v1/admin/webhooks/<id>{end}" for end in ("", "/secret", "/ping", "/deliveries")),
+            "/v1/admin/webhooks/<id>/deliveries/<delivery>/repeat",
+        ),
+        "needs a real MongoDB: tests/test_webhooks.py",
+    ),
     "/v1/changes": "needs a recorder: tests/test_changes.py",
+    "/v1/files": "the streams make them: tests/test_files.py",
+    "/v1/files/<id>": "the streams make them: tests/test_files.py",
+    "/v1/files/<id>/links": "of files, which the streams make: tests/test_file_links.py",
+    "/v1/files/<id>/content": "the streams answer: tests/test_files.py",
     "/v1/live": "the streams answer: tests/test_live.py",
     "/v1/live/tickets": "needs a real MongoDB: tests/test_live.py",
+    "/v1/accounts/me/merge": "needs a real MongoDB: tests/test_guests.py",
 }
 """The routes of sync need one too: tests/test_watermelon.py, tests/test_rxdb.py."""
 
@@ -387,6 +558,7 @@ WRITES = re.compile(r"(insert|update|delete|replace)_(one|many)|find_one_and_\w+
 BESIDE_THE_DOOR = {
     "service/records/store.py": "the door itself",
     "service/mongo": "the driver, by which it writes",
+    "service/upkeep/file_bytes.py": "it is a part of a restore",
     "service/upkeep/backup.py": "a restore fills collections that nobody reads yet, and gives them their names",
 }
 OTHER_DOCUMENTS = {document.__name__ for document in SYSTEM} | {"cls"}
@@ -411,6 +583,30 @@ def test_records_are_written_through_one_door_alone() -> None:
     others = [path for path in MODULES if not short(path).startswith(tuple(BESIDE_THE_DOOR))]
     assert [write for path in others for write in writes_to_records(path)] == []
     assert list(writes_to_records(ROOT / "service/records/store.py"))
+
+
+# Sessions
+
+OPEN = {"service/identity/security.py": "opened", "service/resources/guests.py": "post"}
+"""Who opens sessions, and in which function: what asks for a second factor, and what makes an account without one."""
+
+
+def test_sessions_are_opened_where_a_second_factor_is_asked_for() -> None:
+    found = {}
+    for path in MODULES:
+        for function in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)):
+            called = {ast.unparse(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)}
+            if any(name.endswith("sessions.open") for name in called):
+                found[short(path)] = function.name
+    assert found == OPEN
+
+
+def test_what_opens_sessions_is_called_by_what_has_seen_both_factors() -> None:
+    tree = ast.parse((ROOT / "service/identity/security.py").read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    callers = {one.name for one in functions if "self.opened(" in ast.unparse(one)}
+    assert callers == {"enter", "enter_by_second_factor", "enter_by_passkey"}
+    assert not [short(path) for path in MODULES if "security().opened(" in path.read_text()]
 
 
 # Indexes
@@ -495,7 +691,7 @@ def test_every_problem_is_explained_in_words_of_its_own() -> None:
 
 # Measures
 
-LONG_FOR_A_REASON: dict[str, str] = {}
+LONG_FOR_A_REASON: dict[str, str] = {"service/core/errors.py": "one table of all problems, which grows with each"}
 
 
 def functions(path: Path) -> Iterator[tuple[str, int]]:

@@ -10,6 +10,8 @@ from werkzeug.test import TestResponse
 from service.core.clock import now
 from service.documents import KeptAnswer, Note, Session
 from service.http import kept_bytes
+from service.http.idempotency import Attempt, accounts_in
+from service.identity import deletion
 from service.records import store
 from tests.client import PASSWORD, Person, Phone
 
@@ -66,6 +68,7 @@ def test_a_refusal_is_kept_too(ada: Person, body: dict, status: int) -> None:
         ("PUT", "/v1/notes", {"title": "one"}, {}),
         ("POST", "/v1/notebooks", {"title": "one"}, {}),
         ("POST", "/v1/notes", {"title": "one"}, {"If-Match": '"1"'}),
+        ("POST", "/v1/notes", {"title": "one"}, {"If-None-Match": "*"}),
     ],
 )
 def test_the_same_key_on_another_request_is_a_mismatch(ada: Person, method, path, body, headers) -> None:
@@ -122,6 +125,18 @@ def test_keys_are_the_accounts_own(ada: Person, bob: Person) -> None:
     assert Note._get_collection().count_documents({}) == 2
 
 
+def test_a_slash_at_the_end_of_the_path_makes_no_other_request(ada: Person) -> None:
+    first, second = (ada.post(path, {"title": "one"}, headers=KEY) for path in ("/v1/notes", "/v1/notes/"))
+    assert (second.status_code, second.data) == (201, first.data)
+    assert Note._get_collection().count_documents({}) == 1
+
+
+def test_a_method_that_a_path_has_not_is_refused_with_a_key_too(ada: Person) -> None:
+    for _ in range(2):
+        answer = ada.post("/v1/accounts/me/export", {}, headers=KEY)
+        assert (answer.status_code, answer.json["code"]) == (405, "method_not_allowed")
+
+
 def test_a_key_is_forgotten_after_a_day(ada: Person) -> None:
     ada.post("/v1/notes", {"title": "one"}, headers=KEY)
     KeptAnswer._get_collection().update_many({}, {"$set": {"expires_at": now() - timedelta(seconds=1)}})
@@ -158,6 +173,42 @@ def test_a_sign_up_with_the_same_key_and_another_password_is_not_answered_with_i
     phone.post("/v1/accounts", {"username": "carol", "password": PASSWORD}, headers=KEY)
     answer = phone.post("/v1/accounts", {"username": "carol", "password": "another long one"}, headers=KEY)
     assert answer.status_code == 409
+
+
+def test_a_sign_up_is_no_longer_kept_when_its_account_goes(phone: Phone) -> None:
+    body = {"username": "carol", "password": PASSWORD}
+    carol = phone.post("/v1/accounts", body, headers=KEY).json["id"]
+    deletion.purge(phone.client.application.extensions["madang.registry"], carol)
+    assert KeptAnswer._get_collection().count_documents({}) == 0
+
+
+TOLD: list[tuple[object, set[str]]] = [
+    ({"owner": "ada", "id": "note"}, {"ada"}),
+    ({"username": "ada", "id": "1"}, {"1"}),
+    ({"username": "ada", "account": "1", "role": "member"}, {"1"}),
+    ({"id": "note"}, set()),
+    (
+        {"responses": [7, {"status": 204}, {"body": {"owner": "ada"}}, {"body": {"username": "bob", "id": "2"}}]},
+        {"ada", "2"},
+    ),
+    ({"responses": "none"}, set()),
+    ([{"owner": "ada"}], set()),
+]
+
+
+@pytest.mark.parametrize(("told", "accounts"), TOLD)
+def test_whose_content_an_answer_holds_is_read_off_it(told: object, accounts: set[str]) -> None:
+    assert accounts_in(told) == accounts
+
+
+@pytest.mark.real
+def test_an_answer_that_no_majority_knows_yet_is_not_forgotten(ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ada.post("/v1/notes", {"title": "one"}, headers=KEY)
+    looks, replay = iter([False, True, True]), Attempt.replay
+    monkeypatch.setattr(Attempt, "replay", lambda attempt: replay(attempt) if next(looks) else None)
+    again = ada.post("/v1/notes", {"title": "one"}, headers=KEY)
+    assert (again.status_code, again.data) == (201, first.data)
+    assert Note._get_collection().count_documents({}) == 1
 
 
 def test_tokens_are_never_kept(ada: Person) -> None:
@@ -280,6 +331,7 @@ def stored_text() -> str:
 
 def test_a_replay_is_admitted_as_a_read_is(ada: Person, bob: Person) -> None:
     path = shared(ada, bob)
+    bob.make_note(title="one that he may read")
     first = bob.patch(path, {"$inc": {"priority": 1}}, headers=KEY)
     ada.patch(path, {"writers": []})
     assert bob.patch(path, {"$inc": {"priority": 1}}, headers=KEY).json["code"] == "not_found"

@@ -14,8 +14,8 @@ from pymongo import MongoClient
 
 from service.core.clock import now
 from service.serve import mongod
-from tests.test_run import until
 from tests.trees import another_database, emptied, flask, start, version
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 

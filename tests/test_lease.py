@@ -14,7 +14,7 @@ from service.mongo.raw import Raw
 from service.worker.chores import Chore
 from service.worker.crew import Crew
 from service.worker.lease import Alone, Holding
-from tests.test_run import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 

@@ -466,6 +466,19 @@ def test_so_many_connections_of_an_account_and_no_more(serve: Any, ada: Person, 
         listen(streams, ada)
 
 
+def test_conditions_that_take_long_use_up_the_time_of_an_account(serve: Any, ada: Person, bob: Person) -> None:
+    with serve(RATELIMIT_ENABLED=True, RATELIMIT_LIST_SECONDS=0.1) as streams:
+        costly = {"notes": {"$and": [{"checklist.text": {"$ne": f"{number}"}} for number in range(99)]}}
+        heard, other = listen(streams, ada, costly), listen(streams, bob)
+        for number in range(30):
+            ada.make_note(id=f"n{number}", checklist=[{"text": "a", "done": False}] * 100)
+        assert heard.ended(20)
+        sent = streams.ask("GET", "/v1/live", **ada.headers)
+        assert (sent.status, sent.json["code"], "retry-after" in sent.headers) == (429, "too_many_requests", True)
+        bob.make_note(id="mine")
+        other.hears(("mine", 1))
+
+
 def test_so_many_types_and_no_more(serve: Any, ada: Person) -> None:
     with serve(LIVE_SUBSCRIPTIONS=1) as streams:
         sent = streams.ask("GET", "/v1/live", {"subscribe": '{"notes": {}, "notebooks": {}}'}, **ada.headers)

@@ -16,15 +16,18 @@ from playwright.sync_api import sync_playwright
 from tests.conftest import ROOT
 from tests.test_browser import chromium
 from tests.test_processes import LIMITS, is_ready
-from tests.test_run import ADA, Running, children, free_port, running, token_of, until
+from tests.test_run import ADA, Running, children, free_port, running, token_of
+from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.browser]
 
 
 def example() -> str:
     """The script of the page, as it stands in the documentation."""
-    (found,) = re.findall(r"```javascript\n(.*?)```", (ROOT / "docs" / "live.md").read_text(), re.DOTALL)
-    return str(found)
+    text = (ROOT / "docs" / "live.md").read_text()
+    found = re.search(r"### In a browser\n.*?```javascript\n(.*?)```", text, re.DOTALL)
+    assert found is not None
+    return found[1]
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from tests.test_cli import run
 from tests.trees import flask
 from tests.types import REGISTRY, create, schema_of, type_of
 
+STEPS = list(migrations.MIGRATIONS)
 LOUD = Migration(Note, 2, "titles are loud", [{"$set": {"title": {"$toUpper": "$title"}}}])
 
 
@@ -46,7 +47,7 @@ def second(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def declare(*steps: Migration) -> None:
         monkeypatch.setitem(Note._meta, "version", steps[-1].to_version)
-        monkeypatch.setattr(migrations, "MIGRATIONS", list(steps))
+        monkeypatch.setattr(migrations, "MIGRATIONS", [*STEPS, *steps])
 
     return declare
 
@@ -58,7 +59,7 @@ def test_what_is_stored_anew_has_the_version_of_its_form(ada: Person) -> None:
     ada.make_note(id="x")
     ada.put("/v1/notes/y", {"title": "y"})
     assert [stored(name)["schema_version"] for name in ("x", "y")] == [1, 1]
-    assert Account._get_collection().find_one()["schema_version"] == 1
+    assert Account._get_collection().find_one()["schema_version"] == Account.version()
 
 
 def test_a_change_says_which_version_wrote_and_leaves_the_version_of_the_form(ada: Person) -> None:
@@ -78,7 +79,7 @@ def test_a_change_says_which_version_wrote_and_leaves_the_version_of_the_form(ad
 )
 def test_a_change_of_an_account_says_which_version_wrote(ada: Person, method: str, path: str, body: Raw) -> None:
     assert ada.send(method, path, body).status_code < 300
-    assert Account._get_collection().find_one()["oldest_writer"] == 1
+    assert Account._get_collection().find_one()["oldest_writer"] == Account.version()
 
 
 @pytest.mark.parametrize("name", sorted(STAMPS))
@@ -139,7 +140,8 @@ def test_a_table_that_does_not_lead_to_the_declared_version_refuses_to_start(
     monkeypatch: pytest.MonkeyPatch, make_app: Any, version: int, steps: list[int]
 ) -> None:
     monkeypatch.setitem(Note._meta, "version", version)
-    monkeypatch.setattr(migrations, "MIGRATIONS", [Migration(Note, step, "a step") for step in steps])
+    declared = [*STEPS, *(Migration(Note, step, "a step") for step in steps)]
+    monkeypatch.setattr(migrations, "MIGRATIONS", declared)
     with pytest.raises(ValueError, match="Note has"):
         make_app()
 
@@ -193,14 +195,14 @@ def test_the_account_that_a_migration_changes_has_a_new_time(
 ) -> None:
     ada.patch("/v1/accounts/me", {"display_name": "ada"})
     before = Account._get_collection().find_one()
-    step = Migration(Account, 2, "loud", [{"$set": {"display_name": {"$toUpper": "$display_name"}}}], seen=True)
-    monkeypatch.setitem(Account._meta, "version", 2)
-    monkeypatch.setattr(migrations, "MIGRATIONS", [step])
+    step = Migration(Account, 3, "loud", [{"$set": {"display_name": {"$toUpper": "$display_name"}}}], seen=True)
+    monkeypatch.setitem(Account._meta, "version", 3)
+    monkeypatch.setattr(migrations, "MIGRATIONS", [*STEPS, step])
     migrate(app)
     after = Account._get_collection().find_one()
     assert after["updated_at"] > before["updated_at"]
     before.pop("oldest_writer")
-    assert after == {**before, "display_name": "ADA", "schema_version": 2, "updated_at": after["updated_at"]}
+    assert after == {**before, "display_name": "ADA", "schema_version": 3, "updated_at": after["updated_at"]}
 
 
 @pytest.mark.real
@@ -235,7 +237,7 @@ def test_what_was_deleted_is_left_alone(app: Flask, ada: Person, bob: Person, se
     second(LOUD)
     migrate(app)
     assert stored("x") == tombstone
-    assert [account.get("schema_version") for account in Account._get_collection().find(sort=[("_id", 1)])] == [1, None]
+    assert [account.get("schema_version") for account in Account._get_collection().find(sort=[("_id", 1)])] == [2, None]
 
 
 @pytest.mark.real
@@ -332,3 +334,45 @@ def test_what_a_newer_service_has_brought_further_is_told_and_left_alone(app: Fl
     assert told in upgrade.advice(REGISTRY)
     with pytest.raises(UpgradeError, match="notes were brought to version 2 by a newer service"):
         list(upgrade.upgrade(REGISTRY, Note))
+
+
+# The steps that ship
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"email": "Ada@Example.com", "email_verified": True}, ("Ada@Example.com", True, "ada@example.com")),
+        ({"email": "ada@example.com", "email_verified": False}, ("ada@example.com", False, None)),
+        ({}, (None, False, None)),
+        ({"email": "ada@bücher.example", "email_verified": True}, ("ada@bücher.example", False, None)),
+        (
+            {"email": "ada@bücher.example", "email_verified": True, "email_key": "ada@xn--bcher-kva.example"},
+            ("ada@bücher.example", True, "ada@xn--bcher-kva.example"),
+        ),
+        (
+            {"email": "new@example.com", "email_verified": False, "email_key": "old@example.com"},
+            ("new@example.com", False, None),
+        ),
+    ],
+)
+def test_a_verified_address_gets_its_key(app: Flask, ada: Person, before: Raw, after: tuple[Any, ...]) -> None:
+    accounts = Account._get_collection()
+    accounts.update_one({}, {"$set": {**before, "schema_version": 1}})
+    for _ in range(2):
+        migrate(app)
+        found = accounts.find_one()
+        assert (found.get("email"), found["email_verified"], found.get("email_key")) == after
+        assert found["schema_version"] == 2
+        accounts.update_one({}, {"$set": {"oldest_writer": 1}})
+
+
+@pytest.mark.real
+def test_two_accounts_with_one_verified_address_are_named(app: Flask, ada: Person, bob: Person) -> None:
+    same = {"email": "same@example.com", "email_verified": True, "schema_version": 1}
+    Account._get_collection().update_many({}, {"$set": same})
+    result = run(app, "migrate", "run", "--rest", "0")
+    assert result.exit_code == 1
+    assert "accounts to version 2" in result.output
+    assert "same@example.com" in result.output

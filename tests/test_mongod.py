@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +22,7 @@ from service.serve import mongod
 from service.serve.failures import MongodError
 from service.serve.mongod import DataInUse, LocalServer, MongodNotFound, running_uri
 from service.serve.replica_set import initiate
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 
@@ -108,13 +109,6 @@ def occupied(port: int) -> Iterator[None]:
 def notes(uri: str) -> Iterator[Collection[dict[str, Any]]]:
     with MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=5000) as client:
         yield client.get_default_database()["notes"]
-
-
-def until(reached: Callable[[], bool], seconds: float = 10) -> bool:
-    end = time.monotonic() + seconds
-    while not (done := reached()) and time.monotonic() < end:
-        time.sleep(0.02)
-    return done
 
 
 def listens(port: int) -> bool:

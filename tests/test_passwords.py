@@ -20,9 +20,9 @@ from pydantic_core import PydanticCustomError
 from werkzeug.test import TestResponse
 
 from service.documents import Account, Session
-from service.identity import passwords
+from service.identity import passwords, security
 from service.identity.passwords import Hashing, common_passwords
-from service.identity.security import Security
+from service.identity.security import Security, account_by_name
 from tests.client import PASSWORD, Person, Phone, pointers
 
 MakeApp = Callable[..., Flask]
@@ -289,6 +289,22 @@ def test_a_name_that_exists_costs_no_more_of_the_database(app: Flask, ada: Perso
     assert counts[0] == counts[1]
 
 
+@pytest.mark.parametrize("username", ["ada", "nobody", "ada@example.com", "nobody@example.com"])
+@pytest.mark.parametrize("password", [PASSWORD, "wrong"])
+def test_a_login_looks_its_account_up_once(
+    app: Flask, ada: Person, monkeypatch: pytest.MonkeyPatch, username: str, password: str
+) -> None:
+    looked: list[str] = []
+
+    def counted(name: str) -> Any:
+        looked.append(name)
+        return account_by_name(name)
+
+    monkeypatch.setattr(security, "account_by_name", counted)
+    assert log_in(app, password, username).status_code == (200 if (username, password) == ("ada", PASSWORD) else 401)
+    assert looked == [username]
+
+
 # What is refused
 
 
@@ -321,6 +337,7 @@ def test_a_text_that_is_no_password_by_far_is_not_brought_into_form(
 
 
 def test_the_list_of_common_passwords_is_kept_here() -> None:
+    common_passwords.cache_clear()
     assert len(common_passwords()) > 15_000
     assert {"password", "12345678", "qwertyuiop", "iloveyou"} <= common_passwords()
     assert passwords.common_passwords() is common_passwords()

@@ -1,5 +1,6 @@
 """Who may do what: the filter, the set and the answer about one record say the same."""
 
+from dataclasses import replace
 from typing import Any
 
 import mongomock
@@ -16,9 +17,16 @@ from tests.types import REGISTRY, new
 
 NOTES = REGISTRY.of(Note)
 ACCOUNTS = st.sampled_from(["ada", "bob", "eve"])
-PRINCIPALS = st.sampled_from(["ada", "bob", "eve", "role:team", "role:boss", "*"])
+PRINCIPALS = st.sampled_from(["ada", "bob", "eve", "role:team", "role:boss", "group:g1", "group:g2", "*"])
+OWNERS = ACCOUNTS | st.sampled_from(["group:g1", "group:g2"])
+MEMBERSHIPS = st.dictionaries(st.sampled_from(["g1", "g2"]), st.sampled_from(["member", "manager"]))
 IDENTITIES = st.builds(
-    Identity, ACCOUNTS, st.just("session"), st.just(0), st.sampled_from([(), ("team",), ("team", "boss")])
+    lambda account, roles, held: Identity.of(
+        {"_id": account, "roles": roles, "groups": [{"group": id, "role": role} for id, role in held.items()]}
+    ),
+    ACCOUNTS,
+    st.sampled_from([(), ("team",), ("team", "boss")]),
+    MEMBERSHIPS,
 )
 RECORDS = st.fixed_dictionaries(
     {"readers": st.lists(PRINCIPALS, max_size=2), "writers": st.lists(PRINCIPALS, max_size=2)}
@@ -32,7 +40,7 @@ def matches(record: dict[str, Any], condition: dict[str, Any]) -> bool:
     return collection.find_one(condition) is not None
 
 
-@given(identity=IDENTITIES, owner=ACCOUNTS, content=RECORDS, action=st.sampled_from(["read", "write", "own"]))
+@given(identity=IDENTITIES, owner=OWNERS, content=RECORDS, action=st.sampled_from(["read", "write", "own"]))
 @examples(150)
 def test_the_filter_and_the_answer_about_one_record_agree(
     identity: Identity, owner: str, content: dict[str, Any], action: Any
@@ -46,7 +54,7 @@ def test_the_filter_and_the_answer_about_one_record_agree(
 
 
 @given(
-    identity=IDENTITIES, owner=ACCOUNTS, content=RECORDS, within=st.lists(st.sampled_from(ANY), min_size=1, unique=True)
+    identity=IDENTITIES, owner=OWNERS, content=RECORDS, within=st.lists(st.sampled_from(ANY), min_size=1, unique=True)
 )
 @examples(150)
 def test_the_filter_and_the_set_agree(
@@ -63,10 +71,46 @@ def test_the_filter_and_the_set_agree(
         ({}, ["o:ada"]),
         ({"readers": ["bob"], "writers": ["role:team", "bob"]}, ["o:ada", "r:bob", "r:role:team"]),
         ({"readers": ["*"]}, ["o:ada", "r:*"]),
+        ({"readers": ["group:g1", "bob"]}, ["o:ada", "r:bob", "r:group:g1"]),
     ],
 )
 def test_the_access_list_names_the_owner_and_all_to_whom_it_was_given(content: Any, entries: list[str]) -> None:
     assert policy.access_list("ada", content) == entries
+
+
+def test_what_belongs_to_a_group_is_given_to_it() -> None:
+    assert policy.access_list("group:g", {}) == ["o:group:g", "r:group:g"]
+    assert policy.access_list("group:g", {"readers": ["*", "group:g"]}) == ["o:group:g", "r:*", "r:group:g"]
+
+
+def test_who_manages_a_group_acts_as_the_owner_of_what_belongs_to_it() -> None:
+    member, manager = (
+        Identity.of({"_id": "ada", "groups": [{"group": "g", "role": role}]}) for role in ("member", "manager")
+    )
+    record = {"owner": "group:g"}
+    assert [policy.may(member, action, record) for action in ("read", "write", "own")] == [True, False, False]
+    assert [policy.may(manager, action, record) for action in ("read", "write", "own")] == [True, True, True]
+    assert policy.group_of("group:g") == "g"
+    assert [policy.group_of(principal) for principal in ("ada", "*", "role:g")] == [None] * 3
+
+
+@given(owner=OWNERS, content=RECORDS, action=st.sampled_from(["read", "write", "own"]))
+@examples(50)
+def test_the_scope_admin_is_that_of_all_records_and_comes_with_the_console_alone(
+    owner: str, content: dict[str, Any], action: Any
+) -> None:
+    record = new(Note, owner, content)
+    holder = Identity.of({"_id": "someone", "roles": ["admin"]})
+    assert not holder.is_admin
+    assert matches({**record}, policy.scope(holder, "own", NOTES)) is False
+    admin = holder.in_console
+    assert admin is not None
+    assert matches({**record}, policy.scope(admin, action, NOTES))
+    assert policy.may(admin, action, record)
+    assert not matches({**record, "purge_at": now()}, policy.scope(admin, action, NOTES))
+    assert policy.entries(admin) == policy.entries(holder)
+    assert Identity.of({"_id": "someone", "roles": ["Admin", "admins"]}).in_console is None
+    assert replace(admin, roles=()).in_console is None
 
 
 def test_no_principal_passes_for_an_owner() -> None:
@@ -100,11 +144,12 @@ def test_the_marks_that_are_stored_keep_their_form() -> None:
 
 
 def test_an_identity_hears_of_what_it_may_read_what_it_no_longer_may_and_its_own_roles() -> None:
-    ada = Identity("ada", "s", 0, ("team",))
-    readable = ["o:ada", "r:ada", "r:role:team", "r:*"]
-    assert policy.marks(ada) == [*readable, "x:ada", "x:role:team", "x:*", "a:ada"]
-    assert policy.marks(ada, ("shared",)) == ["r:ada", "r:role:team", "x:ada", "x:role:team", "a:ada"]
-    assert [policy.withdrawn(entry) for entry in readable[1:]] == ["x:ada", "x:role:team", "x:*"]
+    ada = Identity("ada", "s", 0, ("team",), ("g",), ("g",))
+    readable = ["o:ada", "r:ada", "r:role:team", "r:group:g", "r:*"]
+    ends = ["x:ada", "x:role:team", "x:group:g", "x:*"]
+    assert policy.marks(ada) == [*readable, *ends, "a:ada"]
+    assert policy.marks(ada, ("shared",)) == [*readable[1:-1], *ends[:-1], "a:ada"]
+    assert [policy.withdrawn(entry) for entry in readable[1:]] == ends
 
 
 def test_an_identity_is_written_as_the_id_of_its_account() -> None:
@@ -114,3 +159,9 @@ def test_an_identity_is_written_as_the_id_of_its_account() -> None:
 def test_a_record_is_not_buried_as_long_as_it_has_no_time_to_be_purged() -> None:
     # Said by word: mongomock takes an empty condition for the same.
     assert policy.NOT_BURIED == {"purge_at": {"$exists": False}}
+
+
+def test_the_owner_of_a_record_is_the_entry_of_an_owner_in_its_access_list() -> None:
+    assert policy.owner_in(["r:*", "o:ada", "r:bob"]) == "ada"
+    assert policy.owner_in(["r:ada", "x:ada", "r:role:o:x"]) is None
+    assert policy.owner_in([]) is None

@@ -1,9 +1,11 @@
 """What has to be so in the database before the service starts."""
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from flask import Flask
+from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
 from service.mongo import connection
@@ -35,17 +37,15 @@ def test_a_write_that_can_get_lost_is_no_start(app: Flask, monkeypatch: pytest.M
 def test_where_mongodb_does_not_tell_of_its_writes_a_person_is_asked_to_look(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Refusing:
-        def __init__(self, code: int) -> None:
-            self.admin, self.code = self, code
+    def refusing(code: int) -> Any:
+        client = Mock(spec=MongoClient, admin=Mock())
+        client.admin.command.side_effect = OperationFailure("no", code)
+        return client
 
-        def command(self, _name: str) -> Any:
-            raise OperationFailure("no", self.code)
-
-    monkeypatch.setattr(connection, "get_connection", lambda: Refusing(connection.UNAUTHORIZED))
+    monkeypatch.setattr(connection, "get_connection", lambda: refusing(connection.UNAUTHORIZED))
     assert preparation.weak_writes() == [
         "this user of MongoDB may not see its default write concern; it has to be a majority"
     ]
-    monkeypatch.setattr(connection, "get_connection", lambda: Refusing(1))
+    monkeypatch.setattr(connection, "get_connection", lambda: refusing(1))
     with pytest.raises(OperationFailure):
         preparation.weak_writes()

@@ -8,6 +8,7 @@ from pymongo.errors import (
     NetworkTimeout,
     OperationFailure,
     ServerSelectionTimeoutError,
+    WriteError,
     WTimeoutError,
 )
 
@@ -23,6 +24,7 @@ from service.mongo import problems
         (ExecutionTimeout("slow", 50), "database_unavailable"),
         (WTimeoutError("slow", 64), "database_unavailable"),
         (OperationFailure("stepped down", 189, {"errorLabels": ["RetryableWriteError"]}), "database_unavailable"),
+        (WriteError("transaction is too large and will not fit in the cache", 388), "database_unavailable"),
         (DuplicateKeyError("again", 11000), "already_exists"),
         (NotImplementedError("mongomock"), "not_supported"),
     ],

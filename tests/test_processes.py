@@ -126,7 +126,7 @@ def running_door(var: Path, *options: str, **settings: str) -> Iterator[str]:
     with (var / "output").open("wb") as out:
         process = subprocess.Popen(words, cwd=ROOT, env=environment(var, **settings), stdout=out, stderr=out)
     try:
-        assert until(lambda: b"Madang is at" in (var / "output").read_bytes(), 20), (var / "output").read_text()
+        assert until(lambda: b"Madang is at" in (var / "output").read_bytes(), 20, (var / "output").read_text)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -484,17 +484,17 @@ def test_a_reload_serves_the_new_code(tmp_path: Path) -> None:
             except requests.ConnectionError:
                 return False
 
-        assert until(lambda: shows("<title>Problems</title>"), 30), output.read_text()
+        assert until(lambda: shows("<title>Problems</title>"), 30, output.read_text)
         mongod = json.loads((var / "mongodb" / "madang.json").read_text())["pid"]
         module = tree / "service" / "resources" / "system.py"
         module.write_text(module.read_text().replace("<title>Problems</title>", "<title>Changed</title>"))
-        assert until(lambda: shows("<title>Changed</title>"), 30), output.read_text()
+        assert until(lambda: shows("<title>Changed</title>"), 30, output.read_text)
         # A mistake ends it until it is mended; the MongoDB runs on.
         good = module.read_text()
         module.write_text(good + "\nthis is no Python\n")
         assert until(lambda: "SyntaxError" in output.read_text(), 30)
         module.write_text(good.replace("<title>Changed</title>", "<title>Mended</title>"))
-        assert until(lambda: shows("<title>Mended</title>"), 30), output.read_text()
+        assert until(lambda: shows("<title>Mended</title>"), 30, output.read_text)
         assert called(mongod) == "mongod"
     finally:
         process.terminate()
@@ -516,11 +516,11 @@ def test_a_mongod_that_dies_while_files_are_watched_is_started_again(tmp_path: P
             except requests.ConnectionError:
                 return False
 
-        assert until(is_ready, 30), output.read_text()
+        assert until(is_ready, 30, output.read_text)
         first = json.loads(noted.read_text())["pid"]
         os.kill(first, signal.SIGKILL)
-        assert until(lambda: json.loads(noted.read_text())["pid"] != first, 10), output.read_text()
-        assert until(is_ready, 30), output.read_text()
+        assert until(lambda: json.loads(noted.read_text())["pid"] != first, 10, output.read_text)
+        assert until(is_ready, 30, output.read_text)
         # A page is no part of the service; what is one is heard after it.
         (tree / "README.md").write_text("# Another word\n")
         (tree / "settings" / "local.py").touch()

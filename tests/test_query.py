@@ -9,10 +9,13 @@ import mongoengine as me
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pymongo.errors import OperationFailure
 
 from service.core.errors import BadParameter, BadQuery
 from service.documents import Note, Notebook, Record
 from service.model.record_type import InvalidDocument, path_in
+from service.mongo import problems
+from service.query.near import geo_near, refused_shape
 from service.query.parse import Query, View
 from service.query.search import RANK, Rank, parse_search
 from tests.properties import examples
@@ -522,14 +525,30 @@ def test_near_becomes_a_query_of_its_own() -> None:
         {"$near": {"point": [1, 2], "max_metres": "1"}},
         {"$near": {"point": [1, 2], "max_metres": True}},
         {"$near": {"point": [1, 2], "max_metres": -1}},
-        {"$near": {"point": [1, 2], "max_metres": 1e9}},
+        {"$near": {"point": [1, 2], "max_metres": 30_000_001}},
         {"$near": {"point": [1, 2], "$minDistance": 1}},
         {"$near": {"point": [1, 2]}, "$exists": True},
         {"$not": {"$near": {"point": [1, 2]}}},
     ],
 )
 def test_a_near_that_makes_no_sense_is_refused(condition: Any) -> None:
-    assert misunderstood({"place": condition})
+    assert "`place`" in misunderstood({"place": condition})
+
+
+@pytest.mark.parametrize("most", [0, 30_000_000])
+def test_near_is_within_any_distance_that_the_earth_has(most: int) -> None:
+    asked = parse(where={"place": {"$near": {"point": [127, 37.5], "max_metres": most}}})
+    assert asked.near is not None
+    assert asked.near["place"]["$near"]["$maxDistance"] == most
+
+
+@pytest.mark.parametrize("most", [{}, {"max_metres": 100}])
+def test_what_is_near_is_counted_under_the_same_condition(most: dict[str, int]) -> None:
+    asked = parse(Shop, where={"address.spot": {"$near": {"point": [1, 2], **most}}})
+    point = {"type": "Point", "coordinates": [1.0, 2.0]}
+    stage = {"near": point, "key": "a.spot", "spherical": True, "distanceField": "_distance", "query": {"x": 1}}
+    assert asked.near is not None
+    assert geo_near(asked.near, {"x": 1}) == {"$geoNear": stage | ({"maxDistance": 100.0} if most else {})}
 
 
 @pytest.mark.parametrize(
@@ -580,7 +599,24 @@ def test_what_is_within_becomes_a_condition_of_the_database() -> None:
     ],
 )
 def test_what_is_no_shape_is_refused(shape: Any) -> None:
-    assert "within" in misunderstood({"place": {"$within": shape}})
+    say = misunderstood({"place": {"$within": shape}})
+    assert "within" in say
+    assert "`place`" in say
+
+
+@pytest.mark.parametrize("box", [[[1, 1], [1, 2]], [[1, 1], [2, 1]], [[1, 1], [1, 1]]])
+def test_a_box_may_be_a_line_or_a_point(box: list[list[int]]) -> None:
+    assert parse(where={"place": {"$within": {"box": box}}}).where == {"place": {"$geoWithin": {"$box": box}}}
+
+
+def test_what_mongodb_refuses_of_a_shape_is_told_of_its_fields_and_nothing_else_is() -> None:
+    refused_by_mongodb = OperationFailure("no polygon", problems.BAD_VALUE)
+    told = refused_shape(("home", "place"), refused_by_mongodb)
+    assert isinstance(told, BadQuery)
+    assert told.detail.startswith("`home`, `place`: ")
+    assert refused_shape((), refused_by_mongodb) is refused_by_mongodb
+    other = OperationFailure("another", problems.BAD_VALUE + 1)
+    assert refused_shape(("place",), other) is other
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from service.documents import Account, Event, Note, Session
 from service.identity import deletion
 from service.records import deletion as records_deletion
 from tests.client import PASSWORD
+from tests.racing import at_once
 from tests.types import REGISTRY, new
 from tests.waiting import until
 
@@ -59,7 +59,7 @@ class Server:
             try:
                 if requests.get(f"{self.base}/health/ready", timeout=2).ok:
                     return
-            except requests.ConnectionError:
+            except requests.RequestException:
                 time.sleep(0.05)
         raise TimeoutError(self.base)
 
@@ -133,18 +133,6 @@ def sign_up(server: Server) -> Remote:
     assert remote.send("POST", "/v1/accounts", {"username": remote.username, "password": PASSWORD}).status_code == 201
     assert remote.log_in().ok
     return remote
-
-
-def at_once(*works: Callable[[], Any]) -> list[Any]:
-    """What works return that start together, each on a thread."""
-    together = threading.Barrier(len(works))
-
-    def start(work: Callable[[], Any]) -> Any:
-        together.wait()
-        return work()
-
-    with ThreadPoolExecutor(len(works)) as pool:
-        return list(pool.map(start, works))
 
 
 @pytest.fixture(scope="module")

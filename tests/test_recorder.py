@@ -23,16 +23,17 @@ from service.changes import comparison, order, tail
 from service.changes.order import lease_document
 from service.core import metrics
 from service.core.errors import FeedUnavailable
-from service.documents import Change, Lease, Note, Notebook, Record
+from service.documents import Change, Lease, LeaseLost, Note, Notebook, Record
 from service.model.registry import Registry
 from service.upkeep import indexes
 from tests.client import PASSWORD, Person
 from tests.recording import Recording
 from tests.test_changes import Device
 from tests.test_changes_model import lost_token
-from tests.test_run import Running, called, running, until
+from tests.test_run import Running, called, running
 from tests.trees import another_database, emptied
 from tests.types import REGISTRY
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 
@@ -151,11 +152,14 @@ def test_a_gap_is_told_and_compared(ada: Person, device: Device, test_settings: 
     ada.delete("/v1/notes/deleted")
     Note._get_collection().delete_one({"_id": "erased"})
     ada.make_note(id="made")
+    ada.make_note(id="passing")
+    ada.delete("/v1/notes/passing")
     Lease._get_collection().update_one({"_id": order.RECORDER}, {"$set": {"state.token": lost_token()}})
     before = metrics.GAPS._value.get()
     items = device.pull()
     assert metrics.GAPS._value.get() == before + 1
-    assert {item["id"] for item in items} == {"changed", "deleted", "erased", "made"}
+    # A device of its owner may have sent what came and went in the gap.
+    assert {item["id"] for item in items} == {"changed", "deleted", "erased", "made", "passing"}
     assert device.has == device.listed()
     device.recording.close()
 
@@ -218,6 +222,26 @@ def test_an_order_that_begins_anew_gives_no_number_again_and_takes_no_old_cursor
     assert (answer.status_code, answer.json["code"]) == (410, "cursor_expired")
     assert len(ada.get("/v1/changes").json["items"]) == 1
     later.close()
+
+
+def test_an_order_whose_document_was_deleted_under_the_recorder_begins_anew(ada: Person, device: Device) -> None:
+    ada.make_note(id="one")
+    device.pull()
+    before = state()["seq"]
+    time.sleep(1.1)  # a number is the time in microseconds, of whole seconds
+    Lease._get_collection().update_one({"_id": order.RECORDER}, {"$unset": {"state": ""}})
+    ada.make_note(id="two")
+    with pytest.raises(LeaseLost):
+        device.recording.catch_up()
+    device.recording.catch_up()
+    assert state()["seq"] > before
+    assert {item["id"] for item in ada.get("/v1/changes").json["items"]} == {"one", "two"}
+
+
+def test_a_part_of_an_order_is_told_as_none(ada: Person) -> None:
+    part = {"state": {"token": None}, "holder": "a", "epoch": 1}
+    Lease._get_collection().replace_one({"_id": order.RECORDER}, part, upsert=True)
+    assert ada.get("/v1/changes").json["code"] == "feed_unavailable"
 
 
 # What is over

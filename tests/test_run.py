@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,11 @@ import requests
 
 from tests.conftest import ROOT
 from tests.trees import version
+from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.measured]
 
 ADA = {"username": "ada", "password": "correct horse battery"}
-
-
-def until(reached: Callable[[], Any], seconds: float = 10) -> Any:
-    """What `reached` gives as soon as it is true; what it gives at the end otherwise."""
-    end = time.monotonic() + seconds
-    while not (found := reached()) and time.monotonic() < end:
-        time.sleep(0.02)
-    return found
 
 
 def free_port() -> int:

@@ -77,6 +77,16 @@ def test_what_is_withdrawn_comes_as_deleted_and_without_content(streams: Served,
     assert "secret" not in heard.text
 
 
+def test_messages_use_up_the_time_of_an_account(serve: Any, ada: Person) -> None:
+    with serve(RATELIMIT_ENABLED=True, RATELIMIT_LIST_SECONDS=0.001) as streams:
+        heard = Replicating(streams, ada)
+        for number in range(2):
+            ada.make_note(id=f"n{number}")
+        heard.exchange.done.result(10)
+        sent = streams.ask("GET", f"{PATH}/pullStream", **ada.headers)
+        assert (sent.status, sent.json["code"]) == (429, "too_many_requests")
+
+
 def test_many_come_in_several_messages(streams: Served, ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rxdb_streams, "MOST_OF_MESSAGE", 2)
     heard = Replicating(streams, ada)

@@ -1,6 +1,7 @@
 """Settings: one class per environment, and every one of them overridden by an environment variable."""
 
 import ast
+import json
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -19,12 +20,20 @@ from settings.test import Test
 from tests.client import Person
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.once
+
 HINTS = get_type_hints(Base)
 LIMITS: dict[str, Any] = {
     name: hint.__metadata__[0]
     for name, hint in get_type_hints(Base, include_extras=True).items()
     if hasattr(hint, "__metadata__")
 }
+LISTS = {
+    **{key: ["a:1", "[::1]:2"] for key in ("DOOR_API", "DOOR_STREAMS", "DOOR_WORKER")},
+    "WEBHOOK_ALLOW": ["hooks.internal", "10.0.0.0/8"],
+    "PROVIDER_REDIRECTS": ["com.example.notes:/signed-in", "https://app.example.com/signed-in"],
+}
+"""What lists with a limit may hold."""
 NUMBERS = {name: limit for name, limit in LIMITS.items() if isinstance(limit, Between)}
 KEY = "k" * 32
 PRODUCTION = {"SERVICE_ENV": "production", "SERVICE_MONGODB_URI": "mongodb://db/app", "SERVICE_JWT_SECRET_KEY": KEY}
@@ -34,12 +43,14 @@ SAMPLES: dict[Any, list[tuple[str, Any]]] = {
     int: [("7", 7), ("0", 0), ("-1", -1)],
     float: [("0.5", 0.5), ("7", 7.0)],
     list[str]: [('["a", "b"]', ["a", "b"]), ("[]", [])],
+    dict[str, Any]: [('{"a": {"b": ["c"]}}', {"a": {"b": ["c"]}}), ("{}", {})],
 }
 WRONG: dict[Any, list[str]] = {
     bool: ["True", "yes", "1", '"true"', ""],
     int: ["seven", "1.5", "true", '"7"', "[7]", "null", "", "7 "[:1] + "x"],
     float: ["much", "true", '"0.5"', "[]", ""],
     list[str]: ["a,b", '"a"', "[1]", "{}", "[", ""],
+    dict[str, Any]: ["a", '"a"', "[]", "null", "{", "{1: 2}", ""],
 }
 
 
@@ -91,12 +102,12 @@ def test_every_setting_is_overridden_by_its_variable(name: str) -> None:
         tried = [(text, value) for text, value in tried if isinstance(value, str | list)]
     if name in NUMBERS:
         tried = [(str(value), value) for value in NUMBERS[name]]
+    elif name == "FILES_SIZES":
+        tried = [("[]", []), ('["big 3999 contain", "s-1_x 20x10 cover"]', ["big 3999 contain", "s-1_x 20x10 cover"])]
     elif name in LIMITS:
         default = getattr(Base, name)
         tried = (
-            [(default, default)]
-            if isinstance(default, str)
-            else [("[]", []), ('["a:1", "[::1]:2"]', ["a:1", "[::1]:2"])]
+            [(default, default)] if isinstance(default, str) else [("[]", []), (json.dumps(LISTS[name]), LISTS[name])]
         )
     assert tried
     for text, value in tried:
@@ -194,6 +205,8 @@ def test_a_number_out_of_its_limits_is_refused_with_its_name(name: str) -> None:
     [
         *(("VAR", ""), ("JWT_AUTH_URL_RULE", "auth"), ("JWT_AUTH_URL_RULE", "/auth/"), ("JWT_AUTH_USERNAME_KEY", "")),
         *(("JWT_AUTH_HEADER_PREFIX", "J W"), ("RATELIMIT_SIGN_UPS", "often"), ("RATELIMIT_SIGN_UPS", "10 per 0 hours")),
+        *(("FILES_SIZES", '["thumb"]'), ("FILES_SIZES", '["t 10 fill"]'), ("FILES_SIZES", '["t 4000 cover"]')),
+        *(("FILES_SIZES", '["t 0x9 cover"]'), ("FILES_SIZES", '["t 1 cover", "t 2 cover"]'), ("FILES_SIZES", '[""]')),
         *(("LOG_LEVEL", "LOUD"), ("DOOR_API", '["10.0.0.2"]'), ("DOOR_API", '["10.0.0.2:8000", ":"]')),
     ],
 )

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.test_attacks_requests import raw, request, statuses
-from tests.test_run import ADA, Running, running, until
+from tests.test_run import ADA, Running, running
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 

@@ -234,11 +234,21 @@ def test_it_opens_and_closes_with_its_server() -> None:
     assert streams.said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
-def test_a_websocket_is_closed(app: Streams) -> None:
+@pytest.mark.parametrize("path", ["/socket.io/", "/v1/live"])
+def test_without_a_real_database_a_websocket_is_closed(app: Streams, path: str) -> None:
     said: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
 
     async def send(message: Any) -> None:
         said.append(message)
 
-    asyncio.run(app({"type": "websocket"}, None, send))  # type: ignore[arg-type]
+    asyncio.run(app({**scope("GET", path), "type": "websocket"}, receive, send))
     assert said == [{"type": "websocket.close", "code": 1000}]
+
+
+def test_without_a_real_database_there_is_no_polling(app: Streams) -> None:
+    for method in ("GET", "POST"):
+        sent = ask(app, method, "/socket.io/")
+        assert (sent.status, sent.json["code"]) == (501, "not_supported")

@@ -16,7 +16,8 @@ from service.serve.process import Forked, Spawned
 from service.serve.signals import Signals
 from service.serve.supervisor import Program, Supervisor
 from tests.conftest import ROOT
-from tests.test_run import gone, until
+from tests.test_run import gone
+from tests.waiting import until
 
 
 class Fake:

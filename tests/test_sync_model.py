@@ -1,4 +1,4 @@
-"""Convergence of devices that write, of WatermelonDB and RxDB as their clients work, on the model of changes."""
+"""Convergence of devices that write, of WatermelonDB and RxDB as their clients work, and of some that follow live."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
+from service.changes import order, reader
 from service.changes.rxdb_pull import NO_RECORD, parse_rxdb_pull
 from service.changes.watermelon_pull import parse_watermelon_pull
 from service.core.errors import FeedUnavailable
-from service.documents import AwaitedReference, Correction, PushReceipt
+from service.documents import AwaitedReference, Change, Correction, Note, PushReceipt
 from service.policy import Identity
+from service.streams import live
 from tests.client import Person
+from tests.streaming import Exchange, Served
 from tests.syncing import Json
 from tests.test_changes_model import IDS, PEOPLE, RUNS, Model, Phone, late_order, prepared, run
 from tests.types import REGISTRY
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 
@@ -240,22 +244,124 @@ class RxdbDevice(Device):
         assert has == {id: {**record, "_deleted": False} for id, record in listed.items()}
 
 
+class LiveDevice(Device):
+    """A device that pulls once, and follows `/v1/live` from there on; its connections are lost at any time."""
+
+    def __init__(self, model: SyncModel, name: str, title: str | None = None) -> None:
+        super().__init__(model, name)
+        self.title = title
+        self.has: dict[str, Json] = {}
+        self.cursor: str | None = None
+        self.is_pulled = False
+        self.exchange: Exchange | None = None
+        self.read = 0
+
+    def connect(self, with_an_old_place: bool) -> None:
+        """Open a connection from where it is, or from a place that nobody knows any more."""
+        if self.exchange is not None:
+            return
+        if self.cursor is None:
+            self.pull_all()
+        where = {} if self.title is None else {"title": self.title}
+        last = "of-another-key" if with_an_old_place else str(self.cursor)
+        subscribe = orjson.dumps({"notes": where}).decode()
+        named = {**self.person.headers, "Last_Event_ID": last}
+        exchange = self.model.streams.begin("GET", "/v1/live", {"subscribe": subscribe}, **named)
+        until(lambda: exchange.messages or exchange.done.done())
+        if exchange.messages[0]["status"] == 503:
+            raise Unanswered
+        assert exchange.messages[0]["status"] == 200, exchange.messages
+        self.exchange, self.read = exchange, 0
+
+    def take(self, most: int | None = None) -> None:
+        """Take what has come, or the first of it; then pull, where it was told to."""
+        if self.exchange is None:
+            return
+        text = b"".join(message.get("body", b"") for message in [*self.exchange.messages]).decode()
+        blocks = text.split("\n\n")[:-1]
+        end = len(blocks) if most is None else min(len(blocks), self.read + most)
+        for block in blocks[self.read : end]:
+            self.hear(dict(line.split(": ", 1) for line in block.split("\n") if not line.startswith(":")))
+        self.read = end
+        if not self.is_pulled:
+            self.pull_all()
+
+    def hear(self, event: dict[str, str]) -> None:
+        self.cursor = event.get("id", self.cursor)
+        if event.get("event") == "resync":
+            type(self.model).resyncs += 1
+            self.has, self.is_pulled = {}, False
+        elif event.get("event") == "change":
+            self.put(orjson.loads(event["data"]))
+
+    def put(self, item: Json) -> None:
+        if "gone" in item:
+            self.has.pop(item["id"], None)
+            return
+        self.model.look()
+        assert item["id"] in self.model.could_read[self.name]
+        if self.title in (None, item["record"]["title"]):
+            self.has[item["id"]] = item["record"]
+        else:
+            self.has.pop(item["id"], None)
+
+    def pull_all(self) -> None:
+        """Pull from the beginning. Where it follows already, its place there stays."""
+        cursor, more = None, True
+        while more:
+            named = {"types": "notes", "limit": 2} | ({"cursor": cursor} if cursor else {})
+            answer = self.asked("/v1/changes", named, late=False)
+            for item in answer["items"]:
+                self.put(item)
+            cursor, more = answer["cursor"], answer["more"]
+        self.is_pulled = True
+        self.cursor = self.cursor or cursor
+
+    def lose(self, most: int) -> None:
+        """Lose the connection, with all that came after the first of what is not read."""
+        with suppress(Unanswered):
+            self.take(most)
+        if self.exchange is not None:
+            self.exchange.hang_up()
+        self.exchange = None
+
+    def is_right(self, listed: dict[str, Json]) -> bool:
+        """Whether it has what a list shows, once it has taken all that came."""
+        with suppress(Unanswered):
+            self.connect(False)
+            self.take()
+        return self.has == {id: one for id, one in listed.items() if self.title in (None, one["title"])}
+
+
 class SyncModel(Model):
     """The model of changes, with devices of both libraries that write, and accounts that go."""
 
     gone: ClassVar[int] = 0
+    resyncs: ClassVar[int] = 0
+    serve: ClassVar[Any]
 
     @initialize()
     def begin(self) -> None:
         for document in (Correction, PushReceipt, AwaitedReference):
             document._get_collection().delete_many({})
         super().begin()
+        self.serving = type(self).serve()
+        self.streams: Served = self.serving.__enter__()
+        self.followers = [LiveDevice(self, "ada"), LiveDevice(self, "bob"), LiveDevice(self, "cat", "x")]
         self.devices: list[Device] = [
             WatermelonDevice(self, "ada"),
             WatermelonDevice(self, "bob"),
             WatermelonDevice(self, "cat"),
         ]
         self.replicas: list[Device] = [RxdbDevice(self, "ada"), RxdbDevice(self, "bob"), RxdbDevice(self, "cat")]
+
+    @rule(id=IDS)
+    def erase_by_another_program(self, id: str) -> None:
+        """But not where a gap has hidden that a device made it: nobody can tell it of that, as docs/changes.md says."""
+        state = order.lease_document()["state"]  # type: ignore[index]
+        is_hidden = state["token"] == self.lost or state["comparing"] is not None
+        if not is_hidden or Change._get_collection().find_one({"_id": f"notes/{id}"}):
+            Note._get_collection().delete_one({"_id": id})
 
     @rule(number=NUMBERS, id=IDS, text=TEXTS)
     def make_in_watermelon(self, number: int, id: str, text: str) -> None:
@@ -289,6 +395,18 @@ class SyncModel(Model):
     def sync_rxdb(self, number: int, lost_pull: str, lost_push: str, late: bool) -> None:
         self.try_to(lambda: self.replicas[number].sync(lost_pull, lost_push, late))
 
+    @rule(number=NUMBERS, with_an_old_place=st.sampled_from([False, False, True]))
+    def follow(self, number: int, with_an_old_place: bool) -> None:
+        self.try_to(lambda: self.followers[number].connect(with_an_old_place))
+
+    @rule(number=NUMBERS)
+    def hear(self, number: int) -> None:
+        self.try_to(self.followers[number].take)
+
+    @rule(number=NUMBERS, most=st.integers(0, 4))
+    def lose_connection(self, number: int, most: int) -> None:
+        self.followers[number].lose(most)
+
     @rule(name=PEOPLE)
     def leave(self, name: str) -> None:
         """Delete an account; somebody with a new one takes over its name in the model, and its devices."""
@@ -301,6 +419,10 @@ class SyncModel(Model):
         ]
         self.devices = [WatermelonDevice(self, name) if one.name == name else one for one in self.devices]
         self.replicas = [RxdbDevice(self, name) if one.name == name else one for one in self.replicas]
+        for one in self.followers:
+            if one.name == name:
+                one.lose(0)
+        self.followers = [LiveDevice(self, name, one.title) if one.name == name else one for one in self.followers]
 
     def try_to(self, sync: Callable[[], None]) -> None:
         with suppress(Unanswered):
@@ -324,12 +446,29 @@ class SyncModel(Model):
         for device in (*self.devices, *self.replicas):
             listed = device.person.get("/v1/notes?limit=100").json["items"]
             device.check({record["id"]: record for record in listed})
+        self.followers[0].lose(1)
+        self.try_to(lambda: self.followers[0].connect(with_an_old_place=True))
+        for follower in self.followers:
+            listed = follower.person.get("/v1/notes?limit=100").json["items"]
+            due = {record["id"]: record for record in listed}
+            until(lambda follower=follower, due=due: follower.is_right(due))
+
+    def close(self) -> None:
+        for follower in self.followers:
+            follower.lose(0)
+        self.serving.__exit__(None, None, None)
+        super().close()
 
 
 @pytest.fixture
-def model(make_app: Any, test_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> type[SyncModel]:
-    return prepared(SyncModel, make_app, test_settings, monkeypatch)
+def model(make_app: Any, test_settings: dict[str, Any], serve: Any, monkeypatch: pytest.MonkeyPatch) -> type[SyncModel]:
+    monkeypatch.setattr(reader, "HEARD_WITHIN_MS", 20)
+    monkeypatch.setattr(live, "FIRST_ITEMS", 1)
+    found = prepared(SyncModel, make_app, test_settings, monkeypatch)
+    found.serve = staticmethod(serve)
+    return found
 
 
 def test_devices_that_write_converge(model: type[SyncModel]) -> None:
     run(model, RUNS // 2)
+    assert model.resyncs

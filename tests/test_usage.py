@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from pymongo.errors import AutoReconnect, PyMongoError
+from pymongo.errors import AutoReconnect, ExecutionTimeout, PyMongoError
 
 from service.core.errors import TooExpensive, TooManyRequests
 from service.identity import usage
 from service.identity.usage import AccountUsage
+from service.mongo import deadline
 from service.records.reading import Reader
 from service.resources import accounts
 from tests.client import PASSWORD, Person, Phone
@@ -99,6 +100,16 @@ def test_what_fails_because_mongodb_is_away_does_not_count(clock: Clock, error: 
     used = AccountUsage(30)
     taking(used, clock, 70, error)
     assert (refusal(used) is not None) == counts
+
+
+@pytest.mark.parametrize("is_well", [True, False])
+def test_what_is_broken_off_counts_while_mongodb_is_well(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, is_well: bool
+) -> None:
+    monkeypatch.setattr(deadline, "is_well", lambda: is_well)
+    used = AccountUsage(30)
+    taking(used, clock, 70, ExecutionTimeout("its time is up"))
+    assert (refusal(used) is not None) == is_well
 
 
 def test_of_an_export_the_making_counts_and_not_the_taking(clock: Clock) -> None:

@@ -20,9 +20,9 @@ from service.records import store
 from service.upkeep import wording
 from service.upkeep.upgrade import UpgradeError
 from tests.client import Person
-from tests.test_run import until
 from tests.trees import ROOT, another_database, emptied, flask, serving, start
 from tests.types import REGISTRY, create, type_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 NOTES = type_of(Note)

@@ -59,6 +59,13 @@ def test_it_is_ready_while_changes_are_recorded(status: StatusServer) -> None:
     assert ask(status, "/health/ready") == (200, "application/json", '{"status":"ok"}')
 
 
+@pytest.mark.usefixtures("recording")
+def test_it_says_what_it_cannot_do_and_is_ready_all_the_same(status: StatusServer, crew: Crew) -> None:
+    crew.chores.append(Chore("mail", 1.0, lambda _right: None, shared=True, trouble=lambda: "it does not answer"))
+    said = '{"status":"ok","troubles":{"mail":"it does not answer"}}'
+    assert ask(status, "/health/ready") == (200, "application/json", said)
+
+
 def test_where_nobody_records_changes_it_is_not_ready_but_lives(status: StatusServer) -> None:
     Lease._get_collection().delete_many({})
     assert refusal(status) == (503, "feed_unavailable")

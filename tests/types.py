@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.documents import RECORDS, Note, Notebook, Record
+from service.documents import RECORDS, File, Group, Note, Notebook, Record
 from service.model.field import Document
 from service.model.record_type import RecordType, derive
 from service.model.registry import Registry
@@ -14,7 +14,7 @@ from service.mongo.raw import Raw
 from service.query.parse import Parser
 from service.records import store
 
-SHIPPED: list[type[Record]] = [Notebook, Note]
+SHIPPED: list[type[Record]] = [Notebook, Note, Group, File]
 REGISTRY = Registry(SHIPPED)
 """The record types that ship, which the tests of what records do are about."""
 

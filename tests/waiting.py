@@ -7,10 +7,10 @@ from typing import TypeVar
 Found = TypeVar("Found")
 
 
-def until(reached: Callable[[], Found], seconds: float = 10) -> Found:
-    """What `reached` returns once that is true; an AssertionError when it never is."""
+def until(reached: Callable[[], Found], seconds: float = 10, told: Callable[[], object] = str) -> Found:
+    """What `reached` returns once that is true; an AssertionError when it never is, with what is `told` then."""
     end = time.monotonic() + seconds
     while not (found := reached()):
-        assert time.monotonic() < end, f"not reached within {seconds} s"
+        assert time.monotonic() < end, f"not reached within {seconds} s {told()}"
         time.sleep(0.02)
     return found

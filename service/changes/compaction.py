@@ -1,4 +1,4 @@
-"""Compaction: what the order keeps of a record and of the roles of an account, from what it kept before.
+"""Compaction: what the order keeps of a record and of the memberships of an account, from what it kept before.
 
 Nothing here asks MongoDB. A number (`seq`) is a place in the order.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 from service.documents import Account
 from service.mongo.raw import Raw
-from service.policy import MEMBER, given_to, member_mark, withdrawn
+from service.policy import MEMBER, Identity, given_to, member_mark, owned_by, withdrawn
 
 MOST_INTERVALS = 20
 """Most spans of time for which a membership is known exactly; the oldest of more become one."""
@@ -31,7 +31,8 @@ class RecordState:
     """A record as the recorder finds it: its access list, empty where it is deleted, and its revision.
 
     `purge_at` is when its tombstone goes, None where it has none; `made` the access list with which it was made, if
-    that happened a moment ago: of one that has ended since its maker alone knows, who sent it.
+    that happened a moment ago, and of a tombstone at least its owner: of one that has ended since its maker alone
+    knows, who sent it.
     """
 
     access: tuple[str, ...] = ()
@@ -45,7 +46,9 @@ class RecordState:
         if record is None:
             return cls(made=made)
         if "purge_at" in record:
-            return cls((), record.get("revision", 0), record["purge_at"], made)
+            # Where its making was not seen, a gap has hidden it, and only a device of its owner can know of it.
+            owner = (owned_by(record["owner"]),) if isinstance(record.get("owner"), str) else ()
+            return cls((), record.get("revision", 0), record["purge_at"], made or owner)
         return cls(tuple(record.get("access", ())), record.get("revision", 0), made=made)
 
     @property
@@ -56,7 +59,9 @@ class RecordState:
 
 def is_recorded(seen: RecordState, previous: Mapping[str, Any] | None) -> bool:
     """Tell whether the change before tells all that there is to see."""
-    if previous is None or previous.get("gone"):
+    if previous is None:
+        return not seen.is_there and not seen.made
+    if previous.get("gone"):
         return not seen.is_there
     return seen.is_there and seen.revision == previous["revision"] and set(seen.access) == set(previous["marks"])
 
@@ -74,12 +79,19 @@ def of_record(
     if not seen.is_there:
         if previous is None:
             kept: Raw = {"marks": list(seen.made), "since": [seq] * len(seen.made), "revision": seen.revision}
+            kept["first"] = seq
         else:
-            kept = {name: previous[name] for name in ("marks", "since", "revision")}
+            kept = {name: previous[name] for name in ("marks", "since", "revision")} | kept_first(previous)
         return {**change, **kept, "gone": True, "purge_at": seen.purge_at or end}
     since = since_by_mark(previous)
     numbers = [since.get(mark, seq) for mark in seen.access]
-    return {**change, "marks": list(seen.access), "since": numbers, "revision": seen.revision}
+    first = {"first": seq} if previous is None or previous.get("gone") else kept_first(previous)
+    return {**change, "marks": list(seen.access), "since": numbers, "revision": seen.revision, **first}
+
+
+def kept_first(previous: Mapping[str, Any]) -> Raw:
+    """Return at which number the record of a change came into the order, where that is known."""
+    return {"first": previous["first"]} if "first" in previous else {}
 
 
 def since_by_mark(change: Mapping[str, Any] | None) -> dict[str, int]:
@@ -87,11 +99,9 @@ def since_by_mark(change: Mapping[str, Any] | None) -> dict[str, int]:
     return {} if change is None or change.get("gone") else dict(zip(change["marks"], change["since"], strict=True))
 
 
-def lost_marks(seen: RecordState, previous: Mapping[str, Any] | None) -> list[str]:
-    """Return the marks of a change before that the record as it is now has not."""
-    if previous is None or not seen.is_there:
-        return []
-    return [mark for mark in previous["marks"] if mark not in seen.access]
+def lost_marks(seen: RecordState, previous: Mapping[str, Any]) -> list[str]:
+    """Return the marks of the change before that the record as it is now has not; one that is gone has lost none."""
+    return [mark for mark in previous["marks"] if mark not in seen.access] if seen.is_there else []
 
 
 def withdrawal_id(type: str, id: str, mark: str) -> str:
@@ -127,14 +137,14 @@ def of_withdrawal(
     }
 
 
-# --- Roles -----------------------------------------------------------------------------------------------------------
+# --- Memberships -----------------------------------------------------------------------------------------------------
 
 
 def principals_of(account: Mapping[str, Any] | None) -> set[str]:
-    """Return what a stored account is a member of: its roles, none where it is gone."""
+    """Return what a stored account is a member of: its roles and groups, none where it is gone."""
     if account is None or "deleted_at" in account:
         return set()
-    return {f"role:{role}" for role in account.get("roles", ())}
+    return set(Identity.of(account).memberships)
 
 
 def principal_of(membership: Mapping[str, Any]) -> str:

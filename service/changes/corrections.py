@@ -1,7 +1,9 @@
 """Corrections: what the devices of an account are told once more, because what they sent of it was not stored."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from datetime import timedelta
+from itertools import islice
 
 from pymongo import UpdateOne
 
@@ -10,7 +12,7 @@ from service.core.clock import now
 from service.documents import Correction
 
 LONGEST_ID = 200
-"""Most characters of an id that is remembered: one that was made up may have any."""
+"""Most characters of an id that is remembered of a push: one that was made up may have any."""
 
 Named = tuple[str, str]
 """The type and the id of a record, or of what a device takes for one."""
@@ -33,9 +35,12 @@ def remember(account: str, named: Iterable[Named], keep: timedelta) -> None:
         Correction._get_collection().bulk_write(operations, ordered=False)
 
 
-def due(account: str, since: int) -> dict[str, list[str]]:
-    """Return what the devices of an account that come from a number of the order are told once more: ids by type."""
-    found: dict[str, list[str]] = {}
-    for row in Correction._get_collection().find({"account": account, "seq": {"$gte": since}}):
-        found.setdefault(row["type"], []).append(row["record"])
-    return found
+def due(account: str, type: str, since: int, at_once: int) -> Iterator[Sequence[str]]:
+    """Yield what the devices of an account that come from a number of the order are told once more of a type.
+
+    These are ids, some `at_once`: a device can have as many remembered as it likes.
+    """
+    asked = {"account": account, "type": type, "seq": {"$gte": since}}
+    with closing(Correction._get_collection().find(asked, {"record": 1}, batch_size=at_once)) as rows:
+        while some := [row["record"] for row in islice(rows, at_once)]:
+            yield some

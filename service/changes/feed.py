@@ -5,10 +5,11 @@ them at that moment: what it may not read it only hears the end of. No snapshot 
 that the order had before is there when the range is read, and a change that moves meanwhile moves behind it. Beyond it
 MongoDB may show a later change and not an earlier one: it reads each mark by itself, while the recorder writes.
 
-A membership in the range is a walk of its own, a *backfill*: one that began brings what the role could read before, one
-that ended takes it away.
+A membership in the range is a walk of its own, a *backfill*: one that began brings what the role or the group could
+read before, one that ended takes it away.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -17,21 +18,37 @@ import orjson
 from pymongo import ASCENDING
 
 from service.changes import compaction
+from service.changes.barrier import LOOK_AGAIN
 from service.changes.compaction import MEMBERSHIP
-from service.core.errors import NotAuthenticated
+from service.core.errors import FeedUnavailable, NotAuthenticated
 from service.documents import Change
 from service.documents.account import ALIVE, Account
 from service.model.record_type import RecordType
 from service.mongo import driver
 from service.mongo.raw import Filter, Raw
-from service.policy import EVERYONE, Identity, Within, given_to, marks, member_mark, owned_by, scope, withdrawn
+from service.policy import (
+    EVERYONE,
+    HELD,
+    Identity,
+    Within,
+    given_to,
+    marks,
+    member_mark,
+    owned_by,
+    scope,
+    withdrawn,
+)
 
 WITHIN: Within = ("mine", "shared")
 """What a device keeps, if it asks for nothing else."""
 Gone = Literal["", "deleted", "withdrawn"]
 FEW_ITEMS, MANY_ITEMS = 50, 200
 """Items that are read at once, at first and at most: as many as give about `PIECE_BYTES` of JSON."""
+MOST_PASSED = 1000
+"""Most changes that are read at once where many that came before tell nothing."""
 PIECE_BYTES = 512 * 1024
+SETTLES_WITHIN = 2.0
+"""Seconds for which the recorder is waited for, when a membership has ended that it has not seen yet."""
 MOST_BRANCHES = 200
 """Most ranges of an index that MongoDB merges in order; of more it would sort (`internalQueryMaxScansToExplode`)."""
 
@@ -96,12 +113,14 @@ class Feed:
 
         Without an item there are no more. Raises `NotAuthenticated` where the account has gone.
         """
-        checkpoint = checkpoint if checkpoint.oldest else Checkpoint(0, first=last)
+        checkpoint, size = checkpoint if checkpoint.oldest else Checkpoint(0, first=last), limit
+        if checkpoint.seq >= last and checkpoint.backfill is None:
+            return FeedPage((), checkpoint.at(checkpoint.seq), False)
         while True:
-            page = self.step(checkpoint, last, limit)
+            page = self.step(checkpoint, last, limit, size)
             if page.items or not page.more:
                 return page
-            checkpoint = page.checkpoint
+            checkpoint, size = page.checkpoint, min(2 * size, MOST_PASSED)
 
     def pages(self, checkpoint: Checkpoint, last: int, limit: int | None = None) -> Iterator[FeedPage]:
         """Yield what follows a checkpoint, at most `limit` items in all, in pages that fit into memory."""
@@ -112,34 +131,39 @@ class Feed:
             left = None if left is None else left - len(page.items)
             checkpoint, more, size = page.checkpoint, page.more, fitting(page.items)
 
-    def step(self, checkpoint: Checkpoint, last: int, limit: int) -> FeedPage:
-        """Return the next piece of the walk, which may have no item although there are more."""
+    def step(self, checkpoint: Checkpoint, last: int, limit: int, size: int) -> FeedPage:
+        """Return the next piece of the walk, of `size` changes and `limit` items at most.
+
+        It may have no item although there are more.
+        """
         # Before the changes: who gains a role after this has a change of that behind them.
-        identity = self.identity()
+        identity = self.settled()
         if checkpoint.backfill is not None:
             membership = self.membership_at(checkpoint.backfill[0])
             if membership is not None:
-                return self.backfilled(identity, checkpoint, membership, checkpoint.backfill[1], limit)
+                return self.backfilled(identity, checkpoint, membership, checkpoint.backfill[1], limit, size)
             checkpoint = replace(checkpoint, backfill=None)  # it has changed again, and is further on
         reach = {"$gt": checkpoint.seq, "$lte": last}
-        rows = self.range(marks(identity, self.within), [*self.types, MEMBERSHIP], reach, limit + 1)
-        found, more = rows[:limit], len(rows) > limit
+        rows = self.range(marks(identity, self.within), [*self.types, MEMBERSHIP], reach, size + 1)
+        found, more = rows[:size], len(rows) > size
         for number, row in enumerate(found):
             if row["type"] == MEMBERSHIP and row["seq"] > checkpoint.first and "shared" in self.within:
                 if number == 0:
-                    return self.backfilled(identity, checkpoint, row, 0, limit)
+                    return self.backfilled(identity, checkpoint, row, 0, limit, size)
                 found, more = found[:number], True
                 break
-        items = self.items(identity, [row for row in found if self.is_heard(row, checkpoint)], checkpoint.at)
-        if items and identity.roles and self.identity() != identity:
-            # What was read may have been written after a role was lost.
+        heard = [row for row in found if self.is_heard(row, checkpoint)]
+        found, heard, more = up_to(limit, found, heard, more)
+        items = self.items(identity, heard, checkpoint.at)
+        if items and identity.memberships and lost_memberships(self.identity(), identity.memberships):
+            # What was read may have been written after a membership was lost.
             return FeedPage((), checkpoint, True)
         # Behind the last one there is nothing, so nobody has to look there again.
         seq = found[-1]["seq"] if more else max(last, checkpoint.seq)
         return FeedPage(items, checkpoint.at(seq), more)
 
     def backfilled(
-        self, identity: Identity, checkpoint: Checkpoint, membership: Raw, after: int, limit: int
+        self, identity: Identity, checkpoint: Checkpoint, membership: Raw, after: int, limit: int, size: int
     ) -> FeedPage:
         """Return the next piece of the walk through what a membership gives, or took away when it ended."""
         seq, given = membership["seq"], given_to(compaction.principal_of(membership))
@@ -147,9 +171,11 @@ class Feed:
         # What stands behind the membership comes by itself where it lasts; where it ended, nobody looks there.
         told, bound = ([given], {"$lt": seq}) if begins else ([given, withdrawn(given)], {})
         # One after the other: what is withdrawn meanwhile goes from the first to the second.
-        rows = [row for mark in told for row in self.range([mark], [*self.types], {"$gt": after, **bound}, limit + 1)]
-        found, more = sorted(rows, key=lambda row: row["seq"])[:limit], len(rows) > limit
-        items = self.items(identity, found, lambda at: replace(checkpoint, backfill=(seq, at)), told)
+        rows = [row for mark in told for row in self.range([mark], [*self.types], {"$gt": after, **bound}, size + 1)]
+        found, more = sorted(rows, key=lambda row: row["seq"])[:size], len(rows) > size
+        heard = [row for row in found if not (begins and compaction.is_end(row))]
+        found, heard, more = up_to(limit, found, heard, more)
+        items = self.items(identity, heard, lambda at: replace(checkpoint, backfill=(seq, at)), told)
         if begins:
             items = [item for item in items if item.row is not None]
         return FeedPage(
@@ -221,11 +247,29 @@ class Feed:
     # --- What MongoDB is asked ---------------------------------------------------------------------------------------
 
     def identity(self) -> Identity:
-        """Return the account as it is now, with its roles; raises `NotAuthenticated` where it has gone."""
-        found = driver.find_one(Account._get_collection(), {"_id": self.account, **ALIVE}, {"roles": 1})
+        """Return the account as it is now, with its memberships; raises `NotAuthenticated` where it has gone."""
+        found = driver.find_one(Account._get_collection(), {"_id": self.account, **ALIVE}, HELD)
         if found is None:
             raise NotAuthenticated("the account has gone")
-        return Identity(self.account, "", 0, tuple(found.get("roles", ())))
+        return Identity.of(found)
+
+    def settled(self) -> Identity:
+        """Return the account with those of its memberships that the order has, when it has the end of all others.
+
+        One that came and went before the recorder looked has no place in the order, so nothing may be told by it, and
+        nothing may be passed by while one is away that will be back unseen. Raises `FeedUnavailable` where the recorder
+        does not come so far in time, and `NotAuthenticated` where the account has gone.
+        """
+        end = time.monotonic() + SETTLES_WITHIN
+        while True:
+            # Before the account: what begins in between is left out, and comes by a change of its own.
+            recorded = {name for name, spans in self.memberships().items() if spans[-1][1] is None}
+            identity = self.identity()
+            if not lost_memberships(identity, recorded):
+                return identity.within(recorded)
+            if time.monotonic() >= end:
+                raise FeedUnavailable("a membership of the account has ended a moment ago")
+            time.sleep(LOOK_AGAIN)
 
     def range(self, told: Sequence[str], types: Sequence[str], seq: Filter, limit: int) -> list[Raw]:
         """Return the first changes within bounds of their numbers that one of the marks hears of, in their order."""
@@ -262,6 +306,19 @@ def fitting(items: Sequence[Item]) -> int:
     size = sum(len(orjson.dumps(item.type.schema.dump(item.row))) for item in items[:5] if item.row is not None)
     average = size // min(5, len(items)) if items else 0
     return max(1, min(MANY_ITEMS, PIECE_BYTES // max(average, 1)))
+
+
+def up_to(limit: int, found: list[Raw], heard: list[Raw], more: bool) -> tuple[list[Raw], list[Raw], bool]:
+    """Return the changes that were `found`, those of them that are `heard` of, and whether there are more.
+
+    Beyond `limit` that are heard of, all the rest is for the next time.
+    """
+    return (found, heard, more) if len(heard) <= limit else (heard[:limit], heard[:limit], True)
+
+
+def lost_memberships(identity: Identity, before: Iterable[str]) -> set[str]:
+    """Return those of some memberships that an identity has no more."""
+    return {*before} - {*identity.memberships}
 
 
 BY_MARK = "marks_1_type_1_seq_1"

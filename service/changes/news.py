@@ -1,6 +1,6 @@
 """What has changed among some records and accounts, and what the order makes of it: read once for a whole batch."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ from service.documents import Account, Change
 from service.model.record_type import RecordType
 from service.model.registry import Registry
 from service.mongo.raw import Raw
+from service.policy import HELD
 
 Dirty = tuple[str, str]
 """The collection and the id of what may have changed."""
@@ -18,7 +19,7 @@ FirstAccess = Mapping[Dirty, tuple[str, ...]]
 Maker = Callable[[int, datetime], Raw]
 """Makes a change at a number; one that tells of an end is kept until a time."""
 
-SEEN_FIELDS = {"access": 1, "revision": 1, "purge_at": 1}
+SEEN_FIELDS = {"access": 1, "revision": 1, "purge_at": 1, "owner": 1}
 
 
 class News:
@@ -32,6 +33,7 @@ class News:
         """
         self.is_written, self.made = made is not None, made or {}
         self.of: dict[Dirty, list[Maker]] = {one: [] for one in dirty}
+        self.known: set[str] = set()
         by_type: dict[str, list[str]] = {}
         for name, id in self.of:
             by_type.setdefault(name, []).append(id)
@@ -51,10 +53,20 @@ class News:
         """Return the changes, from the number `first` on; those that tell of an end are kept until `end`."""
         return [make(seq, end) for seq, make in enumerate(self.makers, first)]
 
+    def kept(self, condition: Mapping[str, Any]) -> list[Raw]:
+        """Return the changes that there are, and remember that they are `known`."""
+        found = list(Change._get_collection().find(condition))
+        self.known.update(change["_id"] for change in found)
+        return found
+
+    def kept_by_id(self, ids: Iterable[str]) -> dict[str, Raw]:
+        """Return the changes that there are of these, by id."""
+        return {change["_id"]: change for change in self.kept({"_id": {"$in": list(ids)}})}
+
     def look_at_records(self, type: RecordType, ids: list[str]) -> None:
         """Find what has changed of records of a type."""
         stored = {row["_id"]: row for row in type.collection.find({"_id": {"$in": ids}}, SEEN_FIELDS)}
-        before = kept_changes(compaction.change_id(type.name, id) for id in ids)
+        before = self.kept_by_id(compaction.change_id(type.name, id) for id in ids)
         changed = []
         for id in ids:
             seen = RecordState.of(stored.get(id), self.made.get((type.name, id), ()))
@@ -62,18 +74,27 @@ class News:
             if compaction.is_news(seen, previous) and (self.is_written or not compaction.is_recorded(seen, previous)):
                 changed.append((id, seen, previous))
         lost = [
-            (id, mark, previous) for id, seen, previous in changed for mark in compaction.lost_marks(seen, previous)
+            (id, mark, previous)
+            for id, seen, previous in changed
+            if previous is not None
+            for mark in compaction.lost_marks(seen, previous)
         ]
-        for id, maker in withdrawals(type, lost):
-            self.of[type.name, id].append(maker)
+        self.look_at_withdrawals(type, lost)
         for id, seen, previous in changed:
             self.of[type.name, id].append(record_maker(type.name, id, seen, previous))
 
+    def look_at_withdrawals(self, type: RecordType, lost: Sequence[tuple[str, str, Raw]]) -> None:
+        """Take the marks that records have lost, each with the record's id and the change in which it still stood."""
+        ids = [compaction.withdrawal_id(type.name, id, mark) for id, mark, _ in lost]
+        earlier = self.kept_by_id(ids) if ids else {}
+        for (id, mark, previous), told in zip(lost, ids, strict=True):
+            self.of[type.name, id].append(withdrawal_maker(type.name, id, mark, previous, earlier.get(told)))
+
     def look_at_accounts(self, ids: list[str]) -> None:
-        """Find what has changed of the roles of accounts."""
-        stored = {row["_id"]: row for row in Account._get_collection().find({"_id": {"$in": ids}}, ROLES)}
+        """Find what has changed of the roles and groups of accounts."""
+        stored = {row["_id"]: row for row in Account._get_collection().find({"_id": {"$in": ids}}, MEMBER_FIELDS)}
         of_accounts: dict[str, dict[str, Raw]] = {id: {} for id in ids}
-        for row in Change._get_collection().find({"type": MEMBERSHIP, "record": {"$in": ids}}):
+        for row in self.kept({"type": MEMBERSHIP, "record": {"$in": ids}}):
             of_accounts[row["record"]][compaction.principal_of(row)] = row
         for id, before in of_accounts.items():
             principals = compaction.principals_of(stored.get(id))
@@ -81,20 +102,7 @@ class News:
                 self.of[MEMBERSHIP, id].append(membership_maker(id, principal, before.get(principal)))
 
 
-ROLES = {"roles": 1, "deleted_at": 1}
-
-
-def kept_changes(ids: Iterable[str]) -> dict[str, Raw]:
-    """Return the changes that there are of these, by id."""
-    return {row["_id"]: row for row in Change._get_collection().find({"_id": {"$in": list(ids)}})}
-
-
-def withdrawals(type: RecordType, lost: list[tuple[str, str, Any]]) -> Iterator[tuple[str, Maker]]:
-    """Yield what makes the changes of rights that records no longer give, each with the id of the record."""
-    ids = [compaction.withdrawal_id(type.name, id, mark) for id, mark, _ in lost]
-    earlier = kept_changes(ids) if ids else {}
-    for (id, mark, previous), told in zip(lost, ids, strict=True):
-        yield id, withdrawal_maker(type.name, id, mark, previous, earlier.get(told))
+MEMBER_FIELDS = {**HELD, "deleted_at": 1}
 
 
 def record_maker(type: str, id: str, seen: RecordState, previous: Mapping[str, Any] | None) -> Maker:

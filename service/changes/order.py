@@ -37,10 +37,19 @@ class Order:
             raise CursorExpired("the cursor is older than what the service remembers; begin without one")
 
 
+def state_in(lease: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return the state that the document of the lease holds, None where there is none yet, or but a part of one.
+
+    A part is what a recorder writes under which somebody has deleted the document; then it begins anew.
+    """
+    state: Mapping[str, Any] = (lease or {}).get("state") or {}
+    return state if state.keys() >= {"seq", "floor"} else None
+
+
 def order_in(lease: Mapping[str, Any] | None) -> Order:
     """Return the order that the document of the lease holds; raises `FeedUnavailable` where there is none yet."""
-    state = (lease or {}).get("state")
-    if not state:
+    state = state_in(lease)
+    if state is None:
         raise FeedUnavailable("nothing has been recorded yet; a worker has to run")
     return Order(state["seq"], state["floor"], state["clock"], state["comparing"] is not None)
 

@@ -13,10 +13,11 @@ from bson import Timestamp
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from service.changes.tail import HistoryLost, Tail, Token
+from service.changes.tail import CHANGED_FIELDS, HistoryLost, Tail, Token
 from service.core.log import log
 from service.documents import Account, Change, Session
 from service.mongo.raw import Raw
+from service.policy import HELD
 
 HEARD_WITHIN_MS = 1000
 """Milliseconds that one look at the stream waits for an event."""
@@ -24,6 +25,17 @@ TRIED_AGAIN_AFTER = 0.2
 """Seconds before another try, where MongoDB does not answer."""
 
 CHANGES, SESSIONS, ACCOUNTS = (kind._get_collection_name() for kind in (Change, Session, Account))
+CHANGES_MEMBERSHIP = {
+    "$anyElementTrue": [
+        {
+            "$map": {
+                "input": CHANGED_FIELDS,
+                "in": {"$regexMatch": {"input": "$$this", "regex": rf"^({'|'.join(HELD)})(\.|$)"}},
+            }
+        }
+    ]
+}
+"""Whether an update is of what an account is a member of; of one entry of a list MongoDB tells the place."""
 HEARD: list[Raw] = [
     {
         "$match": {
@@ -32,19 +44,15 @@ HEARD: list[Raw] = [
                 {"ns.coll": SESSIONS, "operationType": "delete"},
                 {
                     "ns.coll": ACCOUNTS,
-                    "$or": [
-                        {"operationType": {"$in": ["replace", "delete"]}},
-                        {"updateDescription.updatedFields.roles": {"$exists": True}},
-                        {"updateDescription.removedFields": "roles"},
-                        {"updateDescription.truncatedArrays.field": "roles"},
-                    ],
+                    "$or": [{"operationType": {"$in": ["replace", "delete"]}}, {"$expr": CHANGES_MEMBERSHIP}],
                 },
             ]
         }
     },
     {"$project": {"ns.coll": 1, "fullDocument": 1, "documentKey": 1, "clusterTime": 1}},
 ]
-"""What the recorder writes, whole, for it replaces what it wrote before; which sessions ended; whose roles changed.
+"""What the recorder writes, whole, for it replaces what it wrote before; which sessions ended; whose
+memberships changed.
 
 Of roles the order itself may tell late: it has a record as it is when the recorder looks, which may be after a role was
 lost whose place comes behind. This stream has both when they happened.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from service.changes import order
+from service.changes.corrections import LONGEST_ID
 from service.core.clock import now
 from service.documents import Change, PushReceipt
 from service.policy import Identity
@@ -25,7 +26,7 @@ def note_push(identity: Identity, type: str, ids: Sequence[str]) -> None:
         {"_id": f"{identity.session}/{type}/{moment:%d%H%M}"},
         {
             "$setOnInsert": {"account": identity.account, "session": identity.session, "type": type},
-            "$push": {"records": {"$each": list(ids), "$slice": -MOST_KEPT}},
+            "$push": {"records": {"$each": [id for id in ids if len(id) <= LONGEST_ID], "$slice": -MOST_KEPT}},
             "$min": {"seq": order.order_in(order.lease_document()).seq},
             "$set": {"expires_at": moment + UNDER_WAY},
         },

@@ -30,6 +30,20 @@ TOLD = ("operationType", "ns.coll", "to.coll", "documentKey", "clusterTime")
 HISTORY_LOST = frozenset({136, 260, 280, 286})
 """Codes with which MongoDB says that what follows a token is not to be had any more."""
 
+CHANGED_FIELDS: Raw = {
+    "$concatArrays": [
+        {
+            "$map": {
+                "input": {"$objectToArray": {"$ifNull": ["$updateDescription.updatedFields", {}]}},
+                "in": "$$this.k",
+            }
+        },
+        {"$ifNull": ["$updateDescription.removedFields", []]},
+        {"$map": {"input": {"$ifNull": ["$updateDescription.truncatedArrays", []]}, "in": "$$this.field"}},
+    ]
+}
+"""The expression of the names of the fields that an update has changed."""
+
 Token = Mapping[str, Any]
 
 
@@ -59,19 +73,8 @@ def watched(registry: Registry) -> list[str]:
 def stages(registry: Registry) -> list[Raw]:
     """Return the stages of a change stream that gives the events that the order is made of, and little of each."""
     names = watched(registry)
-    changed = {
-        "$concatArrays": [
-            {
-                "$map": {
-                    "input": {"$objectToArray": {"$ifNull": ["$updateDescription.updatedFields", {}]}},
-                    "in": "$$this.k",
-                }
-            },
-            {"$ifNull": ["$updateDescription.removedFields", []]},
-            {"$map": {"input": {"$ifNull": ["$updateDescription.truncatedArrays", []]}, "in": "$$this.field"}},
-        ]
-    }
-    is_seen = {"$or": [{"$ne": ["$operationType", "update"]}, {"$not": [{"$setIsSubset": [changed, [*UNSEEN]]}]}]}
+    is_unseen = {"$setIsSubset": [CHANGED_FIELDS, [*UNSEEN]]}
+    is_seen = {"$or": [{"$ne": ["$operationType", "update"]}, {"$not": [is_unseen]}]}
     return [
         {
             "$match": {

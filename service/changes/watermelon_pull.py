@@ -44,14 +44,13 @@ class WatermelonPull:
         Raises `CursorExpired`, and `NotAuthenticated` where the account has gone.
         """
         order.check(self.since)
-        told = corrections.due(self.account, self.since) if self.since else {}
-        return self.written(order.seq, told)
+        return self.written(order.seq)
 
-    def written(self, last: int, told: Mapping[str, Sequence[str]]) -> Iterator[bytes]:
-        """Yield the JSON of all tables; `told` are the ids of records that come in any case."""
+    def written(self, last: int) -> Iterator[bytes]:
+        """Yield the JSON of all tables."""
         begin = b'{"changes":{'
         for type in self.types:
-            table = Table(self, type, last, told.get(type.name, ()))
+            table = Table(self, type, last)
             yield begin + orjson.dumps(type.name) + b":"
             yield from table.pieces()
             begin = b","
@@ -61,12 +60,11 @@ class WatermelonPull:
 
 @dataclass(slots=True)
 class Table:
-    """What has changed of one type, up to the number `last` of the order; `told` are ids that come in any case."""
+    """What has changed of one type, up to the number `last` of the order, and what comes in any case."""
 
     asked: WatermelonPull
     type: RecordType
     last: int
-    told: Sequence[str]
     seen: set[str] = field(default_factory=set)
 
     @property
@@ -95,7 +93,7 @@ class Table:
         for items in self.walk(feed, self.since):
             yield from rows_of(columns, self.told_once(items, gone))
         for items in self.corrected(feed) if self.since else ():
-            yield from rows_of(columns, self.told_once(items, gone))
+            yield from rows_of(columns, self.told_once(items, gone, remembered=False))
         if self.since and (added := self.asked.added.get(self.type.name)):
             for items in self.walk(feed, 0):
                 yield from rows_of(columns, self.told_once(items, gone), lambda row: has_value(row, added))
@@ -108,8 +106,7 @@ class Table:
     def corrected(self, feed: Feed) -> Iterator[list[Item]]:
         """Yield how the records are now that come in any case."""
         identity = feed.identity()
-        for begin in range(0, len(self.told), FEW_ITEMS):
-            ids = self.told[begin : begin + FEW_ITEMS]
+        for ids in corrections.due(self.asked.account, self.type.name, self.asked.since, FEW_ITEMS):
             found = feed.readable(identity, [(self.type.name, id) for id in ids])
             rows = {id: found.get((self.type.name, id)) for id in ids}
             yield [
@@ -118,16 +115,18 @@ class Table:
                 if row is None or self.type.schema.is_readable(row)
             ]
 
-    def told_once(self, items: Iterable[Item], gone: IO[bytes]) -> Iterator[Item]:
+    def told_once(self, items: Iterable[Item], gone: IO[bytes], remembered: bool = True) -> Iterator[Item]:
         """Yield the records that are there, and write the ids of the others; none that was told already.
 
-        In a walk from the beginning nothing comes twice, for it ends where it was when it began.
+        In a walk from the beginning nothing comes twice, for it ends where it was when it began. Of what is gone, the
+        ids are not `remembered` where nothing that follows has them: a device may have made up any number.
         """
         for item in items:
             if self.since:
                 if item.id in self.seen:
                     continue
-                self.seen.add(item.id)
+                if remembered or item.row is not None:
+                    self.seen.add(item.id)
             if item.row is not None:
                 yield item
             elif not self.asked.is_turbo:

@@ -1,4 +1,4 @@
-"""Commands for the person who runs the service: indexes, accounts, migrations, backup and restore, import."""
+"""Commands for who runs the service: indexes, accounts, migrations, outbox, jobs, hooks, webhooks, files, backup."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -6,22 +6,31 @@ from pathlib import Path
 from typing import Any
 
 import click
-from flask import Flask
+from flask import Flask, current_app
 from flask.cli import AppGroup, with_appcontext
 
+from service.cli.files import files_group
+from service.cli.hooks import hooks_group
 from service.cli.importing import import_collection
+from service.cli.jobs import jobs_group
+from service.cli.outbox import outbox_group
 from service.cli.terminal import Meter, plainly, refuse_memory, reporter
+from service.cli.webhooks import webhooks_group
 from service.context import current_registry
 from service.core.clock import now
 from service.core.errors import Problem, ValidationFailed
 from service.documents import Account, Event
-from service.documents.account import ALIVE
+from service.documents.account import ALIVE, address_key
 from service.documents.record import ID
+from service.files.stores import store_of
 from service.identity import deletion
+from service.identity.accounts import store_account
+from service.identity.passwords import new_password
 from service.identity.schemas import ACCOUNT
+from service.identity.security import account_by_name
 from service.model.validation import validate
 from service.mongo.raw import Raw
-from service.resources.accounts import new_password, store
+from service.policy import ADMIN
 from service.security import security
 from service.upkeep import backup, indexes, migrations, upgrade, wording
 
@@ -37,6 +46,11 @@ def init_app(app: Flask) -> None:
     app.cli.add_command(indexes_group)
     app.cli.add_command(accounts_group)
     app.cli.add_command(migrate_group)
+    app.cli.add_command(outbox_group)
+    app.cli.add_command(hooks_group)
+    app.cli.add_command(jobs_group)
+    app.cli.add_command(webhooks_group)
+    app.cli.add_command(files_group)
     app.cli.add_command(make_backup)
     app.cli.add_command(restore_backup)
     app.cli.add_command(import_collection)
@@ -84,13 +98,15 @@ def tell_changes(changes: list[indexes.IndexChange]) -> None:
 @username_argument
 @click.password_option()
 @click.option("--role", "roles", multiple=True, help="a role to give; may stand several times")
+@click.option("--admin", is_flag=True, help="give the role of admins, who may enter the console at /admin")
 @click.option("--id", help="the id that it had elsewhere, for what is imported")
-def create_account(username: str, password: str, roles: Sequence[str], id: str | None) -> None:
+def create_account(username: str, password: str, roles: Sequence[str], admin: bool, id: str | None) -> None:
     """Create an account."""
+    roles = [*dict.fromkeys([*roles, *([ADMIN] if admin else [])])]
     content = told(ACCOUNT.load, {"username": username})
     checked = told(new_password, {"password": password}, "password", username)
     named = {} if id is None else {"_id": valid_id(id)}
-    account = told(store, {**content, **named, "roles": valid_roles(roles)}, security().hashing.hash(checked))
+    account = told(store_account, {**content, **named, "roles": valid_roles(roles)}, security().hashing.hash(checked))
     Event.record(account["_id"], "sign_up")
     click.echo(account["_id"])
 
@@ -100,7 +116,8 @@ def list_accounts() -> None:
     """List all accounts."""
     for account in Account._get_collection().find(ALIVE, sort=[("username_key", 1)]):
         state = "locked" if "locked_at" in account else "active"
-        click.echo(f"{account['_id']}  {account['username']:<40} {state:<7} {' '.join(account.get('roles', []))}")
+        name = account.get("username") or account.get("email") or ""
+        click.echo(f"{account['_id']}  {name:<40} {state:<7} {' '.join(account.get('roles', []))}")
 
 
 @accounts_group.command("roles")
@@ -133,6 +150,28 @@ def revoke(username: str) -> None:
     account = found_account(username)
     click.echo(f"{security().sessions.end(account['_id'])} sessions ended")
     Event.record(account["_id"], "session_ended")
+
+
+@accounts_group.command("bounced")
+@click.argument("address")
+@click.option("--undo", is_flag=True, help="mails arrive there again")
+def bounced(address: str, undo: bool) -> None:
+    """Say that mails to a verified ADDRESS come back: none is sent there but to confirm it anew."""
+    try:
+        key = address_key(address)
+    except ValueError as error:
+        raise click.ClickException(f"{address}: {error}") from None
+    update = {"$unset": {"email_bounced": ""}} if undo else {"$set": {"email_bounced": key}}
+    found = Account._get_collection().update_one({"email_key": key, **ALIVE}, Account.written(update))
+    if not found.matched_count:
+        raise click.ClickException(f"there is no account with the verified address {address}")
+
+
+@accounts_group.command("second-factor-off")
+@username_argument
+def switch_second_factor_off(username: str) -> None:
+    """Let somebody in who has lost the authenticator app and the recovery codes; be sure who asks for it."""
+    told(security().second_factors.remove, found_account(username), None)
 
 
 @accounts_group.command("delete")
@@ -170,7 +209,7 @@ def valid_id(id: str) -> str:
 
 def found_account(username: str) -> Raw:
     """Return the account with this name."""
-    account: Raw | None = Account._get_collection().find_one({"username_key": username.lower()})
+    account = account_by_name(username)
     if account is None:
         raise click.ClickException(f"there is no account {username!r}")
     return account
@@ -231,7 +270,7 @@ def make_backup(file: Path) -> None:
     """Write all that is stored, as it is at one moment, into FILE; the service may go on."""
     with plainly():
         refuse_memory()
-        counts = backup.backup(current_registry(), file, reporter())
+        counts = backup.backup(current_registry(), store_of(current_app.config), file, reporter())
         click.echo(f"{file}: {sum(counts.values())} documents, {file.stat().st_size / 1e6:.1f} MB")
 
 
@@ -242,7 +281,7 @@ def restore_backup(file: Path) -> None:
     """Bring the backup in FILE into an empty database; no server may run on it."""
     with plainly():
         refuse_memory()
-        counts = backup.restore(current_registry(), file, reporter())
+        counts = backup.restore(current_registry(), store_of(current_app.config), file, reporter())
         click.echo(f"{sum(counts.values())} documents restored; everybody has to log in again")
         for note in (*upgrade.advice(current_registry()), *wording.advice(current_registry())):
             click.echo(note)

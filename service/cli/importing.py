@@ -11,7 +11,7 @@ from bson import json_util
 from flask import current_app
 from flask.cli import with_appcontext
 
-from service.cli.terminal import Meter, plainly, refuse_memory
+from service.cli.terminal import Meter, harmless, plainly, refuse_memory
 from service.context import current_registry
 from service.core.spelling import nearest
 from service.documents import Account
@@ -120,6 +120,8 @@ def type_named(registry: Registry, name: str) -> RecordType:
     if name not in registry:
         hint = nearest(name, registry) or f"; there are {', '.join(registry)}"
         raise ImportRefused(f"there is no record type {name!r}{hint}")
+    if registry[name].is_file:
+        raise ImportRefused("files are made by their bytes: upload them")
     return registry[name]
 
 
@@ -158,9 +160,10 @@ class Reasons:
         """Hear of one."""
         id = json_util.dumps(candidate.source_id, json_options=json_util.RELAXED_JSON_OPTIONS)
         for cause in candidate.causes:
-            kind = re.sub(r"/\d+(?=/|$)", "/*", cause.pointer or "") or "all of it", f"{cause.code}: {cause.detail}"
+            place = harmless(re.sub(r"/\d+(?=/|$)", "/*", cause.pointer or "") or "all of it")
+            kind = place, f"{cause.code}: {cause.detail}"
             if kind in self.kinds or len(self.kinds) < MOST_REASON_KINDS:
-                self.kinds.setdefault(kind, [0, id])[0] += 1
+                self.kinds.setdefault(kind, [0, harmless(id)])[0] += 1
         if self.file is not None:
             errors = json_util.dumps([cause.as_dict() for cause in candidate.causes])
             self.file.write(f'{{"_id": {id}, "outcome": "{outcome}", "errors": {errors}}}\n')

@@ -16,6 +16,15 @@ from service.upkeep.indexes import IndexRefused
 from service.upkeep.source import ImportRefused
 from service.upkeep.upgrade import UpgradeError
 
+MOST_SHOWN = 200
+"""Most characters of a text of others that are shown."""
+
+
+def harmless(text: str) -> str:
+    """Return a text that others have made up for a terminal, which some characters command; of a long one the start."""
+    shown = text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "…"
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in shown)
+
 
 def refuse_memory() -> None:
     """Refuse what mongomock cannot do."""

@@ -168,10 +168,10 @@ class NotAuthenticated(Problem):
     keepable = False
     meaning = "There is no access token, or it is not valid, or its session has ended. Log in again."
 
-    def __init__(self, detail: str | None = None, offered: bool = True) -> None:
+    def __init__(self, detail: str | None = None, offered: bool = True, **members: Any) -> None:
         """Add the challenge that RFC 6750, section 3, asks for; it names no error where no token was `offered`."""
         error = ', error="invalid_token"' if offered and self.code != "bad_credentials" else ""
-        super().__init__(detail, headers={"WWW-Authenticate": f'Bearer realm="madang"{error}'})
+        super().__init__(detail, headers={"WWW-Authenticate": f'Bearer realm="madang"{error}'}, **members)
 
 
 class TokenExpired(NotAuthenticated):
@@ -186,7 +186,18 @@ class BadCredentials(NotAuthenticated):
 
     code, title = "bad_credentials", "Bad credentials"
     keepable = True
-    meaning = "The username or the password is wrong."
+    meaning = "The username or the password is wrong, or the ID token of a provider is not good."
+
+
+class SecondFactorRequired(NotAuthenticated):
+    """What was given is right, and the account asks for one thing more."""
+
+    code, title = "second_factor_required", "Second factor required"
+    meaning = (
+        "The account asks for a second factor. Send `challenge` to `POST /auth/second-factor` within five minutes, "
+        "with a code of the authenticator app or a recovery code."
+    )
+    extension = {"challenge": {"type": "string", "description": "what a second factor is given for"}}
 
 
 class TokenReused(NotAuthenticated):
@@ -210,7 +221,7 @@ class ReauthenticationRequired(Problem):
 
     status, code, title = 403, "reauthentication_required", "Reauthentication required"
     keepable = False  # it is repeated with its key after the login
-    meaning = "This needs a login of the last five minutes. Log in again with the password and repeat the request."
+    meaning = "This needs a login of the last five minutes. Log in again and repeat the request."
 
 
 class NotFound(Problem):
@@ -246,6 +257,25 @@ class AlreadyExists(Problem):
     meaning = "The id, the username, or a value that has to be unique is taken. `errors` names the field."
 
 
+class AccountExists(Problem):
+    """A provider knows somebody by an address that an account has which is not linked to them."""
+
+    status, code, title = 409, "account_exists", "Account exists"
+    keepable = False
+    meaning = (
+        "An account has the address that the provider has verified, and nobody gets into it by an address alone. Sign "
+        "in to that account as before, then link the identity: `POST /v1/accounts/me/identities`."
+    )
+
+
+class LastWayIn(Problem):
+    """Without it nobody could enter the account."""
+
+    status, code, title = 409, "last_way_in", "Last way in"
+    keepable = False
+    meaning = "Without this nobody could enter the account any more. Set a password or link another identity first."
+
+
 class StillReferenced(Problem):
     """A delete rule keeps the record."""
 
@@ -254,6 +284,20 @@ class StillReferenced(Problem):
         "Other records refer to this one: their type does not let it go, or they are more than are changed at once. "
         "Delete or change them first."
     )
+
+
+class LastManager(Problem):
+    """A group would have members and nobody who manages it."""
+
+    status, code, title = 409, "last_manager", "Last manager"
+    meaning = "A group with members has a manager. Make another member a manager first, or delete the group."
+
+
+class LimitReached(Problem):
+    """There are as many as there may be."""
+
+    status, code, title = 409, "limit_reached", "Limit reached"
+    meaning = "There are as many of these as there may be; `detail` tells the limit. Remove one first."
 
 
 class SyncConflict(Problem):
@@ -265,6 +309,14 @@ class SyncConflict(Problem):
         "Records of this push have changed since `last_pulled_at`, so nothing of it was done; `errors` names them. "
         "Pull, and push what is left."
     )
+
+
+class OffsetMismatch(Problem):
+    """Bytes of an upload are not those that come next."""
+
+    status, code, title = 409, "offset_mismatch", "Offset mismatch"
+    keepable = False
+    meaning = "Other bytes come next. Ask by `HEAD` how many are stored, and go on there."
 
 
 class ReferencePending(Problem):
@@ -303,11 +355,33 @@ class TooLarge(Problem):
     meaning = "The body is larger than the service takes (1 MiB by default), or the answers of a batch than it gives."
 
 
+class UploadVersion(Problem):
+    """A client speaks another version of tus."""
+
+    status, code, title = 412, "upload_version", "Upload version"
+    meaning = "Uploads speak tus 1.0.0, which each request names in `Tus-Resumable`."
+
+
+class QuotaExceeded(Problem):
+    """The files of an account would take more than it may have."""
+
+    status, code, title = 413, "quota_exceeded", "Quota exceeded"
+    keepable = False
+    meaning = "Your files would take more bytes than an account may have. Delete some of them, then send it again."
+
+
 class UnsupportedMediaType(Problem):
     """The body is not JSON by its Content-Type."""
 
     status, code, title = 415, "unsupported_media_type", "Unsupported media type"
     meaning = "The body has to be JSON, sent with `Content-Type: application/json`."
+
+
+class RangeNotSatisfiable(Problem):
+    """None of the ranges that are asked for is in the content."""
+
+    status, code, title = 416, "range_not_satisfiable", "Range not satisfiable"
+    meaning = "The file is shorter than where the range begins. `Content-Range` tells how many bytes it has."
 
 
 class ValidationFailed(Problem):
@@ -331,11 +405,29 @@ class RequestInProgress(Problem):
     meaning = "An earlier request with this idempotency key is still running. Retry after `Retry-After` seconds."
 
 
+class BadImage(Problem):
+    """A file is no image that can be made smaller."""
+
+    status, code, title = 422, "bad_image", "Bad image"
+    meaning = (
+        "The file is no image of a format that is read, is broken, or has more pixels than are decoded. Its owner can "
+        "download it as it is all the same."
+    )
+
+
 class IdempotencyMismatch(Problem):
     """The idempotency key was used for another request."""
 
     status, code, title = 422, "idempotency_mismatch", "Idempotency mismatch"
     meaning = "This idempotency key came with another request before. Make a new key for each new request."
+
+
+class UploadLocked(Problem):
+    """Somebody else writes to an upload."""
+
+    status, code, title = 423, "upload_locked", "Upload locked"
+    keepable = False
+    meaning = "Another connection writes to this upload, or has broken off a moment ago. Try again in some seconds."
 
 
 class FailedDependency(Problem):
@@ -365,6 +457,14 @@ class TooManyRequests(Problem):
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
 
 
+class ChecksumMismatch(Problem):
+    """The bytes of a part are not those that were sent."""
+
+    status, code, title = 460, "checksum_mismatch", "Checksum mismatch"
+    keepable = False
+    meaning = "What has come is not what was sent, and nothing of it was kept. Send it again."
+
+
 class NotSupported(Problem):
     """The database in use has no such feature: mongomock."""
 
@@ -379,6 +479,25 @@ class DatabaseUnavailable(Problem):
     status, code, title = 503, "database_unavailable", "Database unavailable"
     retry_after, keepable = 1, False
     meaning = "MongoDB did not answer in time. Retry after `Retry-After` seconds, with the same idempotency key."
+
+
+class StorageUnavailable(Problem):
+    """Where the bytes of files are did not answer as it should."""
+
+    status, code, title = 503, "storage_unavailable", "Storage unavailable"
+    retry_after, keepable = 5, False
+    meaning = "Where the bytes of files are did not answer as it should. Retry after `Retry-After` seconds."
+
+
+class ProviderUnavailable(Problem):
+    """An OpenID provider's keys are not known here and do not come."""
+
+    status, code, title = 503, "provider_unavailable", "Provider unavailable"
+    retry_after, keepable = 2, False
+    meaning = (
+        "The provider that the token is from did not answer in time, so nobody can tell whether the token is good. "
+        "Send it again after `Retry-After` seconds."
+    )
 
 
 class FeedUnavailable(Problem):

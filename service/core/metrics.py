@@ -23,6 +23,20 @@ LAG = Gauge("madang_changes_lag_seconds", "From the last change to its place in 
 NEWEST = Gauge("madang_changes_newest_seconds", "Time of the last change, since 1970.", multiprocess_mode="max")
 GAPS = Counter("madang_changes_gaps_total", "How often what had happened was lost, and all was compared.")
 
+FOLLOWED = Counter("madang_followed_changes_total", "Changes that something was told of.", ["follower"])
+BEHIND = Gauge(
+    "madang_followed_behind", "Numbers of the order that are left.", ["follower"], multiprocess_mode="mostrecent"
+)
+FOLLOWED_LATE = Counter(
+    "madang_followed_late_total", "How often ends of records were forgotten before they were told.", ["follower"]
+)
+
+HOOK_FAILED = Counter("madang_hook_failed_total", "Times that an after_change failed.", ["type"])
+HOOK_TIMES = Histogram("madang_hook_seconds", "Time of an after_change.", ["type"], buckets=BUCKETS)
+SET_ASIDE = Gauge(
+    "madang_hook_set_aside", "Records of which a hook is told no more.", ["type"], multiprocess_mode="mostrecent"
+)
+
 UNREADABLE = Counter(
     "madang_unreadable_documents_total", "Stored documents that could not be told in JSON.", ["document"]
 )
@@ -30,6 +44,26 @@ UNREADABLE = Counter(
 WAITING = Gauge("madang_live_connections", "Clients that wait, for live events or a pull.", multiprocess_mode="livesum")
 EVENTS = Counter("madang_live_events_total", "Live events that were sent.")
 CUT_OFF = Counter("madang_live_cut_off_total", "Clients that were cut off because they did not read.")
+
+OUTBOX = Gauge("madang_outbox_waiting", "Items that have to be sent.", ["kind"], multiprocess_mode="mostrecent")
+OLDEST = Gauge(
+    "madang_outbox_oldest_seconds", "Age of the oldest that waits.", ["kind"], multiprocess_mode="mostrecent"
+)
+SENT = Counter("madang_outbox_sent_total", "Items that were sent.", ["kind"])
+PUT_OFF = Counter("madang_outbox_put_off_total", "Tries that failed and are made again.", ["kind"])
+FAILED = Counter("madang_outbox_failed_total", "Items that are not tried any more.", ["kind"])
+JOBS = Counter("madang_jobs_total", "Runs of jobs that ended, by what came of them.", ["name", "outcome"])
+JOB_SECONDS = Histogram("madang_job_seconds", "Time of runs of jobs.", ["name"], buckets=(0.1, 1, 10, 60, 600, 3600))
+JOBS_AT_WORK = Gauge("madang_jobs_at_work", "Jobs that are at work.", multiprocess_mode="livesum")
+MAILS_WITHHELD = Counter(
+    "madang_mails_withheld_total", "Mails that were not stored, by what was in the way.", ["reason"]
+)
+WEBHOOK_CALLS = Counter("madang_webhook_calls_total", "Calls of webhooks, by what was answered.", ["outcome"])
+WEBHOOK_SECONDS = Histogram("madang_webhook_seconds", "Time of calls of webhooks.", buckets=(0.05, 0.1, 0.5, 1, 5, 15))
+WEBHOOKS_OFF = Counter("madang_webhooks_off_total", "Webhooks that were switched off, and why.", ["reason"])
+
+DEAD_TOKENS = Counter("madang_push_dead_tokens_total", "Device tokens that nobody is behind any more.", ["platform"])
+PUSH_MISTAKES = Counter("madang_push_mistakes_total", "Changes of which a declaration could say nothing.", ["type"])
 
 # To find a series by its labels takes as long as all the rest; there are as many as routes, methods and statuses.
 requests_of = cache(REQUESTS.labels)

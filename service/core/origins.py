@@ -5,6 +5,9 @@ import re
 EXPOSED_HEADERS = (
     *("ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotent-Replayed"),
     "Sync-Problems",
+    *("Accept-Ranges", "Content-Disposition", "Content-Range", "X-File-Id"),
+    *("Tus-Extension", "Tus-Max-Size", "Tus-Resumable", "Tus-Version", "Tus-Checksum-Algorithm"),
+    *("Upload-Expires", "Upload-Length", "Upload-Offset"),
 )
 """Headers of an answer that a page may read."""
 PREFLIGHT_SECONDS = 600

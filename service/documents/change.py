@@ -20,6 +20,8 @@ class Change(Document):
     # Of the record when it was recorded: the comparison after a gap goes by it.
     revision = IntField()
     gone = BooleanField()
+    # At which number the record came into the order; of those from before this was kept there is none.
+    first = LongField()
     # Of a membership: the numbers from which to which it was held; the last one is open while it is.
     held = ListField(ListField(LongField()))
     # When a change is forgotten that only tells of an end.
@@ -28,5 +30,10 @@ class Change(Document):
     meta = {
         "collection": "changes",
         "auto_create_index": False,
-        "indexes": [("marks", "type", "seq"), ("type", "record"), {"fields": ["purge_at"], "sparse": True}],
+        "indexes": [
+            ("marks", "type", "seq"),
+            ("type", "seq"),
+            ("type", "record"),
+            {"fields": ["purge_at"], "sparse": True},
+        ],
     }

@@ -17,6 +17,8 @@ class KeptAnswer(Document):
     # Accounts beside its own whose content stands in the body. When one of them goes the body does: no retry gets it
     # then, and none does its work again.
     others = ListField(StringField())
+    # Records of others of which something may stand in the body, by type and by the account that has read them.
+    noted = ListField()
     expires_at = DateTimeField(required=True)
 
     meta = {

@@ -76,6 +76,12 @@ class Lease(Document):
         return bool(cls._get_collection().update_one({"_id": name, "epoch": epoch}, later).matched_count)
 
     @classmethod
+    def is_taken(cls, name: str) -> bool:
+        """Tell whether somebody has the lease now."""
+        taken = {"_id": name, "$expr": {"$gt": ["$expires_at", "$$NOW"]}}
+        return cls._get_collection().find_one(taken, {"_id": 1}) is not None
+
+    @classmethod
     def give_back(cls, name: str, epoch: int) -> None:
         """Let another take the lease at once."""
         cls._get_collection().update_one({"_id": name, "epoch": epoch}, [{"$set": {"expires_at": "$$NOW"}}])

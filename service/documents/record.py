@@ -4,7 +4,7 @@ from mongoengine import DateTimeField, DictField, IntField, ListField, LongField
 
 from service.documents.versioned import STAMPS, Versioned
 
-PRINCIPAL = r"^(\*|role:[A-Za-z0-9._-]{1,40}|[A-Za-z0-9._-]{1,64})$"
+PRINCIPAL = r"^(\*|role:[A-Za-z0-9._-]{1,40}|group:[A-Za-z0-9._-]{1,64}|[A-Za-z0-9._-]{1,64})$"
 # In a path, dots alone are no name: a client that resolves `/v1/notes/..` would ask for something else.
 ID = r"^(?!\.+$)[A-Za-z0-9_.-]{1,64}$"
 
@@ -33,12 +33,12 @@ class Record(Versioned):
     """
 
     id = StringField(primary_key=True, regex=ID, max_length=64, help_text="chosen by the client, or made by the server")
-    owner = StringField(required=True, read_only=True, help_text="account id")
+    owner = StringField(required=True, read_only=True, help_text="account id; of a group `group:` and its own id")
     readers = ListField(
         StringField(regex=PRINCIPAL),
         max_length=100,
         owner_only=True,
-        help_text="who may read: account ids, `role:<name>`, or `*` for everyone signed in",
+        help_text="who may read: account ids, `role:<name>`, `group:<id>`, or `*` for everyone signed in",
     )
     writers = ListField(
         StringField(regex=PRINCIPAL),

@@ -1,6 +1,8 @@
 """Sessions: one login on one device, which lives as long as it is used."""
 
-from mongoengine import DateTimeField, Document, IntField, StringField
+from mongoengine import DateTimeField, Document, EmbeddedDocumentField, IntField, StringField
+
+from service.documents.push_registration import PushRegistration
 
 
 class Session(Document):
@@ -20,9 +22,16 @@ class Session(Document):
     refresh_hash = StringField(required=True, hidden=True)
     previous_hash = StringField(hidden=True)
     rotated_at = DateTimeField(hidden=True)
+    # Where notifications reach the device; there is none until it says so.
+    push = EmbeddedDocumentField(PushRegistration, hidden=True)
 
     meta = {
         "collection": "sessions",
         "auto_create_index": False,
-        "indexes": ["account", {"fields": ["expires_at"], "expireAfterSeconds": 0}],
+        "indexes": [
+            "account",
+            {"fields": ["expires_at"], "expireAfterSeconds": 0},
+            {"fields": ["push.key"], "unique": True, "sparse": True},
+            {"fields": ["push.topics", "id"], "sparse": True},
+        ],
     }

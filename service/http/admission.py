@@ -20,6 +20,8 @@ QUEUE = 4
 """Requests that may wait for a slot or for their client, for each slot there is. A quarter may wait for a slot only."""
 SYNC = "/v1/sync/"
 """Paths of pushes, whose bodies may be larger than others."""
+PUSHES = 2
+"""Of so many slots one may have a push, which takes seconds where others take milliseconds."""
 LARGE_BODIES = 2
 """Most bodies at a time, larger than others may be: one of 16 MiB takes ten times as much when it is read."""
 SPARE = 2
@@ -64,6 +66,7 @@ class Admission:
         """Take the app, how many requests may be at work in it, and the settings of the service."""
         self.app = app
         self.work, self.own = Room(slots), Room(OWN_SLOTS)
+        self.pushes = Room(max(1, slots // PUSHES))
         self.aside, self.queue = Room(slots * (QUEUE - 1)), Room(slots)
         self.patience: float = settings["ADMISSION_WAIT"]
         self.readiness: float = settings["MONGODB_CONNECT_TIMEOUT"]
@@ -101,9 +104,21 @@ class Admission:
 
     def admitted(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request when there is a place for it."""
-        app, room = self.app, self.work
         if environ["PATH_INFO"].startswith(OWN):
-            app, room = self.hurry, self.own
+            return self.placed(self.hurry, self.own, environ, start_response)
+        if environ["REQUEST_METHOD"] != "POST" or not environ["PATH_INFO"].startswith(SYNC):
+            return self.placed(self.app, self.work, environ, start_response)
+        if not (self.pushes.enter() or self.wait(self.pushes)):
+            return refuse(Overloaded(), environ, start_response)
+        try:
+            return self.placed(self.app, self.work, environ, start_response)
+        finally:
+            self.pushes.leave()
+
+    def placed(
+        self, app: WSGI, room: Room, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        """Answer a request by an app when there is a place for it in a room."""
         if not (room.enter() or self.wait(room)):
             return refuse(Overloaded(), environ, start_response)
         try:

@@ -24,7 +24,7 @@ class Arguments(BaseModel):
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
 
-Declared = TypeVar("Declared", bound=Arguments)
+Declared = TypeVar("Declared", bound=BaseModel)
 
 
 @cache

@@ -17,7 +17,7 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
-from service.context import current_service, g
+from service.context import current_registry, current_service, g
 from service.core.clock import now
 from service.core.errors import BadRequest, IdempotencyMismatch, NotFound, Problem, RequestInProgress
 from service.core.json_text import canonical
@@ -29,6 +29,7 @@ from service.http.web import Answer, current_request
 from service.mongo import connection, driver, transactions
 from service.mongo.raw import Raw
 from service.policy import scope
+from service.records.acting import identity_of
 from service.security import security
 
 WRITE_METHODS = frozenset({"POST", "PATCH", "PUT", "DELETE"})
@@ -59,23 +60,23 @@ def idempotent(view: ViewFunction) -> ViewFunction:
     """Wrap a view so that a request with an `Idempotency-Key` has its effect once, however often it comes."""
 
     @wraps(view)
-    def answer(*args: Any, **kwargs: Any) -> Answer:
+    def answer(**kwargs: Any) -> Answer:
         sent = current_request().environ
         key = sent.get(DERIVED_KEY) or sent.get("HTTP_IDEMPOTENCY_KEY")
         if key is None or sent["REQUEST_METHOD"] not in WRITE_METHODS:
-            return view(*args, **kwargs)
+            return view(**kwargs)
         if DERIVED_KEY not in sent and not KEY_PATTERN.fullmatch(key):
             raise BadRequest("Idempotency-Key takes 1 to 255 printable ASCII characters")
         asked = operation_of(current_service(), cast(str, request.endpoint), request.method) or NO_OPERATION
-        return Attempt(key, asked, lambda: safely(view, *args, **kwargs)).answer()
+        return Attempt(key, asked, lambda: safely(view, **kwargs)).answer()
 
     return answer
 
 
-def safely(view: ViewFunction, *args: Any, **kwargs: Any) -> Answer:
+def safely(view: ViewFunction, **kwargs: Any) -> Answer:
     """Return the answer of a view, also where that is a problem; what a transaction has to see comes through."""
     try:
-        return view(*args, **kwargs)
+        return view(**kwargs)
     except Undone:
         raise
     except Exception as error:
@@ -157,18 +158,27 @@ class Attempt:
         """Return what is kept of an answer; that of a sign-up is kept for the account that it made."""
         body = response.get_data() if response.kept_body is None else response.kept_body
         accounts = accounts_in(orjson.loads(body)) if response.is_json else set()
+        noted = response.noted
         account = self.account or next(iter(accounts), "")
         size = len(body) + OVERHEAD
+        others = accounts - {account}
+        kept: Raw = {"body": body}
+        if noted is not None and noted.is_any:
+            others |= noted.accounts
+            records = [
+                {"type": type, "reader": reader, "ids": sorted(ids)} for (type, reader), ids in noted.records.items()
+            ]
+            kept = {} if noted.is_too_much else {**kept, "noted": records}
+            size += sum(len(id) for one in records for id in one["ids"])
         kept_bytes().add(account, size)
         headers = [[name, response.headers[name]] for name in KEPT_HEADERS if name in response.headers]
-        others = {"others": sorted(accounts - {account})} if accounts - {account} else {}
         return {
             "account": account,
             "status": response.status_code,
             "headers": headers,
-            "body": body,
             "size": size,
-            **others,
+            **kept,
+            **({"others": sorted(others)} if others else {}),
         }
 
     def replay(self) -> Answer | None:
@@ -183,34 +193,60 @@ class Attempt:
         if kept["request"] != self.request:
             raise IdempotencyMismatch("this key came with another request before")
         if "body" not in kept:
-            if not self.transactional:
+            if not self.asked.bounded():
                 return None  # each request of a batch has a kept answer of its own
             raise NotFound("it was done; what its answer held is gone")
         if kept.get("others"):
-            refuse_unreadable()
-        response: Answer = self.asked.replayed(Answer(kept["body"], kept["status"], kept["headers"]))
+            refuse_unreadable(kept["body"])
+        if not all(map(may_be_told, kept.get("noted", ()))):
+            raise NotFound("it was done; what its answer held is gone by now, or out of sight")
+        response = Answer(kept["body"], kept["status"], kept["headers"])
+        response.is_admitted_anew = "noted" in kept
+        response = self.asked.replayed(response)
         response.headers["Idempotent-Replayed"] = "true"
         return response
 
 
-def refuse_unreadable() -> None:
-    """Raise `NotFound` where the request at hand is about a record that its identity may not read."""
+def refuse_unreadable(answer: bytes) -> None:
+    """Raise `NotFound` where the `answer` to the request at hand is a record that its identity may not read.
+
+    One that it has made may belong to another all the same: a group belongs to itself.
+    """
     type = record_type(current_service(), cast(str, request.endpoint))
     if type is not None:
-        condition = {"_id": cast("dict[str, Any]", request.view_args)["id"], **scope(g.identity, "read", type)}
+        id = orjson.loads(answer)["id"]
+        identity = security().renewed_identity(g.identity) if type.is_group else g.identity
+        condition = {"_id": id, **scope(identity, "read", type)}
         if driver.find_one(type.collection, condition, {"_id": 1}) is None:
             raise NotFound("it was done; there is no such record by now, or none that you may read")
 
 
+def may_be_told(noted: Raw) -> bool:
+    """Tell whether all records of one type that one account has read, for an answer, may be read by it still."""
+    type = current_registry().get(noted["type"])
+    try:
+        reader = identity_of(noted["reader"])
+    except NotFound:
+        return False
+    if type is None:
+        return False
+    condition = {"_id": {"$in": noted["ids"]}, **scope(reader, "read", type)}
+    return bool(type.collection.count_documents(condition) == len(noted["ids"]))
+
+
 def accounts_in(told: Any) -> set[str]:
-    """Return the accounts whose content the answer to a write is: the owner of a record, or an account itself."""
+    """Return the accounts whose content the answer to a write is: the owner of a record, or an account itself.
+
+    What a function tells may have members of these names that are something else.
+    """
     if not isinstance(told, dict):
         return set()
-    if "owner" in told:
-        return {told["owner"]}
-    if "username" in told:
-        return {told["id"]}
-    return {account for part in told.get("responses", ()) for account in accounts_in(part["body"])}
+    named = told["owner"] if "owner" in told else told.get("account", told.get("id")) if "username" in told else None
+    if isinstance(named, str):
+        return {named}
+    parts = told.get("responses")
+    bodies = [part.get("body") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    return {account for body in bodies for account in accounts_in(body)}
 
 
 def known_to_majority() -> Collection[Raw]:
@@ -231,8 +267,8 @@ def fingerprint() -> bytes:
         body = canonical(sent.body)
     except Problem:
         body = sent.body  # it will be refused, each time that it comes
-    conditions = (request.headers.get("If-Match", ""), request.headers.get("If-None-Match", ""))
-    return digest(sent.method, sent.path.rstrip("/"), orjson.dumps(sent.parameters), *conditions, body)
+    conditions = [request.headers.get(name) for name in ("If-Match", "If-None-Match")]
+    return digest(sent.method, sent.path.rstrip("/"), orjson.dumps([sent.parameters, conditions]), body)
 
 
 def digest(*parts: str | bytes) -> bytes:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 
-from service.model.json_schema import Json
+from service.model.json_schema import Json, title_of
 from service.model.record_type import RecordType
 from service.query.parse import DEFAULT_LIMIT, LIMIT, SCOPES
 
@@ -22,6 +22,9 @@ PARAMETER_SCHEMAS: Mapping[str, Json] = {
     "fields": {"type": "string", "examples": ["id,updated_at"]},
     "expand": {"type": "string"},
     "count": {"type": "boolean", "default": False},
+    "inline": {"type": "boolean", "default": False},
+    "size": {"type": "string"},
+    "link": {"type": "string"},
     "search": {"type": "string", "pattern": r"\S", "maxLength": 500},
     "scope": {
         "type": "string",
@@ -31,7 +34,7 @@ PARAMETER_SCHEMAS: Mapping[str, Json] = {
 NARROWED: Mapping[str, Callable[[RecordType], Json | None]] = {
     "where": lambda record: {"examples": [f'{{"{name}": {{"$exists": true}}}}' for name in list(record.filters)[-1:]]},
     "sort": lambda record: {
-        "title": f"{record.document.__name__}Sort",
+        "title": f"{title_of(record.document)}Sort",
         "enum": list(record.sorts),
         "x-enum-varnames": list(map(sort_name, record.sorts)),
     },
@@ -59,6 +62,9 @@ PARAMETER_TEXTS: Mapping[str, str] = {
     "cursor": "The `next` of an earlier answer to the same query.",
     "fields": "Send the id and these fields only, with commas.",
     "expand": "Add what these references point to, in `expanded`, with commas.",
+    "link": "In place of the access token: what a link has there.",
+    "size": "Get a smaller image of this size: `thumb`, `screen`, or what else the setting `FILES_SIZES` names.",
+    "inline": "Show it in place where it is an image, audio, video or a PDF; else it is saved.",
     "count": "Add the `total`, exact up to 10,000; beyond, `total_at_least`.",
     "search": "What words are searched for, best match first; in what is `mine`, or with `scope` in what is `shared`.",
     "last_pulled_at": "The `timestamp` of the last pull; `null`, or none, where there was none.",

@@ -34,16 +34,15 @@ class Operation:
 
     `name` is the `operationId`, after which generated clients call their functions; `{type}` and `{types}` in it stand
     for the record type and its collection. `tag` is the group that it is shown in. Without them both follow from the
-    path. `example` is a body that works. `body` and the values of `answer` are
-    a purpose of the record type ("create", "patch", "read", "view", "page"), "export" for all that an account owns,
-    "changes" for what has changed, a `Schema`, a pydantic model, a JSON Schema, or a function from the settings to one
-    of these; None is no body. Those of sync are called as in `sync_schemas`, and the body of a push (`is_push`) may be
-    as large as one.
-    `parameters` are the query parameters, or the model that `take` reads them into; any other is refused. `headers` are
-    those of an answer. `conditional` takes `If-Match`. `public` needs no token. `problems` are codes beyond those that
-    follow from the rest. `bounded` tells whether the work of the request at hand is small enough for one transaction;
-    `beforehand` makes what takes long and is done before that (`service/http/beforehand.py`); `replayed` makes of the
-    answer that was kept for a request with an idempotency key the one that a retry gets.
+    path. `example` is a body that works. `body` and the values of `answer` are a purpose of the record type ("create",
+    "patch", "read", "view", "page"), "export" for all that an account owns, "changes" for what has changed, a `Schema`,
+    a pydantic model, a JSON Schema, or a function from the settings to one of these; None is no body. Those of sync are
+    called as in `sync_schemas`, and the body of a push (`is_push`) may be as large as one. `parameters` are the query
+    parameters, or the model that `take` reads them into; any other is refused. `headers` are those of an answer.
+    `conditional` takes `If-Match`. `public` needs no token. `problems` are codes beyond those that follow from the
+    rest. `bounded` tells whether the work of the request at hand is small enough for one transaction; `beforehand`
+    makes what takes long and is done before that (`service/http/beforehand.py`); `replayed` makes of the answer that
+    was kept for a request with an idempotency key the one that a retry gets. `takes_others` refuses no parameter.
     """
 
     summary: str
@@ -52,6 +51,7 @@ class Operation:
     example: Any = None
     parameters: frozenset[str] | type[BaseModel] = frozenset()
     body: Any = None
+    body_type: str = "application/json"
     optional_body: bool = False
     answer: Mapping[int, Any] = field(default_factory=dict)
     headers: Mapping[int, Iterable[str]] = field(default_factory=dict)
@@ -62,6 +62,7 @@ class Operation:
     bounded: Callable[[], bool] = lambda: True
     beforehand: Callable[[], Any] | None = None
     replayed: Callable[[Answer], Answer] = lambda kept: kept
+    takes_others: bool = False
     is_push: bool = False
 
     @property
@@ -100,6 +101,8 @@ def record_type(app: Flask, endpoint: str) -> RecordType | None:
 HEADER_TEXTS: Mapping[str, str] = {
     "X-Request-ID": "the id of the request: the client's own, or a new one",
     "ETag": "the revision of the record, in quotes",
+    "Accept-Ranges": "`bytes`",
+    "Content-Range": "which bytes these are, and of how many",
     "Location": "the path of what was made",
     "Link": 'the next page, with rel="next"',
     "Allow": "the methods that the path has",
@@ -113,7 +116,6 @@ REQUEST_ID_TEXT = (
 )
 KEY_SCHEMA = {"type": "string", "pattern": "^[\\x20-\\x7e]{1,255}$"}
 PROBLEM_HEADERS = {401: ["WWW-Authenticate"], 405: ["Allow"], **{status: ["Retry-After"] for status in (409, 429, 503)}}
-
 
 PROBLEM: Json = {
     "type": "object",
@@ -140,9 +142,7 @@ CAUSE: Json = {
     "description": "One of several causes, with its place in the request.",
     "properties": {
         "pointer": {"type": "string", "format": "json-pointer"},
-        "parameter": {"type": "string"},
-        "code": {"type": "string"},
-        "detail": {"type": "string"},
+        **{name: {"type": "string"} for name in ("parameter", "code", "detail")},
     },
     "required": ["code", "detail"],
 }
@@ -161,17 +161,20 @@ TAGS: Mapping[str, str] = {
     "accounts": "Sign-up, the own account, its sessions and events.",
     "auth": "Where tokens are issued, refreshed and ended.",
     "batch": "Many requests in one.",
+    "pages": "Where the links of mails lead.",
     "changes": "What has changed while the app was away.",
     "live": "What changes, as it happens.",
     "sync": "The protocols of WatermelonDB and RxDB.",
+    "admin": "What those do who run the service: accounts with the role admin.",
+    "functions": "What the team of this service lets clients call.",
     "system": "Health, metrics, keys and this document.",
 }
 METHOD_ORDER = ("GET", "POST", "PATCH", "PUT", "DELETE")
 
 
 def document(app: Flask) -> Json:
-    """Return the OpenAPI document of every route of `app`."""
-    rules = [rule for rule in app.url_map.iter_rules() if "<path:" not in rule.rule]  # not the files of Swagger UI
+    """Return the OpenAPI document of every route of `app` that clients call; the console is for people."""
+    rules = [rule for rule in app.url_map.iter_rules() if not rule.rule.startswith(("/docs/<path:", "/admin"))]
     tags = ordered_tags(app, {tag_of(app, rule) for rule in rules})
     spec = APISpec(
         title="Madang",
@@ -234,7 +237,7 @@ def own_version() -> str:
 
 def path_of(rule: Rule) -> str:
     """Return the path template of a route."""
-    return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule).rstrip("/")
+    return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule).rstrip("/") or "/"
 
 
 def path_parameters(app: Flask, rule: Rule) -> list[Json]:
@@ -286,7 +289,7 @@ class Describer:
             "responses": {**self.answers(), **self.problems()},
         }
         if self.operation.body is not None:
-            content = {"application/json": {"schema": self.schema(self.operation.body), **self.example()}}
+            content = {self.operation.body_type: {"schema": self.schema(self.operation.body), **self.example()}}
             described["requestBody"] = {"required": not self.operation.optional_body, "content": content}
         return described
 
@@ -307,8 +310,8 @@ class Describer:
         """Yield the parameters in the query string and the headers."""
         for name in sorted(self.operation.known, key=lambda name: ([*PARAMETER_SCHEMAS, name].index(name), name)):
             if (made := self.parameter(name)) is not None:
-                text = PARAMETER_TEXTS.get(name, "")
-                yield {"name": name, "in": "query", "description": text, "schema": made}
+                about = {"required": self.is_required(name), "description": PARAMETER_TEXTS.get(name, "")}
+                yield {"name": name, "in": "query", **about, "schema": made}
         yield header("X-Request-ID", {"type": "string"}, REQUEST_ID_TEXT)
         if self.is_retried():
             yield header("Idempotency-Key", KEY_SCHEMA, "the same for every try of one write, so that it is done once")
@@ -327,6 +330,11 @@ class Describer:
     def headers(self, *names: str) -> Json:
         """Return the headers of an answer: those named, and those that follow from the operation."""
         return headers([*names, *(["Idempotent-Replayed"] if self.is_retried() else [])])
+
+    def is_required(self, name: str) -> bool:
+        """Tell whether a query parameter has to be there."""
+        named = self.operation.parameters
+        return not isinstance(named, frozenset) and named.model_fields[name].is_required()
 
     def parameter(self, name: str) -> Json | None:
         """Return the JSON Schema of a query parameter, narrowed to what the record type has; None if it has nothing."""
@@ -425,7 +433,7 @@ class Describer:
         if (made := OF_ONE.get(purpose)) is not None:
             return made(record)
         if purpose == "page":
-            return of_page(f"{record.document.__name__}Page", of_view(self.registry, record))
+            return of_page(f"{json_schema.title_of(record.document)}Page", of_view(self.registry, record))
         return of_view(self.registry, record) if purpose == "view" else record.schema.json_schema(purpose)
 
 

@@ -1,15 +1,24 @@
 """The schemas of what a record type answers beside the record itself: a view, a page, the export."""
 
 from service.documents.account import Account
-from service.identity.schemas import ACCOUNT, public_account
-from service.model.json_schema import Json
+from service.identity.schemas import (
+    ACCOUNT,
+    INVITATION,
+    OWN_MEMBERSHIP,
+    linked_identity,
+    passkey,
+    public_account,
+    push_registration,
+    second_factor,
+)
+from service.model.json_schema import Json, title_of
 from service.model.record_type import RecordType, Reference
 from service.model.registry import Registry
 
 
 def of_view(registry: Registry, record: RecordType) -> Json:
     """Return the JSON Schema of a record as `fields` and `expand` let it come: in part, with what it refers to."""
-    whole, name = record.schema.json_schema("read"), record.document.__name__
+    whole, name = record.schema.json_schema("read"), title_of(record.document)
     made = {**whole, "title": f"{name}View", "required": ["id"]}
     if not record.references:
         return made
@@ -36,12 +45,28 @@ def of_target(registry: Registry, reference: Reference) -> Json:
 def of_everything(registry: Registry) -> Json:
     """Return the JSON Schema of all that the service has of an account."""
     records = {name: {"type": "array", "items": type.schema.json_schema("read")} for name, type in registry.items()}
-    properties = {"account": ACCOUNT.json_schema("read"), **records}
+    memberships = {"type": "array", "items": OWN_MEMBERSHIP.json_schema("read")}
+    properties = {"account": ACCOUNT.json_schema("read"), "memberships": memberships, **records}
     return {
         "title": "AccountExport",
         "type": "object",
-        "description": "An account and all that it owns.",
-        "properties": properties,
+        "description": "An account, what it is a member of, and all that it owns.",
+        "properties": {
+            **properties,
+            "identities": {"type": "array", "items": linked_identity(), "description": "left out where there is none"},
+            "invitations": {
+                "type": "array",
+                "items": INVITATION.json_schema("read"),
+                "description": "those that it has made; left out where there is none",
+            },
+            "passkeys": {"type": "array", "items": passkey(), "description": "left out where there is none"},
+            "push": {
+                "type": "array",
+                "items": push_registration(with_token=True),
+                "description": "where its devices are reached; left out where there is none",
+            },
+            "second_factor": second_factor(),
+        },
         "required": list(properties),
         "additionalProperties": False,
     }

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from service.changes.rxdb_documents import documents_of
 from service.changes.watermelon_push import MOST_ROWS
 from service.changes.watermelon_rows import columns_of
-from service.model.json_schema import Json
+from service.model.json_schema import Json, title_of
 from service.model.record_type import RecordType
 from service.model.registry import Registry
 
@@ -31,7 +31,7 @@ def of_pulled_table(type: RecordType) -> Json:
     """Return the JSON Schema of what has changed in one table."""
     rows = {"type": "array", "items": columns_of(type).json_schema()}
     properties = {"created": rows, "updated": rows, "deleted": IDS}
-    title = f"{type.document.__name__}TableChanges"
+    title = f"{title_of(type.document)}TableChanges"
     return object_of(title, "What has changed in a table.", properties, *properties)
 
 
@@ -59,7 +59,7 @@ def of_watermelon_problems(_registry: Registry) -> Json:
 
 def of_rxdb_pull(type: RecordType) -> Json:
     """Return the JSON Schema of the answer to a pull of RxDB."""
-    name = type.document.__name__
+    name = title_of(type.document)
     point: Json = {"id": {"type": "string"}, "lwt": NUMBER}
     checkpoint = object_of("RxdbCheckpoint", "Where the next pull begins.", point, *point)
     properties = {"documents": of_rxdb_conflicts(type), "checkpoint": checkpoint}

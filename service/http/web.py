@@ -22,6 +22,8 @@ from service.mongo import deadline
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+    from service.records.acting import ReadOfOthers
+
 BODY = "madang.body"
 """Where admission puts the body of a request when it has read it."""
 EMPTY_STATUS = frozenset({204, 304})
@@ -162,13 +164,17 @@ class Answer(Response):
     """An answer whose body is in memory goes to the server as one list, without an iterator around it.
 
     `standing` are headers that the service itself wrote down, so that nobody has to check them again. `keepable` tells
-    whether a retry with the same idempotency key gets this answer again: see `Problem`. `kept_body` is what is kept of
-    its body, where that is not all.
+    whether a retry with the same idempotency key gets this answer again: see `Problem`; what was done in a transaction
+    has to be kept with it. `kept_body` is what is kept of its body, where that is not all. `noted` is what it may hold
+    of others: a retry gets it as long as that may be read. `is_admitted_anew` tells that a retry has to be let in as
+    the request was, or may read what was read for it, so that no batch keeps it.
     """
 
     standing: tuple[tuple[str, str], ...] = ()
     keepable = True
     kept_body: bytes | None = None
+    noted: "ReadOfOthers | None" = None
+    is_admitted_anew = False
 
     has_close_functions = False
 
@@ -218,6 +224,12 @@ def json_answer(
     """Return `value` as a JSON answer."""
     provider: Any = current_service().json
     return Answer.of(provider.encode(value), status, [*headers, media_type])
+
+
+def not_kept(answer: Answer) -> Answer:
+    """Return an answer that no retry gets again: it holds a secret, is good once, or is made anew without harm."""
+    answer.keepable = False
+    return answer
 
 
 def empty_answer(status: int, headers: Iterable[tuple[str, str]] = ()) -> Answer:

@@ -14,9 +14,11 @@ from typing import Any, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from pydantic import AfterValidator
 
-from service.core.errors import TooManyRequests
+from service.core.errors import TooManyRequests, ValidationFailed
 from service.core.normal_forms import normalized
+from service.model.validation import required, validate, validator_of_rules
 from service.model.values import wrong
 
 MIN_LENGTH = 8
@@ -47,7 +49,7 @@ class Hashing:
     def run(self, work: Callable[..., Result], *args: Any) -> Result:
         """Return what `work` does on a hashing thread. Raises `TooManyRequests` when all places are taken."""
         if not self.places.acquire(blocking=False):
-            raise TooManyRequests("too many logins at this moment", retry_after=1)
+            raise TooManyRequests("too many logins at this moment")
         try:
             return self.threads.submit(work, *args).result()
         finally:
@@ -121,3 +123,12 @@ def acceptable(password: Any, username: str) -> str:
     if username and username.casefold() in folded:
         raise wrong("holds_username", "a password that does not hold the username")
     return form
+
+
+def new_password(body: dict[str, Any], name: str, username: Any) -> str:
+    """Return the new password in a body; raises `ValidationFailed` where it may not be used."""
+    if name not in body:
+        raise ValidationFailed([required(name)])
+    rule = AfterValidator(lambda password: acceptable(password, username if isinstance(username, str) else ""))
+    password: str = validate(validator_of_rules(rule), body[name], name)
+    return password

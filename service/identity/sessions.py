@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 from service.core.base64url import decode_base64url, encode_base64url
@@ -20,7 +21,7 @@ from service.identity.keys import Keys
 from service.identity.tokens import Recent, Tokens, seconds
 from service.mongo import driver, transactions
 from service.mongo.raw import Raw
-from service.policy import Identity
+from service.policy import HELD, Identity
 
 SESSION_ENDED = "the session has ended; log in again"
 KNOWN_SESSIONS = 10_000
@@ -65,12 +66,12 @@ class Sessions:
         return seen.identity if same else replace(seen.identity, auth_time=auth_time)
 
     def current_identity(self, account: str, session: str, auth_time: int) -> Identity | None:
-        """Return whom a session acts for at this moment, with the roles of now; None when it has ended."""
+        """Return whom a session acts for at this moment, with the roles and groups of now; None when it has ended."""
         moment = time.monotonic()
         found = look(account, session)
         if found is None:
             return None
-        identity = Identity(account, session, auth_time, tuple(found.get("roles", ())))
+        identity = Identity.of(found, session, auth_time)
         self.seen.put(session, Seen(moment, identity))
         return identity
 
@@ -79,10 +80,13 @@ class Sessions:
         found = driver.find_one(Session._get_collection(), {"_id": session}, {"expires_at": 1})
         return None if found is None else found["expires_at"]
 
-    def open(self, account: Raw, address: str, device: str | None) -> dict[str, Any]:
+    def open(
+        self, account: Raw, address: str, device: str | None, way_in: Mapping[str, Any] = MappingProxyType({})
+    ) -> dict[str, Any]:
         """Start a session of an account whose password was just given, and return its tokens, as the login answers.
 
-        Raises `BadCredentials` when the password was changed, or the account deleted or locked, in the meantime.
+        Who came in otherwise says by a filter what the account has for that: `way_in`. Raises `BadCredentials` when
+        that is gone, the password was changed, or the account deleted or locked, in the meantime.
         """
         moment = now()
         session, secret = new_id(), secrets.token_bytes(SECRET_BYTES)
@@ -100,9 +104,9 @@ class Sessions:
         Session._get_collection().insert_one(document)
         # Whoever changes a password changes the account and then ends its sessions, maybe in a transaction, which sees
         # none that was made since it began. A write of the account is what the two cannot both do unseen.
-        unchanged = {"_id": account["_id"], "password_hash": account["password_hash"], **NOT_LOCKED}
+        unchanged = {"_id": account["_id"], "password_hash": account.get("password_hash"), **NOT_LOCKED}
         login = Account.written({"$set": {"last_login_at": moment}})
-        if not Account._get_collection().update_one(unchanged, login).matched_count:
+        if not Account._get_collection().update_one({**unchanged, **way_in}, login).matched_count:
             Session._get_collection().delete_one({"_id": session})
             raise BadCredentials("the username or the password is wrong")
         Event.record(account["_id"], "login", address, device)
@@ -153,8 +157,18 @@ class Sessions:
         elif but is not None:
             condition["_id"] = {"$ne": but}
         ended = Session._get_collection().delete_many(condition).deleted_count
-        self.seen.drop(lambda seen: seen.identity.account == account)
+        self.forget(account)
         return int(ended)
+
+    def keep(self, session: str, life: timedelta) -> None:
+        """Have a session that has not ended be good for so long from now, without a refresh."""
+        moment = now()
+        kept = {"last_used_at": moment, "expires_at": moment + life}
+        Session._get_collection().update_one({"_id": session, "expires_at": {"$gt": moment}}, {"$set": kept})
+
+    def forget(self, account: str) -> None:
+        """Have the sessions of an account looked up anew, in this process."""
+        self.seen.drop(lambda seen: seen.identity.account == account)
 
     def answer(self, session: Raw, secret: bytes) -> dict[str, Any]:
         """Return the body of a login or a refresh."""
@@ -199,7 +213,7 @@ def hashed(secret: bytes) -> str:
 
 
 def look(account: str, session: str) -> Raw | None:
-    """Return the account of a session as it is at this moment, with its roles; None when one of the two is gone.
+    """Return the account of a session as it is at this moment, with its memberships; None when one of the two is gone.
 
     A transaction sees them as they were when it began, and as it has changed them itself. So in one both are asked:
     whether it has not ended the session, and what is there now.
@@ -211,11 +225,11 @@ def look(account: str, session: str) -> Raw | None:
 
 
 def live_account(account: str, session: str) -> Raw | None:
-    """Return the account of a session that has not ended, with its roles; None when one of the two is gone."""
+    """Return the account of a session that has not ended, with its memberships; None when one of the two is gone."""
     alive = driver.find_one(Session._get_collection(), {"_id": session, "account": account}, {"expires_at": 1})
     if alive is None or alive["expires_at"] <= now():
         return None
-    return driver.find_one(Account._get_collection(), {"_id": account, **ALIVE}, {"roles": 1})
+    return driver.find_one(Account._get_collection(), {"_id": account, **ALIVE}, HELD)
 
 
 def device_of(session: str) -> str | None:

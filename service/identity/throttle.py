@@ -3,30 +3,20 @@
 import ipaddress
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import limits
-from limits.storage import MemoryStorage, MongoDBStorage
 from limits.strategies import MovingWindowRateLimiter
-from mongoengine.connection import get_connection
 
-from service.core.errors import TooManyRequests
-from service.mongo import connection, transactions
-
-
-class SharedStorage(MongoDBStorage):
-    """Counts in the service's own database, over its own connections."""
-
-    def _init_mongo_client(self, uri: str | None, **options: int | str | bool) -> Any:
-        return get_connection()
-
-    def __del__(self) -> None:
-        """Leave the connection open: the parent class closes it here, and it is the service's own."""
+from service.core.errors import BadCredentials, Problem, TooManyRequests
+from service.mongo import transactions
+from service.mongo.rates import rate_storage
 
 
 class Throttle:
-    """Counts failed logins, sign-ups and password changes, and refuses the one too many.
+    """Counts failed logins, sign-ups, password changes and look-ups of names, and refuses the one too many.
 
     An attacker who hammers an account is stopped by address. Where the attack comes from many addresses, each gets one
     failure, so that its owner, at an address without a failure, still gets in.
@@ -34,21 +24,19 @@ class Throttle:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.enabled: bool = config["RATELIMIT_ENABLED"]
-        uri = config["MONGODB_URI"]
-        name = None if connection.is_memory(uri) else connection.name_of(uri)
-        storage = (
-            MemoryStorage()
-            if name is None
-            else SharedStorage(
-                uri, name, counter_collection_name="throttle_counters", window_collection_name="throttle_windows"
-            )
-        )
-        self.windows = MovingWindowRateLimiter(storage)
+        self.windows = MovingWindowRateLimiter(rate_storage(config))
         self.by_pair = limits.parse(config["RATELIMIT_FAILED_LOGINS"])
         self.by_address = limits.parse(config["RATELIMIT_FAILED_LOGINS_ADDRESS"])
         self.by_account = limits.parse(config["RATELIMIT_FAILED_LOGINS_ACCOUNT"])
         self.sign_ups = limits.parse(config["RATELIMIT_SIGN_UPS"])
+        self.codes = limits.parse(config["RATELIMIT_CODES"])
+        self.codes_of_address = limits.parse(config["RATELIMIT_CODES_ADDRESS"])
         self.password_changes = limits.parse(config["RATELIMIT_PASSWORD_CHANGES"])
+        self.second_factors = limits.parse(config["RATELIMIT_SECOND_FACTOR"])
+        self.look_ups = limits.parse(config["RATELIMIT_ACCOUNT_LOOKUPS"])
+        self.invitations = limits.parse(config["RATELIMIT_INVITATIONS"])
+        self.push_registrations = limits.parse(config["RATELIMIT_PUSH_REGISTRATIONS"])
+        self.admin_pushes = limits.parse(config["RATELIMIT_ADMIN_PUSHES"])
         self.once = limits.RateLimitItemPerHour(1)
 
     def check_login(self, username: str, address: str) -> None:
@@ -73,13 +61,52 @@ class Throttle:
         if not room and not first:
             raise self.problem(self.once, "login-once", username, network)
 
+    @contextmanager
+    def counting(self, name: str, address: str, failure: type[Problem] = BadCredentials) -> Iterator[None]:
+        """Count a `failure` within as a failed login of `name`; raises `TooManyRequests` for one too many."""
+        self.check_login(name, address)
+        try:
+            yield
+        except failure:
+            self.failed_login(name, address)
+            raise
+
+    def second_factor(self, account: str) -> None:
+        """Count a code that is given as the second factor of an account, right or wrong; raises `TooManyRequests`.
+
+        Who has got so far knows the password, so nobody else can use up the tries of the owner.
+        """
+        self.hit(self.second_factors, "second-factor", account)
+
     def sign_up(self, address: str) -> None:
         """Count a sign-up; raises `TooManyRequests`."""
         self.hit(self.sign_ups, "sign-up", network_of(address))
 
+    def code_request(self, address_key: str, address: str) -> None:
+        """Count a code that `address` asks to have sent to a mail address; raises `TooManyRequests`."""
+        self.hit(self.codes, "codes", network_of(address))
+        self.hit(self.codes_of_address, "codes-address", address_key)
+
     def password_change(self, account: str) -> None:
         """Count a try to change the password; raises `TooManyRequests`."""
         self.hit(self.password_changes, "password", account)
+
+    def look_up(self, account: str) -> None:
+        """Count that an account asks who has a name; raises `TooManyRequests`."""
+        self.hit(self.look_ups, "look-up", account)
+
+    def invitation(self, account: str, address: str) -> None:
+        """Count an invitation that an account makes; raises `TooManyRequests`."""
+        self.hit(self.invitations, "invitations", account)
+        self.hit(self.invitations, "invitations-address", network_of(address))
+
+    def push_registration(self, account: str) -> None:
+        """Count that an account registers a device for notifications; raises `TooManyRequests`."""
+        self.hit(self.push_registrations, "push-registrations", account)
+
+    def admin_push(self, account: str) -> None:
+        """Count a notification that an admin sends; raises `TooManyRequests`."""
+        self.hit(self.admin_pushes, "admin-pushes", account)
 
     def test(self, limit: limits.RateLimitItem, *key: str) -> None:
         """Raise `TooManyRequests` when `limit` is reached."""

@@ -11,6 +11,7 @@ from pymongo.errors import PyMongoError
 
 from service.core.errors import TooManyRequests
 from service.identity.tokens import Recent
+from service.mongo import deadline
 
 MOST_ACCOUNTS = 10_000
 MINUTE = 60.0
@@ -52,22 +53,32 @@ class AccountUsage:
 
     def check(self, account: str) -> None:
         """Raise `TooManyRequests` where an account has used all that it has."""
-        over = self.now(self.levels.get(account)) - self.seconds
-        if over > 0:
+        if (over := self.over(account)) > 0:
             raise TooManyRequests(
                 "the lists, exports and pulls of this account have taken too long; wait, and ask for less at once",
                 ceil(over * MINUTE / self.seconds),
             )
 
+    def is_over(self, account: str) -> bool:
+        """Tell whether an account has used all that it has."""
+        return self.over(account) > 0
+
+    def over(self, account: str) -> float:
+        """Return how many seconds an account has used beyond what it has; below 0 while some are left."""
+        return self.now(self.levels.get(account)) - self.seconds
+
     @contextmanager
     def using(self, account: str) -> Iterator[None]:
-        """Count what is done within for an account, unless MongoDB was away. Raises `TooManyRequests`."""
+        """Count what is done within for an account, unless MongoDB was away. Raises `TooManyRequests`.
+
+        What was broken off because it took too long counts as well.
+        """
         self.check(account)
         began, counts = time.monotonic(), True
         try:
             yield
-        except PyMongoError:
-            counts = False
+        except PyMongoError as error:
+            counts = deadline.was_too_short(error)
             raise
         finally:
             if counts:

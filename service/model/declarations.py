@@ -27,7 +27,7 @@ ARGUMENTS = frozenset(
 """What a field takes beside MongoEngine's own arguments."""
 OF_WHOLE_FIELDS = ("read_only", "fixed", "hidden", "owner_only")
 """Those of them that only a field of the record itself takes: what is inside of one comes and goes with it."""
-OWN_META = frozenset({"sorts", "filters", "search", "example", "version", "sync_public", "sync_versions"})
+OWN_META = frozenset({"sorts", "filters", "search", "example", "version", "push", "sync_public", "sync_versions"})
 META = OWN_META | {
     *("abstract", "allow_inheritance", "auto_create_index", "auto_create_index_on_save", "cascade", "collection"),
     *("db_alias", "delete_rules", "id_field", "index_background", "index_cls", "index_opts", "index_specs", "indexes"),
@@ -228,6 +228,15 @@ def check_example(document: type[Record], schema: Schema) -> None:
     except ValidationFailed as error:
         said = "; ".join(f"{cause.pointer}: {cause.detail}" for cause in error.causes)
         raise mistake(name, f"has meta['example'] {example!r}, which breaks its own rules: {said}") from None
+
+
+def check_push(document: type[Record]) -> None:
+    """Raise `InvalidDocument` for a `push` in `meta` that cannot be called with a record."""
+    told, name = document._meta.get("push"), document.__name__
+    if told is None:
+        return
+    if not inspect.isfunction(told) or len(inspect.signature(told).parameters) != 1:
+        raise mistake(name, "has meta['push'] that is no function of a record; see docs/push.md")
 
 
 def check_value_of(name: str, schema: Schema, field: Field) -> None:

@@ -18,6 +18,13 @@ from service.model.validation import validator
 Purpose = Literal["read", "create", "patch"]
 Json = dict[str, Any]
 NAME_ENDS: Mapping[Purpose, str] = {"read": "", "create": "Create", "patch": "Patch"}
+OTHER_TITLES = {"File": "StoredFile"}
+"""What a class is called whose own name is something else to the generators of clients: `java.io.File` in Kotlin."""
+
+
+def title_of(document: Document) -> str:
+    """Return by which name the API document and generated clients know a document class."""
+    return OTHER_TITLES.get(document.__name__, document.__name__)
 
 
 def of_object(document: Document, fields: Mapping[str, Field], purpose: Purpose) -> Json:
@@ -27,7 +34,7 @@ def of_object(document: Document, fields: Mapping[str, Field], purpose: Purpose)
     """
     properties = {name: of_field(field, purpose) for name, field in fields.items() if is_in(field, purpose)}
     made: Json = {
-        "title": document.__name__ + NAME_ENDS[purpose],
+        "title": title_of(document) + NAME_ENDS[purpose],
         "type": "object",
         "description": (document.__doc__ or document.__name__).split("\n")[0],
         "properties": properties,
@@ -37,7 +44,7 @@ def of_object(document: Document, fields: Mapping[str, Field], purpose: Purpose)
     if required and purpose != "patch":
         made["required"] = required
     if purpose == "patch":
-        made["properties"] |= of_operators(document.__name__, fields)
+        made["properties"] |= of_operators(title_of(document), fields)
     return made
 
 

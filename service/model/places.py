@@ -72,6 +72,10 @@ class Place:
         """Return a document in BSON form without the values here that are `gone`; `stored` stays as it is."""
         return value_without(stored, tuple(step.stored for step in self.members), gone)
 
+    def exchanged(self, stored: Mapping[str, Any], old: str, new: str) -> Any:
+        """Return a document in BSON form with the id `new` wherever `old` stands here; `stored` stays as it is."""
+        return value_exchanged(stored, tuple(step.stored for step in self.members), old, new)
+
 
 def places(fields: Mapping[str, Field], wanted: Callable[[Field], bool]) -> Iterator[Place]:
     """Yield the place of each field that is `wanted`, among `fields` and in what they hold."""
@@ -135,6 +139,17 @@ def value_without(value: Any, names: tuple[str, ...], gone: Collection[str]) -> 
     if not rest and is_id_in(gone, value[name]):
         return {other: member for other, member in value.items() if other != name}
     return {**value, name: value_without(value[name], tuple(rest), gone)}
+
+
+def value_exchanged(value: Any, names: tuple[str, ...], old: str, new: str) -> Any:
+    """Return a value in BSON form with the id `new` wherever MongoDB finds `old` along some `names`; see above."""
+    if isinstance(value, list):
+        return [value_exchanged(entry, names, old, new) for entry in value]
+    if not names:
+        return new if value == old else value
+    if not isinstance(value, Mapping) or names[0] not in value:
+        return value
+    return {**value, names[0]: value_exchanged(value[names[0]], names[1:], old, new)}
 
 
 def is_id_in(ids: Collection[str], value: Any) -> bool:

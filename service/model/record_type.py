@@ -12,11 +12,14 @@ from pymongo import ASCENDING, DESCENDING, GEOSPHERE, IndexModel
 from pymongo.collection import Collection
 
 from service.documents.account import Account
+from service.documents.file import File
+from service.documents.group import Group
 from service.documents.record import LEFT, WORDS, Record
 from service.model.collation import Collation
-from service.model.declarations import check_class, check_example, check_values
+from service.model.declarations import check_class, check_example, check_push, check_values
 from service.model.field import Field
 from service.model.fields import GEOMETRIES, LIST_OPERATORS, InvalidDocument
+from service.model.hooks import hooks_of
 from service.model.indexed import check_indexes
 from service.model.places import Place, places
 from service.model.schema import Schema
@@ -115,12 +118,23 @@ class RecordType:
     references: Mapping[str, Reference]
     uniques: tuple[Unique, ...]
     indexes: tuple[IndexModel, ...] = field(repr=False)
+    hooks: frozenset[str]
 
     @property
     def collection(self) -> Collection[Raw]:
         """The collection of its records, to read. What is written goes through `records.store`."""
         found: Collection[Raw] = self.document._get_collection()
         return found
+
+    @property
+    def is_group(self) -> bool:
+        """Whether its records are groups of people."""
+        return self.document is Group
+
+    @property
+    def is_file(self) -> bool:
+        """Whether its records have bytes beside them: who uploads these makes them, and nobody else does."""
+        return self.document is File
 
     @cached_property
     def fixed(self) -> tuple[Field, ...]:
@@ -164,6 +178,7 @@ def derive(document: type[Record]) -> RecordType:
     schema.compile()
     check_values(document, schema)
     check_example(document, schema)
+    check_push(document)
     # Not before: the defaults are in it.
     _ = schema.dump
     if "-updated_at" not in meta["sorts"]:
@@ -177,7 +192,8 @@ def derive(document: type[Record]) -> RecordType:
     uniques = tuple(uniques_of(document, schema.fields))
     indexes = (*indexes_of(sorts, filters, search, references), *(unique.index for unique in uniques))
     check_indexes(document, (list(model.document["key"].items()) for model in indexes))
-    return RecordType(document, meta["collection"], schema, sorts, filters, search, references, uniques, indexes)
+    hooks = hooks_of(document)
+    return RecordType(document, meta["collection"], schema, sorts, filters, search, references, uniques, indexes, hooks)
 
 
 def path_in(document: type[Record], schema: Schema, path: str) -> FieldPath:

@@ -11,8 +11,13 @@ from service.model.fields import InvalidDocument
 from service.model.record_type import RecordType, Reference, derive
 
 Referrer = tuple[RecordType, Reference]
-TAKEN_PATHS = frozenset({"accounts", "batch", "account", "changes", "live", "sync"})
-"""Paths under `/v1` that are none of a record type, and `account`, which is beside the types in an export."""
+TAKEN_PATHS = frozenset(
+    {
+        *("accounts", "batch", "changes", "live", "sync", "invitations", "functions", "uploads", "admin"),
+        *("account", "memberships", "push", "identities", "passkeys", "second_factor"),
+    }
+)
+"""Paths under `/v1` that are none of a record type, and what an export has beside records."""
 
 
 class Registry(Mapping[str, RecordType]):
@@ -68,6 +73,10 @@ class Registry(Mapping[str, RecordType]):
     def bound(self, target: RecordType) -> tuple[Referrer, ...]:
         """Return those of the references to `target` that a deletion minds."""
         return self.minding[target.document]
+
+    def is_released(self, target: RecordType) -> bool:
+        """Tell whether something has to be done elsewhere when a record of `target` is deleted."""
+        return target.is_group or bool(self.bound(target))
 
     def is_kept(self, target: RecordType) -> bool:
         """Tell whether a rule may keep a record of `target`, or one that goes with it, while another refers to it."""

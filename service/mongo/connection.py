@@ -4,24 +4,23 @@ import re
 import threading
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, cast
 
 import mongoengine
-import mongomock
-import mongomock.collection
 import pymongo
-from bson import BSON
 from mongoengine.connection import get_connection
 from pymongo.client_options import ClientOptions
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from service.core import metrics
+from service.core.clock import now
 from service.core.log import log
 from service.mongo import short
 from service.mongo.driver import Driver
 from service.mongo.plain import PyMongoDriver
-from service.mongo.raw import STANDARD, Raw
+from service.mongo.raw import Raw
 from service.mongo.short import ShortDriver
 
 MEMORY = "memory://"
@@ -42,27 +41,6 @@ def chosen(options: ClientOptions) -> Driver:
     return PyMongoDriver(reason) if reason else ShortDriver(float(options.timeout or 0))
 
 
-class MemoryClient(mongomock.MongoClient):  # type: ignore[type-arg]
-    """Mongomock's client: it stands in for PyMongo's. It knows no alphabet: texts are in the order of code points."""
-
-    driver: Driver = PyMongoDriver("mongomock")
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        mongomock.ignore_feature("collation")
-        # It tries whether a document can be encoded, without the options of its client: it would refuse every UUID.
-        mongomock.collection.BSON = StandardBSON  # type: ignore[attr-defined]
-
-
-class StandardBSON(BSON):
-    """Encodes a UUID as every language reads it."""
-
-    @classmethod
-    def encode(cls, document: Any, check_keys: bool = False, codec_options: Any = STANDARD) -> BSON:
-        """Return a document in BSON."""
-        return super().encode(document, check_keys, codec_options)
-
-
 def options(config: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of `mongoengine.connect`. Every operation has a deadline (`timeoutMS`).
 
@@ -72,6 +50,8 @@ def options(config: dict[str, Any]) -> dict[str, Any]:
     """
     uri = config["MONGODB_URI"]
     if is_memory(uri):
+        from service.mongo.memory import MemoryClient
+
         return {"host": "mongodb://localhost", "db": "madang", "mongo_client_class": MemoryClient}
     return {
         "mongo_client_class": Client,
@@ -165,7 +145,7 @@ def default_write_concern() -> str | int | None:
     It is less than a `majority` where arbiters vote, before MongoDB 5, and where somebody has set it so.
     """
     client = get_connection()
-    if isinstance(client, mongomock.MongoClient):
+    if not isinstance(client, pymongo.MongoClient):
         return "majority"
     try:
         found = client.admin.command("getDefaultRWConcern")
@@ -179,7 +159,7 @@ def default_write_concern() -> str | int | None:
 def is_writable() -> bool:
     """Tell whether MongoDB has a primary that takes writes now."""
     client = get_connection()
-    if isinstance(client, mongomock.MongoClient):
+    if not isinstance(client, pymongo.MongoClient):
         return True
     try:
         return bool(client.admin.command("hello")["isWritablePrimary"])
@@ -187,10 +167,18 @@ def is_writable() -> bool:
         return False
 
 
+def server_time() -> datetime:
+    """Return the time of MongoDB's primary in UTC, without a zone; with mongomock, ours."""
+    client = get_connection()
+    if not isinstance(client, pymongo.MongoClient):
+        return now()
+    return cast(datetime, client.admin.command("hello")["localTime"])
+
+
 def count_connections() -> None:
     """Set the gauges of this process's connections to MongoDB; a look now and then costs less than to count uses."""
     client = get_connection()
-    if isinstance(client, mongomock.MongoClient):
+    if not isinstance(client, pymongo.MongoClient):
         return
     pools = [server.pool for server in list(client._topology._servers.values())]
     in_use = sum(pool.active_sockets for pool in pools)

@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager
 from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
-import mongomock
 import pymongo
 from mongoengine.connection import get_connection
 from pymongo import _csot
@@ -59,16 +58,22 @@ def limited(work: Callable[[], Result]) -> Result:
 
     Raises `TooExpensive` when that was not enough and MongoDB is well: another try would cost the same.
     """
-    client: Any = get_connection()
-    if isinstance(client, mongomock.MongoClient):
+    client = get_connection()
+    if not isinstance(client, pymongo.MongoClient):
         return work()
+    timeout: Any = client.options.timeout
     try:
-        with lasting(client.options.timeout * QUERY_SHARE):
+        with lasting(timeout * QUERY_SHARE):
             return work()
     except PyMongoError as error:
-        if not error.timeout or not Context().run(is_well):
+        if not was_too_short(error):
             raise
         raise TooExpensive from error
+
+
+def was_too_short(error: PyMongoError) -> bool:
+    """Tell whether an operation failed for want of time although MongoDB is well."""
+    return error.timeout and Context().run(is_well)
 
 
 def is_well() -> bool:

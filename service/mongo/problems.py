@@ -20,6 +20,9 @@ BAD_VALUE = 2
 TOO_LARGE_CODES = frozenset({10334, 17280, 17419, 17420})
 """Those of a document over 16 MiB and of an index entry that is too long."""
 
+CACHE_FULL = 388
+"""That of a write for which the server's cache has no room at the moment."""
+
 
 def of(error: Exception) -> Problem | None:
     """Return what an error of PyMongo or MongoEngine means to a client; None where it is a bug of ours."""
@@ -35,8 +38,10 @@ def of(error: Exception) -> Problem | None:
 
 
 def is_transient(error: PyMongoError) -> bool:
-    """Tell whether an operation failed for a transient reason: no primary, no connection, no time, a failover."""
+    """Tell whether an operation failed for a transient reason: no primary, no connection, time or room, a failover."""
     if isinstance(error, ConnectionFailure | WaitQueueTimeoutError) or error.timeout:
+        return True
+    if getattr(error, "code", None) == CACHE_FULL:
         return True
     labels = ("RetryableWriteError", "TransientTransactionError", "RetryableError", "SystemOverloadedError")
     return isinstance(error, OperationFailure) and any(error.has_error_label(label) for label in labels)

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar
 
-import mongomock
 import pymongo
 from mongoengine.connection import get_connection
 from pymongo.errors import PyMongoError
@@ -52,7 +51,7 @@ def run(work: Callable[[], Result], seconds: float = 0.0) -> Result:
     Raises `NotSupported` on mongomock.
     """
     client = get_connection()
-    if isinstance(client, mongomock.MongoClient):
+    if not isinstance(client, pymongo.MongoClient):
         raise NotSupported("transactions need a real MongoDB")
     if is_active():
         return work()
@@ -66,12 +65,12 @@ def run(work: Callable[[], Result], seconds: float = 0.0) -> Result:
         active.reset(token)
     for task in transaction.following:
         task()
-    return cast(Result, result)
+    return result
 
 
 def run_where_there_are(work: Callable[[], Result]) -> Result:
     """Do `work` in one transaction as `run` does; on mongomock, which has one process and none, without."""
-    return work() if isinstance(get_connection(), mongomock.MongoClient) else run(work)
+    return run(work) if isinstance(get_connection(), pymongo.MongoClient) else work()
 
 
 def ended_on_error(session: ClientSession, transaction: Transaction, work: Callable[[], Result]) -> Result:

@@ -1,6 +1,6 @@
 """The answers of `where` without MongoDB: whether a stored record fulfils a filter that was compiled from one.
 
-Live events are decided so, each once for every subscription. The answers are MongoDB's own (its manual, "Query and
+Live events and webhooks are decided so. The answers are MongoDB's own (its manual, "Query and
 Projection Operators"): values of another BSON type are not compared, a path goes into every entry of a list, and what
 is missing is null. The tests hold the two against each other.
 """
@@ -16,7 +16,9 @@ from uuid import UUID
 from bson import Decimal128, ObjectId
 
 from service.core.errors import BadQuery
+from service.model.record_type import RecordType
 from service.mongo.raw import Filter
+from service.query.where import Compiler
 
 Verdict = Callable[[Any], bool]
 """Tells of a value, or of a document, whether it fulfils a condition."""
@@ -42,6 +44,13 @@ def matcher(condition: Filter) -> Verdict:
     if len(clauses) == 1:
         return clauses[0]
     return lambda document: all(fulfils(document) for fulfils in clauses)
+
+
+def record_matcher(type: RecordType, where: Any) -> Verdict:
+    """Return what tells whether a stored record of a type fulfils a decoded `where`; raises `BadQuery`."""
+    if isinstance(where, dict) and any(isinstance(one, dict) and "$near" in one for one in where.values()):
+        raise BadQuery("$near sorts by distance, and nothing is sorted here; use $within")
+    return matcher(Compiler(type).compile(where))
 
 
 def clause(name: str, operand: Any) -> Verdict:

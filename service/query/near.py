@@ -84,7 +84,7 @@ def box(name: str, operand: Any) -> list[list[float]]:
     """Return the corners of a box in degrees, the south-western one first."""
     try:
         (west, south), (east, north) = corners = [parse_position(corner) for corner in operand]
-    except (PydanticCustomError, TypeError, ValueError):
+    except (TypeError, ValueError):
         raise BadQuery(f"`{name}`: {SHAPES}, in degrees") from None
     if west > east or south > north:
         raise BadQuery(

@@ -21,6 +21,7 @@ from service.core.errors import (
     ValidationFailed,
     pointer,
 )
+from service.model.hooks import BEFORE_CHANGE, BEFORE_CREATE, BEFORE_DELETE
 from service.model.load import check_rules
 from service.model.record_type import RecordType, Reference
 from service.model.registry import Registry
@@ -29,7 +30,8 @@ from service.model.validation import validate
 from service.mongo import driver, transactions
 from service.mongo.raw import STANDARD, Raw, in_bson
 from service.policy import Action, Identity, may, scope
-from service.records import deletion, references, refusals, store
+from service.records import before_hooks, deletion, founding, references, refusals, store
+from service.records.writing import refuse_file
 
 AT_ONCE = 200
 """Most documents of one query."""
@@ -91,6 +93,7 @@ class Bulk:
     ) -> None:
         self.registry, self.identity, self.keep, self.clearable = registry, identity, keep, clearable
         self.planned = frozenset(planned)
+        self.founded = 0
 
     def read(self, writes: Iterable[BulkWrite]) -> None:
         """Find out what there is now; raises `TooLarge` where that is more than is held in memory."""
@@ -120,6 +123,8 @@ class Bulk:
 
         What is released from deleted records is so when the transaction is committed.
         """
+        self.run_hooks(writes)
+        self.check_groups(writes)
         self.check_references(writes)
         for type, own in by_type(writes):
             for unique in type.uniques:
@@ -141,8 +146,7 @@ class Bulk:
                 self.decide_creation(write, write.values)
             else:
                 self.decide_change(write, write.values, write.current)
-            if write.action in ("create", "change") and len(in_bson(write.after)) > LARGEST:
-                raise TooLarge("the record would be larger than MongoDB stores")
+            check_size(write)
             if (refused := transactions.findings().get((write.type.name, write.id))) is not None:
                 raise refused
         except Problem as problem:
@@ -156,9 +160,13 @@ class Bulk:
 
     def decide_creation(self, write: BulkWrite, values: Mapping[str, Any]) -> None:
         """Decide about a record that is not there."""
+        refuse_file(write.type)
         content = write.type.schema.load({**values, "id": write.id})
         if write.taken:
             raise AlreadyExists("the id is taken", [Cause("not_unique", "an id that no record has", pointer="/id")])
+        if write.type.is_group:
+            self.founded += 1
+            founding.check_room(self.identity.account, self.founded)
         write.content, write.action = content, "create"
 
     def decide_change(self, write: BulkWrite, values: Mapping[str, Any], current: Raw) -> None:
@@ -187,7 +195,44 @@ class Bulk:
         if not may(self.identity, action, current):
             raise Forbidden("you may read this record, but not do that to it")
 
-    # --- References --------------------------------------------------------------------------------------------------
+    # --- Hooks -------------------------------------------------------------------------------------------------------
+
+    def run_hooks(self, writes: Iterable[BulkWrite]) -> None:
+        """Run the hooks of what was decided: not before, for a large push is decided about twice.
+
+        A problem of one refuses that record alone; raises `HookFailed` where one has a bug.
+        """
+        for write in writes:
+            if write.action and write.type.hooks:
+                try:
+                    self.run_hook(write)
+                    check_size(write)
+                except Problem as problem:
+                    write.refuse(problem)
+
+    def run_hook(self, write: BulkWrite) -> None:
+        """Run the hook of one record, if there is one, and take over what it changes."""
+        hooks, changes, current = write.type.hooks, Raw(), write.current or {}
+        if write.action == "create" and BEFORE_CREATE in hooks:
+            changes = before_hooks.on_creation(write.type, self.identity, write.content)
+            write.content = store.Edit(write.content, changes).content
+        elif write.action == "change" and BEFORE_CHANGE in hooks:
+            changes = before_hooks.on_change(write.type, self.identity, current, write.after)
+            write.content |= changes
+        elif write.action == "delete" and BEFORE_DELETE in hooks:
+            before_hooks.on_deletion(write.type, self.identity, current)
+        write.is_altered |= bool(changes)
+
+    # --- Groups and references ----------------------------------------------------------------------------------------
+
+    def check_groups(self, writes: Sequence[BulkWrite]) -> None:
+        """Refuse what gives a record to a group of which the identity is no member; one that it founds here is fine."""
+        founded = {write.id for write in writes if write.type.is_group and write.action == "create"}
+        for write in writes:
+            if write.action:
+                missing = founding.missing_groups(self.identity.account, write.content, write.current, founded)
+                if missing:
+                    write.refuse(ValidationFailed(missing))
 
     def check_references(self, writes: Sequence[BulkWrite]) -> None:
         """Refuse or clear references to what is not there; what is created here at the same time is."""
@@ -271,7 +316,7 @@ class Bulk:
 
     def delete(self, type: RecordType, writes: Sequence[BulkWrite]) -> None:
         """Leave tombstones; what refers to the records is released after the transaction."""
-        bound = bool(self.registry.bound(type))
+        bound = self.registry.is_released(type)
         for some in in_parts(writes):
             store.bury_many(type, [write.current or {} for write in some], self.keep, going=bound)
         if bound:
@@ -298,6 +343,12 @@ class Bulk:
         store.bury_many(write.type, [write.current or {}], self.keep, going=True)
         deletion.release(self.registry, write.type, [write.id], self.keep)
         return True
+
+
+def check_size(write: BulkWrite) -> None:
+    """Raise `TooLarge` for a record that would be larger than MongoDB stores."""
+    if write.action in ("create", "change") and len(in_bson(write.after)) > LARGEST:
+        raise TooLarge("the record would be larger than MongoDB stores")
 
 
 @contextmanager

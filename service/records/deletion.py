@@ -16,11 +16,14 @@ from pymongo.errors import PyMongoError
 from service.core.clock import now
 from service.core.errors import StillReferenced
 from service.core.log import log
+from service.documents.account import Account
+from service.documents.invitation import Invitation
 from service.model.places import Place
 from service.model.record_type import RecordType
 from service.model.registry import Referrer, Registry
 from service.mongo import transactions
-from service.records import store
+from service.policy import given_to, group_principal, withdrawal
+from service.records import founding, store
 
 BATCH = 1000
 """Most records that one operation of a deletion touches, so that other requests get their turn in between."""
@@ -60,6 +63,12 @@ def survey(registry: Registry, type: RecordType, ids: list[str]) -> None:
 def surveying(registry: Registry, type: RecordType, ids: list[str], going: Going) -> Traversal:
     """Look at what refers to the records of one level."""
     going |= {(type.name, id) for id in ids}
+    for id in ids if type.is_group else ():
+        if not transactions.has_room(count_of_group(registry, id), MOST_AT_ONCE):
+            raise StillReferenced(
+                f"over {MOST_AT_ONCE} members, invitations and records have to do with the group, more than are "
+                "changed at once; delete it by a request of its own, outside of an atomic batch"
+            )
     for other, reference in registry.bound(type):
         pointing = {reference.stored: {"$in": ids}}
         if reference.delete_rule == DENY:
@@ -75,6 +84,16 @@ def surveying(registry: Registry, type: RecordType, ids: list[str], going: Going
             rows = other.collection.find(pointing, {"_id": 1}, batch_size=BATCH)
             while read := [row["_id"] for row in islice(rows, BATCH)]:
                 yield surveying(registry, other, [id for id in read if (other.name, id) not in going], going)
+
+
+def count_of_group(registry: Registry, group: str) -> int:
+    """Return how many members, invitations and given records a group has, counted as far as it matters."""
+    bounded, given = MOST_AT_ONCE + 1, {"access": given_to(group_principal(group))}
+    members: int = Account._get_collection().count_documents({"groups.group": group}, limit=bounded)
+    invitations: int = Invitation._get_collection().count_documents({"group": group}, limit=bounded)
+    return (
+        members + invitations + sum(type.collection.count_documents(given, limit=bounded) for type in registry.values())
+    )
 
 
 # --- What follows ----------------------------------------------------------------------------------------------------
@@ -93,7 +112,32 @@ def release(registry: Registry, type: RecordType, ids: list[str], keep: timedelt
 
     A deleted record leaves a tombstone for `keep`. It can be cut short anywhere and done again.
     """
+    for id in ids if type.is_group else ():
+        dissolve(registry, id)
     done(releasing(registry, registry.referrers(type), ids, keep))
+
+
+def dissolve(registry: Registry, group: str) -> None:
+    """End all memberships of a group that is buried, and its invitations, and take what it was given: in batches."""
+    member = {"groups.group": group}
+    while ids := [row["_id"] for row in Account._get_collection().find(member, {"_id": 1}, limit=BATCH)]:
+        founding.leave(ids, group)
+    Invitation._get_collection().delete_many({"group": group})
+    withdraw_all(registry, group_principal(group))
+
+
+def withdraw_all(registry: Registry, principal: str) -> None:
+    """Take from a principal all that it was given, in batches."""
+    given = {"access": given_to(principal)}
+    for type in registry.values():
+        for ids in id_batches(type, given):
+            store.change_many(type, ids, {**given, **OF_LISTS}, withdrawal(principal))
+            # Where other software has stored no list, MongoDB would refuse to take something out of it.
+            store.change_many(type, ids, given, {"$pull": {"access": given["access"]}})
+
+
+OF_LISTS = {"$nor": [{name: {"$exists": True, "$not": {"$type": "array"}}} for name in ("readers", "writers")]}
+"""The filter of records whose readers and writers are lists, or not stored."""
 
 
 def release_account(registry: Registry, account: str, keep: timedelta) -> None:
@@ -136,7 +180,7 @@ def bury_for_release(registry: Registry, type: RecordType, condition: Mapping[st
 
     False, and nothing is changed, when there is none.
     """
-    return store.bury(type, condition, keep, going=bool(registry.bound(type)))
+    return store.bury(type, condition, keep, going=registry.is_released(type))
 
 
 def id_batches(type: RecordType, condition: Mapping[str, Any]) -> Iterator[list[str]]:

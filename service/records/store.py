@@ -5,10 +5,10 @@ changes, and the words by which it is found where these change or a searched tex
 comes after, goes by these.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError, DocumentTooLarge, DuplicateKeyError, OperationFailure
@@ -19,35 +19,44 @@ from service.core.ids import new_id
 from service.documents.record import LEFT
 from service.model.record_type import RecordType
 from service.model.unique import Unique, stored_unique
-from service.mongo import driver, problems
+from service.mongo import driver, problems, transactions
 from service.mongo.raw import Raw
-from service.policy import access_list
-from service.records import refusals, search_words
+from service.policy import access_list, group_principal
+from service.records import founding, refusals, search_words, storage
 from service.records.search_words import Update
+
+Removed = TypeVar("Removed")
 
 
 def create(type: RecordType, owner: str, content: Mapping[str, Any]) -> Raw:
-    """Store a new record of `owner` with `content` in BSON form and return it.
+    """Store a new record of `owner`, of a group its founder, with `content` in BSON form and return it.
 
-    Raises `pymongo.errors.DuplicateKeyError` when its `_id` is taken, `AlreadyExists` when a unique value is, and
-    `ValidationFailed` where MongoDB refuses a value.
+    Raises `pymongo.errors.DuplicateKeyError` when its `_id` is taken, `AlreadyExists` when a unique value is,
+    `LimitReached` where an account founds one group too many, and `ValidationFailed` where MongoDB refuses a value.
     """
     record = new_record(type, owner, content)
+    if type.is_group:
+        founding.check_room(owner)
     try:
         driver.insert(type.collection, record)
     except DuplicateKeyError as error:
         raise taken(type, error, record["_id"], record) from None
     except (OperationFailure, DocumentTooLarge) as error:
         raise refusals.refused(type, error, record) from error
+    if type.is_group:
+        founding.found_group(owner, record["_id"])
     return record
 
 
 def new_record(type: RecordType, owner: str, content: Mapping[str, Any]) -> Raw:
     """Return `content` as a whole new record."""
+    id = content.get("_id") or new_id()
+    if type.is_group:
+        owner = group_principal(id)
     moment, access = now(), access_list(owner, content)
     return type.document.new(
         {
-            "_id": content.get("_id") or new_id(),
+            "_id": id,
             **content,
             "owner": owner,
             "created_at": moment,
@@ -144,6 +153,8 @@ def create_many(type: RecordType, owner: str, contents: Iterable[Mapping[str, An
     """
     records = [new_record(type, owner, content) for content in contents]
     type.collection.insert_many(records)
+    for record in records if type.is_group else ():
+        founding.found_group(owner, record["_id"])
     return records
 
 
@@ -173,6 +184,10 @@ DUPLICATE = 11000
 """The server's code of a value that an index has already."""
 
 
+SEEN_BY = {"owner", "readers", "writers"}
+"""The stored fields that the access list is made of."""
+
+
 @dataclass(frozen=True, slots=True)
 class Edit:
     """A record as it was read, and the values that some of its stored fields get, None for those that go."""
@@ -181,10 +196,15 @@ class Edit:
     values: Mapping[str, Any]
 
     @property
-    def after(self) -> Raw:
-        """The record with these values, before it is stamped."""
+    def content(self) -> Raw:
+        """The record with these values."""
         kept = {name: value for name, value in self.current.items() if name not in self.values}
-        after = {**kept, **self.given}
+        return {**kept, **self.given}
+
+    @property
+    def after(self) -> Raw:
+        """The record with these values and the access list that follows from them, before it is stamped."""
+        after = self.content
         return {**after, "access": access_list(after["owner"], after)}
 
     @property
@@ -195,7 +215,7 @@ class Edit:
     @property
     def update(self) -> Update:
         """The MongoDB update."""
-        shared = {"access": self.after["access"]} if {"readers", "writers"} & self.values.keys() else {}
+        shared = {"access": self.after["access"]} if SEEN_BY & self.values.keys() else {}
         cleared = dict.fromkeys(self.values.keys() - self.given.keys(), "")
         update = {"$set": {**self.given, **shared}}
         return {**update, "$unset": cleared} if cleared else update
@@ -213,6 +233,14 @@ def change_each(type: RecordType, edits: Sequence[Edit]) -> list[Raw]:
         [UpdateOne({"_id": edit.current["_id"]}, stamped(type, update, moment)) for edit, update in updates]
     )
     return [{**edit.after, "updated_at": moment, "revision": edit.current["revision"] + 1} for edit in edits]
+
+
+def change_one(type: RecordType, condition: Mapping[str, Any], edit: Edit) -> Raw | None:
+    """Change the one record that fulfils `condition` still, which was read as the edit says, and return it.
+
+    Returns None, and changes nothing, when there is none. Raises as `change` does.
+    """
+    return apply(type, condition, search_words.rewritten(type, edit.update, edit.current, edit.after))
 
 
 def change_many(type: RecordType, ids: Sequence[str], condition: Mapping[str, Any], update: Update) -> None:
@@ -303,11 +331,17 @@ def bury(type: RecordType, condition: Mapping[str, Any], keep: timedelta, going:
 
     Where others may refer to it, and so it is `going`, the tombstone has a mark until `settle`.
     """
+    return with_bytes(type, lambda: leave_tombstone(type, condition, keep, going))
+
+
+def leave_tombstone(type: RecordType, condition: Mapping[str, Any], keep: timedelta, going: bool) -> bool:
+    """Do it, as a part of what `with_bytes` does."""
     # The names of all fields are known, so one update without a read leaves nothing of the content.
     update: Update = {"$unset": dict.fromkeys(type.cleared, ""), "$set": tombstone_mark(keep, going)}
     tombstone = apply(type, condition, update)
     if tombstone is None:
         return False
+    give_up_bytes(type, [tombstone["_id"]])
     if unknown := tombstone.keys() - LEFT:
         # What a newer server has stored, running beside this one: it goes as well.
         buried = {"_id": tombstone["_id"], "purge_at": {"$exists": True}}
@@ -322,6 +356,7 @@ def bury_many(type: RecordType, records: Sequence[Raw], keep: timedelta, going: 
     update: Update = {"$unset": dict.fromkeys(names, ""), "$set": tombstone_mark(keep, going)}
     ids = [record["_id"] for record in records]
     type.collection.update_many({"_id": {"$in": ids}}, stamped(type, update))
+    give_up_bytes(type, ids)
 
 
 def settle(type: RecordType, ids: Sequence[str]) -> None:
@@ -340,4 +375,20 @@ def touch(type: RecordType, ids: Sequence[str]) -> None:
 
 def erase(type: RecordType, ids: Sequence[str]) -> None:
     """Remove records with all that they leave: where their owner has gone, and nobody asks for them again."""
-    type.collection.delete_many({"_id": {"$in": ids}})
+
+    def work() -> None:
+        give_up_bytes(type, ids)
+        type.collection.delete_many({"_id": {"$in": ids}})
+
+    with_bytes(type, work)
+
+
+def with_bytes(type: RecordType, work: Callable[[], Removed]) -> Removed:
+    """Do `work`, which removes records: of files in a transaction, in which their bytes are given up."""
+    return transactions.run_where_there_are(work) if type.is_file else work()
+
+
+def give_up_bytes(type: RecordType, ids: Sequence[str]) -> None:
+    """Give up the bytes of records, if the records of this type have any, as a part of a transaction."""
+    if type.is_file:
+        storage.orphan_files(ids)

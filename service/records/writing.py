@@ -16,11 +16,14 @@ from service.core.errors import (
     ValidationFailed,
     pointer,
 )
+from service.core.ids import new_id
+from service.model.hooks import BEFORE_CHANGE, BEFORE_CREATE, BEFORE_DELETE
 from service.model.patch import Patch
+from service.model.record_type import RecordType
 from service.mongo import driver, transactions
 from service.mongo.raw import Raw
 from service.policy import Action, access_list, may
-from service.records import deletion, references, search_words, store
+from service.records import before_hooks, deletion, founding, references, search_words, store
 from service.records.precondition import NONE, Precondition
 from service.records.reading import Reader
 
@@ -35,20 +38,45 @@ class Writer(Reader):
 
         def write() -> Raw:
             self.check_references(content)
+            self.check_groups(None, content)
             try:
-                return store.create(self.type, self.identity.account, content)
+                return self.make(content)
             except DuplicateKeyError:
                 cause = Cause("not_unique", "an id that no record has or had", pointer=pointer("id"))
                 raise AlreadyExists("the id is taken", [cause]) from None
 
         return self.referring(content, write)
 
+    def make(self, content: Mapping[str, Any]) -> Raw:
+        """Store a new record with `content`, as a hook leaves it; raises as `store.create` does, and `Forbidden`."""
+        if BYTES not in content:
+            refuse_file(self.type)
+        if BEFORE_CREATE in self.type.hooks:
+            content = {"_id": new_id(), **content}
+            changes = before_hooks.on_creation(self.type, self.identity, content)
+            self.check_changes(changes)
+            content = store.Edit(content, changes).content
+        return store.create(self.type, self.identity.account, content)
+
+    def check_changes(self, changes: Mapping[str, Any], current: Raw | None = None) -> None:
+        """Refuse, of the values that a hook has given to fields, what a body could not hold. Raises `ValidationFailed`.
+
+        What it refers to has to be there for the one who writes, who has to be in the groups that it names.
+        """
+        given = {name: value for name, value in changes.items() if value is not None}
+        self.check_references(given, current)
+        self.check_groups(None if current is None else current["_id"], given)
+
     def referring(self, names: Container[str], write: Callable[[], Raw]) -> Raw:
         """Do a write of the fields that are stored under `names`, and the look at the references in them.
 
-        It is one transaction where a record that they refer to has to know of it.
+        It is one transaction where a record that they refer to has to know of it, and where a group may be founded.
         """
-        held = any(reference.place.root.stored in names for reference in self.registry.holding(self.type))
+        held = self.type.is_group or any(
+            # What a hook will name nobody knows.
+            reference.place.root.stored in names or self.type.hooks
+            for reference in self.registry.holding(self.type)
+        )
         return transactions.run_where_there_are(write) if held else write()
 
     def patch(self, id: str, wanted: Patch, precondition: Precondition = NONE) -> Raw:
@@ -63,6 +91,7 @@ class Writer(Reader):
         """Return the record after a patch of the fields that are stored under the names `named`."""
         try:
             self.check_references(wanted.values)
+            self.check_groups(id, wanted.values)
         except ValidationFailed as error:
             raise ValidationFailed(map(wanted.brought, error.causes)) from None
         action = self.action_for(wanted.named)
@@ -75,7 +104,7 @@ class Writer(Reader):
 
     def direct(self, id: str, action: Action, wanted: Patch, precondition: Precondition) -> Raw | None:
         """Return the record after a patch by one operation; None where that cannot be, or conditions do not hold."""
-        if not wanted.direct:
+        if not wanted.direct or BEFORE_CHANGE in self.type.hooks:
             return None
         condition = {"_id": id, **self.scope(action), **wanted.guard, **precondition.condition}
         if texts := search_words.touched(self.type, wanted.update):
@@ -113,6 +142,7 @@ class Writer(Reader):
 
     def replaced(self, id: str, content: Raw, own: set[str], precondition: Precondition) -> Raw:
         """Return the record after its replacement."""
+        self.check_groups(id, content)
         try:
             self.check_references(content)
         except ValidationFailed:
@@ -124,7 +154,8 @@ class Writer(Reader):
         if precondition.none_match == "*":
             precondition.check_absent()
             return self.create_only(id, content)
-        plain = precondition == NONE and not own and not self.type.fixed and not self.type.search
+        needs_look = self.type.fixed or self.type.search or self.type.hooks or self.type.is_group or self.type.is_file
+        plain = precondition == NONE and not own and not needs_look
         for _ in store.attempts():
             try:
                 if plain:
@@ -144,7 +175,7 @@ class Writer(Reader):
     def create_only(self, id: str, content: Raw) -> Raw:
         """Store a record that must not be there yet."""
         try:
-            return store.create(self.type, self.identity.account, content)
+            return self.make(content)
         except DuplicateKeyError:
             if transactions.outside(self.find, id) is None:
                 raise AlreadyExists("the id is taken") from None
@@ -160,7 +191,7 @@ class Writer(Reader):
             current = self.current(id, action, precondition)
         except NotFound:
             precondition.check_absent()
-            return store.create(self.type, self.identity.account, content)
+            return self.make(content)
         self.refuse_change_of_fixed(content, current)
         kept = self.type.schema.owner_only - own
         brought = {name: value for name, value in content.items() if name not in kept}
@@ -169,7 +200,12 @@ class Writer(Reader):
     def rewrite(self, action: Action, current: Raw, content: Raw) -> Raw | None:
         """Give a record that is still as it was read the whole new `content`; None where it is not."""
         condition = {"_id": current["_id"], **self.scope(action), "revision": current["revision"]}
-        return store.rewrite(self.type, condition, content, current)
+        if BEFORE_CHANGE not in self.type.hooks:
+            return store.rewrite(self.type, condition, content, current)
+        values = {name: content.get(name) for name in self.type.given}
+        changes = before_hooks.on_change(self.type, self.identity, current, store.Edit(current, values).after)
+        self.check_changes(changes, current)
+        return store.change_one(self.type, condition, store.Edit(current, {**values, **changes}))
 
     def delete(
         self, id: str, keep: timedelta, precondition: Precondition = NONE, within_transaction: bool = False
@@ -179,7 +215,7 @@ class Writer(Reader):
         `within_transaction` says that all this is done or undone with what is around it.
         Raises `NotFound`, `Forbidden`, `RevisionMismatch` or `StillReferenced`.
         """
-        if not self.registry.bound(self.type):
+        if not self.registry.is_released(self.type):
             return self.bury(id, keep, precondition)
         if within_transaction or self.registry.is_kept(self.type):
             return transactions.run_where_there_are(partial(self.delete_at_once, id, keep, precondition))
@@ -198,6 +234,10 @@ class Writer(Reader):
         """Leave of a record a tombstone, or raise what stands in the way of it."""
         for _ in store.attempts():
             condition = {"_id": id, **self.scope("write"), **precondition.condition}
+            if BEFORE_DELETE in self.type.hooks:
+                current = self.current(id, "write", precondition)
+                before_hooks.on_deletion(self.type, self.identity, current)
+                condition["revision"] = current["revision"]
             if deletion.bury_for_release(self.registry, self.type, condition, keep):
                 return
             self.current(id, "write", precondition)
@@ -242,6 +282,27 @@ class Writer(Reader):
         """
         references.check_references(self.registry, self.identity, self.type, content, current)
 
+    def check_groups(self, id: str | None, content: Mapping[str, Any]) -> None:
+        """Raise `ValidationFailed` where `content` gives a record to a group of which the identity is no member.
+
+        What the record that has this id is given to already may stay.
+        """
+        if not founding.missing_groups(self.identity.account, content):
+            return
+        current = None if id is None else self.find(id)
+        if missing := founding.missing_groups(self.identity.account, content, current):
+            raise ValidationFailed(missing)
+
     def action_for(self, names: Iterable[str]) -> Action:
         """Return what a change of these fields needs: only the owner changes who may see a record."""
         return "own" if any(self.type.schema.fields[name].owner_only for name in names) else "write"
+
+
+BYTES = "blob"
+"""What of a file only an upload can say: where its bytes are."""
+
+
+def refuse_file(type: RecordType) -> None:
+    """Raise `Forbidden` where records of a type are made by an upload alone."""
+    if type.is_file:
+        raise Forbidden("a file is made by its bytes: send them to POST /v1/files or to /v1/uploads")

@@ -1,19 +1,22 @@
 """Login, refresh and logout: where tokens are issued and end."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from flask import current_app
 from pydantic import Field, create_model
 
 from service.context import g
-from service.core.errors import BadCredentials
-from service.documents import Account, Event
+from service.documents import Event
 from service.http.arguments import Arguments, has_body, take
 from service.http.openapi import operation
 from service.identity.passwords import MAX_SENT
 from service.identity.sessions import device_of
 from service.resources.resource import Resource
-from service.security import authenticate, current_identity, security
+from service.security import current_identity, security
+
+Device = Annotated[
+    str | None, Field(max_length=80, description="a name for the session list", examples=["Ada's phone"])
+]
 
 
 def login_arguments(config: dict[str, Any]) -> type[Arguments]:
@@ -24,10 +27,7 @@ def login_arguments(config: dict[str, Any]) -> type[Arguments]:
         __base__=Arguments,
         username=(str, Field(alias=username, max_length=200, examples=["ada"])),
         password=(str, Field(alias=password, max_length=MAX_SENT, examples=["correct horse battery"])),
-        device=(
-            str | None,
-            Field(default=None, max_length=80, description="a name for the session list", examples=["Ada's phone"]),
-        ),
+        device=(Device, None),
     )
 
 
@@ -63,28 +63,13 @@ class Login(Resource):
         public=True,
         body=login_arguments,
         answer={200: TokenAnswer},
-        problems=["bad_credentials", "forbidden", "too_many_requests"],
+        problems=["bad_credentials", "second_factor_required", "forbidden", "too_many_requests"],
     )
     def post(self) -> dict[str, Any]:
         """Start a session on this device and return its tokens."""
         sent: Any = take(current_app.extensions["madang.login"])
-        throttle, name = security().throttle, sent.username.lower()
-        throttle.check_login(name, g.address)
-        try:
-            account = authenticate(sent.username, sent.password)
-        except BadCredentials:
-            throttle.failed_login(name, g.address)
-            record_failure(name, sent.device)
-            raise
-        # Once more: of many guesses that were sent at once, none beyond the limit is answered, not even the right one.
-        throttle.check_login(name, g.address)
-        return security().sessions.open(account, g.address, sent.device)
-
-
-def record_failure(username_key: str, device: str | None) -> None:
-    """Record a failed login; for a name that does not exist too, so that the time does not tell it."""
-    account = Account._get_collection().find_one({"username_key": username_key}, {"_id": 1})
-    Event.record("" if account is None else account["_id"], "login_failed", g.address, device)
+        account = security().log_in(sent.username, sent.password, g.address, sent.device)
+        return security().enter(account, g.address, sent.device)
 
 
 class Refresh(Resource):

@@ -3,7 +3,7 @@
 from service.context import current_service, g
 from service.core.errors import NotSupported
 from service.http.openapi import operation
-from service.http.web import Answer, json_answer
+from service.http.web import Answer, json_answer, not_kept
 from service.identity.tickets import TICKET_SECONDS
 from service.mongo import connection
 from service.resources.resource import Resource
@@ -48,6 +48,5 @@ class TicketList(Resource):
         """Return a ticket, for a browser whose `EventSource` sends no header."""
         if connection.is_memory(current_service().config["MONGODB_URI"]):
             raise NotSupported("live events need a real MongoDB")
-        answer = json_answer({"ticket": security().tickets.issue(g.identity), "expires_in": TICKET_SECONDS}, 201)
-        answer.keepable = False  # it is good once, and of what is secret only hashes are stored
-        return answer
+        told = {"ticket": security().tickets.issue(g.identity), "expires_in": TICKET_SECONDS}
+        return not_kept(json_answer(told, 201))  # it is good once, and of what is secret only hashes are stored

@@ -1,11 +1,10 @@
 """The list and the item of any record type."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 from urllib.parse import quote, unquote_plus
 
-from flask import current_app, request
+from flask import request
 
 from service.context import current_globals
 from service.core.errors import Cause, NotFound, Unreadable, ValidationFailed
@@ -22,7 +21,7 @@ from service.mongo.raw import Raw
 from service.query.parse import ITEM_PARAMETERS, PARAMETERS, Parser, View, parse_view
 from service.records.reading import MOST_COUNTED
 from service.records.writing import Writer
-from service.resources.resource import Resource
+from service.resources.resource import Resource, tombstones_kept
 from service.security import security
 
 Answered = tuple[dict[str, Any] | None, int, dict[str, str]]
@@ -34,7 +33,11 @@ class RecordResource(Resource):
     def __init__(self, registry: Registry, parser: Parser) -> None:
         self.parser = parser
         self.type: RecordType = parser.type
-        self.records = Writer(registry, parser.type, current_globals().identity)
+        identity = current_globals().identity
+        if parser.type.is_group:
+            # Who has founded a group or joined it a moment ago sees it at once.
+            identity = security().renewed_identity(identity)
+        self.records = Writer(registry, parser.type, identity)
 
     def result(self, record: Raw, status: int = 200) -> Answered | Answer:
         """Return a record as it now is, with its entity tag; without content if it cannot be told: it is stored."""
@@ -129,8 +132,7 @@ class RecordItem(RecordResource):
     @operation("Delete a record", name="delete{type}", answer={204: None}, conditional=True)
     def delete(self, id: str) -> Answered:
         """Leave a tombstone, which keeps the id taken."""
-        keep = timedelta(days=current_app.config["TOMBSTONE_DAYS"])
-        self.records.delete(id, keep, precondition(), ATOMIC in request.environ)
+        self.records.delete(id, tombstones_kept(), precondition(), ATOMIC in request.environ)
         return None, 204, {}
 
 

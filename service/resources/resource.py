@@ -1,9 +1,11 @@
 """What every resource is: Flask-RESTful's, with JSON as its one representation."""
 
+from datetime import timedelta
 from typing import Any
 
 import flask_restful
 
+from service.context import current_service
 from service.core.metrics import METHODS
 from service.http.web import current_request
 
@@ -20,3 +22,8 @@ class Resource(flask_restful.Resource):
         Flask-RESTful would look for the representation that `Accept` prefers; there is one, and looking costs 15 µs.
         """
         return getattr(self, VERBS[current_request().method])(*args, **kwargs)
+
+
+def tombstones_kept() -> timedelta:
+    """Return how long ends are remembered."""
+    return timedelta(days=current_service().config["TOMBSTONE_DAYS"])

@@ -7,7 +7,7 @@ from service.core.clock import now
 from service.core.errors import NotFound
 from service.documents import Event, Session
 from service.http.openapi import operation
-from service.identity.schemas import EVENT, SESSION
+from service.identity.schemas import EVENT, SESSION, listed
 from service.identity.sessions import device_of
 from service.resources.resource import Resource
 from service.security import current_identity, security
@@ -28,12 +28,6 @@ def session_list(_config: Any) -> dict[str, Any]:
 def event_list(_config: Any) -> dict[str, Any]:
     """Return the JSON Schema of the list of events."""
     return listed("EventList", EVENT.json_schema("read"))
-
-
-def listed(title: str, item: dict[str, Any]) -> dict[str, Any]:
-    """Return the JSON Schema of a list that comes whole."""
-    properties = {"items": {"type": "array", "items": item}}
-    return {"title": title, "type": "object", "properties": properties, "required": ["items"]}
 
 
 class SessionList(Resource):

@@ -1,9 +1,6 @@
 """Sync: the two protocols of the libraries that apps keep their records with, WatermelonDB and RxDB."""
 
 from collections.abc import Callable, Iterable
-from datetime import timedelta
-
-from flask import current_app
 
 from service.changes.order import Order
 from service.changes.rxdb_documents import problems_text
@@ -16,13 +13,13 @@ from service.core.errors import NotSupported
 from service.http.arguments import json_text, parameters
 from service.http.openapi import operation
 from service.http.usage import account_usage
-from service.http.web import Answer, json_answer
+from service.http.web import Answer, json_answer, not_kept
 from service.model.record_type import RecordType
 from service.mongo import deadline
 from service.policy import Identity
 from service.resources.changes import current_barrier
 from service.resources.live import STREAMS_ANSWER
-from service.resources.resource import Resource
+from service.resources.resource import Resource, tombstones_kept
 from service.security import security
 
 PULL_PROBLEMS = ["cursor_expired", "feed_unavailable", "not_supported", "too_many_requests"]
@@ -154,14 +151,3 @@ def pusher() -> Identity:
     taken for gone, and a device that has deleted it is never told of it again.
     """
     return security().renewed_identity(current_globals().identity)
-
-
-def tombstones_kept() -> timedelta:
-    """Return how long ends are remembered."""
-    return timedelta(days=current_app.config["TOMBSTONE_DAYS"])
-
-
-def not_kept(answer: Answer) -> Answer:
-    """Return an answer that no retry gets again: a push that comes again does no harm, and is answered as of then."""
-    answer.keepable = False
-    return answer

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from service.http.connections import SLOWEST
 from service.serve.addresses import API, STREAMS, Address, answers
 from service.serve.failures import CannotStart
 from service.serve.process import DRAIN_SECONDS, Spawned, launched
+from service.streams.engine_server import REACHED_AT, process_tag
 
 LEAST = (2, 11, 7)
 """The oldest Caddy that knows all of the configuration."""
@@ -27,9 +28,12 @@ NOT_FOUND = (
     "  - run `docker compose up`\n"
     '  - run it without a door: make serve ARGS="--no-door"; the API and the streams then have a port each'
 )
-LONG = ("/v1/live", "/v1/live/", "/v1/files", "/v1/files/*", "/v1/uploads", "/v1/uploads/*", "/socket.io/*")
+SOCKET_IO_PATHS = ("/socket.io", "/socket.io/")
+LONG = ("/v1/live", "/v1/live/", "/v1/uploads", "/v1/uploads/*", *SOCKET_IO_PATHS)
 """Paths of what takes long and waits."""
-LONG_PATTERN = "^/v1/sync/.*/pullStream$|^/v1/[^/]+/[^/]+/files/"
+LONG_PATTERN = "^/v1/sync/.*/pullStream$|^/v1/files/[^/]+/content/?$|^/v1/[^/]+/[^/]+/files/[^/]+/?$"
+UPLOADS = {"method": ["POST"], "path": ["/v1/files", "/v1/files/"]}
+"""Where bytes come; the records that are made of them are the API's, as all records."""
 COMPRESSED = (
     *("application/json*", "application/problem+json*", "application/javascript*", "image/svg+xml*"),
     # Not live events: each client would take as much memory for that as all else.
@@ -179,10 +183,11 @@ def routes(settings: Mapping[str, Any], api: Sequence[str], streams: Sequence[st
         patience = settings["MONGODB_CONNECT_TIMEOUT"] + 3
         to_streams = {**proxy(settings, streams), "flush_interval": -1}
         waiting = {"path": ["/v1/changes", "/v1/changes/"], "query": {"wait": ["*"]}}
-        long = [{"path": list(LONG)}, {"path_regexp": {"pattern": LONG_PATTERN}}, waiting]
+        long = [{"path": list(LONG)}, {"path_regexp": {"pattern": LONG_PATTERN}}, UPLOADS, waiting]
         asked = [everything, proxy(settings, streams, response_header_timeout=nanoseconds(patience))]
         found += [
             {"match": [{"path": ["/health/ready"]}], "handle": asked, "terminal": True},
+            *(sticky(settings, streams) if len(streams) > 1 else ()),
             {"match": long, "handle": [to_streams], "terminal": True},
         ]
     pushes = bounded(proxy(settings, api), settings["MAX_PUSH_LENGTH"])
@@ -191,6 +196,20 @@ def routes(settings: Mapping[str, Any], api: Sequence[str], streams: Sequence[st
         {"match": [{"path": [f"{SYNC}*"]}], "handle": [subroute(pushes)], "terminal": True},
         *bounded(proxy(settings, api), settings["MAX_CONTENT_LENGTH"]),
     ]
+
+
+def sticky(settings: Mapping[str, Any], streams: Sequence[str]) -> Iterator[Config]:
+    """Yield the routes of Socket.IO before several streams: a session is in one of them, which made its id.
+
+    Cookies would not do: apps keep none. Nor would the client's address, which changes with its network.
+    """
+    for address in streams:
+        own = {"vars_regexp": {"{http.request.uri.query.sid}": {"pattern": f"^{process_tag(address)}"}}}
+        to_one = {**proxy(settings, [address]), "flush_interval": -1}
+        yield {"match": [{"path": list(SOCKET_IO_PATHS), **own}], "handle": [to_one], "terminal": True}
+    told = {"delete": ["*_*"], "set": {REACHED_AT: ["{http.reverse_proxy.upstream.hostport}"]}}
+    to_any = {**proxy(settings, streams), "flush_interval": -1, "headers": {"request": told}}
+    yield {"match": [{"path": list(SOCKET_IO_PATHS)}], "handle": [to_any], "terminal": True}
 
 
 def bounded(handler: Config, largest: int) -> list[Config]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from service.serve import mongod
-from service.serve.addresses import DOOR, laid_out
+from service.serve.addresses import API, DOOR, LOOPBACK, Address, laid_out
 from service.serve.imports import imported
 from service.serve.signals import Signals
 from service.serve.start import MODULES, Database, Start
@@ -45,9 +45,26 @@ def launch(
     # Meanwhile the mongod starts, on another core.
     with imported([*modules, *ALWAYS]) as wait, database(settings, in_memory) as found:
         wait()
-        from service.serve.preparation import prepare
+        from service.serve.preparation import first_admin_link, prepare
         from service.serve.programs import keep_running
 
-        settings = {**settings, "MONGODB_URI": found.uri, "BEHIND_DOOR": settings["BEHIND_DOOR"] or DOOR in start.names}
+        behind_door = settings["BEHIND_DOOR"] or DOOR in start.names
+        settings = {
+            **settings,
+            "MONGODB_URI": found.uri,
+            "BEHIND_DOOR": behind_door,
+            "PUBLIC_URL": url(start, settings),
+        }
         notes = [*([MEMORY_NOTE] if in_memory else []), *prepare(settings)]
-        return keep_running(start, settings, layout, found, signals, say, notes)
+        begins = first_admin_link(settings) if API in start.names else ""
+        return keep_running(start, settings, layout, found, signals, say, notes, begins)
+
+
+def url(start: Start, settings: Mapping[str, Any]) -> str:
+    """Return where links of mails lead: as the settings say, else for somebody who develops to this machine."""
+    if settings["PUBLIC_URL"] or settings["ENVIRONMENT"] != "local":
+        return str(settings["PUBLIC_URL"])
+    return f"http://{Address(LOOPBACK if start.host in ANY_HOST else start.host, start.port)}"
+
+
+ANY_HOST = ("0.0.0.0", "::", "")  # noqa: S104  they are looked for, not listened at

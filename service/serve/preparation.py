@@ -1,12 +1,17 @@
 """What has to be so in the database before the service starts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import mongoengine
 from pymongo.errors import ConfigurationError, PyMongoError
 
+from service.changes.after_changes import begin_hooks
 from service.documents import RECORDS
+from service.identity.first_admin import FIRST_PATH, FirstAdmin, is_without_admin
+from service.identity.security import keys_of
+from service.identity.tokens import Tokens
 from service.model.registry import Registry
 from service.mongo import connection, problems
 from service.serve.failures import CannotStart, Unreachable
@@ -19,9 +24,16 @@ def prepare(settings: Mapping[str, Any]) -> list[str]:
     Raises `CannotStart` with the names of those that are missing, where MongoDB would acknowledge a write that can
     get lost, where a restore did not come to its end, or where the URI is wrong; `Unreachable` where nobody answers.
     """
+    with connected(settings):
+        return made_ready(Registry(RECORDS), settings["CREATE_INDEXES"])
+
+
+@contextmanager
+def connected(settings: Mapping[str, Any]) -> Iterator[None]:
+    """Connect this process with MongoDB for a while. Raises `CannotStart` and `Unreachable`, as `prepare` does."""
     try:
         mongoengine.connect(**connection.options(dict(settings)))
-        return made_ready(Registry(RECORDS), settings["CREATE_INDEXES"])
+        yield
     except ConfigurationError as error:
         raise CannotStart(f"SERVICE_MONGODB_URI: {error}") from error
     except PyMongoError as error:
@@ -46,7 +58,19 @@ def made_ready(registry: Registry, make_indexes: bool) -> list[str]:
         indexes.make(registry, "missing")
     elif missing := [str(change) for change in indexes.changes(registry) if change.kind == "missing"]:
         raise CannotStart("run `flask indexes make`; these are missing:\n" + "\n".join(missing))
+    begin_hooks(registry)
     return [*found, *upgrade.advice(registry), *wording.advice(registry), *indexes.advice(registry)]
+
+
+def first_admin_link(settings: Mapping[str, Any]) -> str:
+    """Return the link by which the first admin is made; empty where there is one, and where others might read it."""
+    if settings["ENVIRONMENT"] != "local":
+        return ""
+    with connected(settings):
+        if not is_without_admin():
+            return ""
+        token = FirstAdmin(keys_of(settings, Tokens(settings))).token()
+    return f"{settings['PUBLIC_URL']}{FIRST_PATH}?token={token}"
 
 
 def weak_writes() -> list[str]:

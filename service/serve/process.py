@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn, Protocol
 
-from service.serve.failures import CannotStart
+from service.serve.failures import CANNOT_START, CannotStart
 from service.serve.signals import become_child, end_with, held_back
 
 DRAIN_SECONDS = 10
@@ -91,8 +91,11 @@ class Forked:
 
     def run(self, parent: int, tell: int) -> NoReturn:
         """Do the work, in the new process, and end that."""
+        began = False
 
         def ready() -> None:
+            nonlocal began
+            began = True
             os.write(tell, b".")
 
         code = 1
@@ -107,8 +110,13 @@ class Forked:
         except CannotStart as error:
             code = error.code
             sys.stderr.write(f"Madang does not start: {error}\n")
-        except BaseException:
-            traceback.print_exc()
+        except BaseException as error:
+            if isinstance(error, ValueError) and not began:
+                # What reads a setting says so of one that is wrong.
+                code = CANNOT_START
+                sys.stderr.write(f"Madang does not start: {error}\n")
+            else:
+                traceback.print_exc()
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

@@ -29,10 +29,12 @@ def keep_running(
     signals: Signals,
     say: Callable[[str], object],
     notes: Sequence[str] = (),
+    first_admin: str = "",
 ) -> int:
     """Keep the programs running until a signal comes or one cannot live; return the exit code.
 
-    When all are ready, `say` is given the lines for the person at the terminal, with the `notes`.
+    When all are ready, `say` is given the lines for the person at the terminal, with the `notes`, and the link by which
+    the `first_admin` is made.
     """
     configure_log(dict(settings))
     # The programs share this memory as long as nobody looks through it.
@@ -41,7 +43,7 @@ def keep_running(
     programs = [Program(name, starting) for name, starting in startings(start, settings, layout).items()]
     if found.server is not None:
         programs.append(revived(found.server))
-    told = partial(announcement, start, settings, layout, found.where, programs, notes)
+    told = partial(announcement, start, settings, layout, found.where, programs, notes, first_admin)
     supervisor = Supervisor(programs, signals, lambda: say("\n".join(told())))
     signals.listen()
     code = 1
@@ -91,6 +93,7 @@ def announcement(
     data: str,
     programs: Sequence[Program],
     notes: Sequence[str],
+    first_admin: str,
 ) -> Iterator[str]:
     """Yield the lines that say where everything is and what to try."""
     secure = DOOR in layout.of and door.is_secure(settings)
@@ -107,4 +110,6 @@ def announcement(
     )
     if is_whole:
         yield f"  try   {TRY.format(base=base)}"
+    if first_admin:
+        yield f"  admin {first_admin} makes the first one, within an hour"
     yield from (f"  !!    {note}" for note in notes)

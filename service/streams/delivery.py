@@ -10,7 +10,7 @@ from service.documents.account import ALIVE
 from service.model.registry import Registry
 from service.mongo import driver
 from service.mongo.raw import Raw
-from service.policy import Identity, entries
+from service.policy import HELD, Identity, entries
 
 
 class Delivery:
@@ -68,6 +68,6 @@ def look_up(registry: Registry, deliveries: Iterable[Delivery]) -> None:
 def entries_now(accounts: Iterable[str]) -> dict[str, frozenset[str]]:
     """Return by which entries of access lists accounts may read at this moment; those that are gone by none."""
     named = list(accounts)
-    rows = driver.find(Account._get_collection(), {"_id": {"$in": named}, **ALIVE}, {"roles": 1})
-    found = {row["_id"]: Identity(row["_id"], "", 0, tuple(row.get("roles", ()))) for row in rows}
+    rows = driver.find(Account._get_collection(), {"_id": {"$in": named}, **ALIVE}, HELD)
+    found = {row["_id"]: Identity.of(row) for row in rows}
     return {id: frozenset(entries(found[id], WITHIN)) if id in found else frozenset() for id in named}

@@ -18,9 +18,9 @@ from service.core.errors import (
 from service.core.json_text import decode
 from service.core.query_string import each_once
 from service.model.registry import Registry
-from service.query.matching import matcher
+from service.query.matching import matcher, record_matcher
 from service.query.paging import bad
-from service.query.where import Compiler, listing
+from service.query.where import listing
 from service.streams.exchange import Request, Response
 from service.streams.following import Following
 from service.streams.live import Live, Wheres
@@ -95,13 +95,24 @@ UNKNOWN = Checkpoint(1)
 
 
 def parse_subscribe(registry: Registry, text: str | None, most: int) -> Wheres:
-    """Return what tells of each type that is asked for whether a record fits; all types and records if none is.
+    """Return what the JSON of `subscribe` asks for. Raises `BadParameter`, `BadQuery`, `TooManyRequests`."""
+    if text is None:
+        return wheres_of(registry, None, most)
+    try:
+        return wheres_of(registry, decode(text.encode()), most)
+    except (MalformedJson, ValidationFailed, UnicodeEncodeError):
+        raise bad("subscribe", SUBSCRIBE_EXAMPLE) from None
+
+
+def wheres_of(registry: Registry, asked: Any, most: int) -> Wheres:
+    """Return what tells of each type that is asked for whether a record fits; all types and records where none is.
 
     Raises `BadParameter`, `BadQuery`, and `TooManyRequests` for too many.
     """
-    if text is None:
+    if asked is None:
         return {name: matcher({}) for name in registry}
-    asked = decoded_subscribe(text)
+    if not isinstance(asked, dict):
+        raise bad("subscribe", SUBSCRIBE_EXAMPLE)
     if not asked or not asked.keys() <= registry.keys():
         raise bad("subscribe", f"one or several of {listing(tuple(registry))}, each with its conditions")
     if len(asked) > most:
@@ -109,23 +120,12 @@ def parse_subscribe(registry: Registry, text: str | None, most: int) -> Wheres:
     return {name: compiled_where(registry, name, where) for name, where in asked.items()}
 
 
-def decoded_subscribe(text: str) -> dict[str, Any]:
-    """Return the object that `subscribe` holds."""
-    example = 'a JSON object of types with their conditions, such as {"notes": {"pinned": true}}'
-    try:
-        found = decode(text.encode())
-    except (MalformedJson, ValidationFailed, UnicodeEncodeError):
-        raise bad("subscribe", example) from None
-    if not isinstance(found, dict):
-        raise bad("subscribe", example)
-    return found
+SUBSCRIBE_EXAMPLE = 'a JSON object of types with their conditions, such as {"notes": {"pinned": true}}'
 
 
 def compiled_where(registry: Registry, name: str, where: Any) -> Any:
     """Return what tells whether a record of a type fits; raises `BadQuery`, which names the type."""
     try:
-        if isinstance(where, dict) and any(isinstance(one, dict) and "$near" in one for one in where.values()):
-            raise BadQuery("$near sorts by distance, and nothing is sorted here; use $within")
-        return matcher(Compiler(registry[name]).compile(where))
+        return record_matcher(registry[name], where)
     except BadQuery as error:
         raise BadQuery(f"`{name}`: {error.detail}") from None

@@ -10,9 +10,10 @@ from typing import Any
 
 import orjson
 
-from service.core.errors import Problem
+from service.core.errors import InternalError, Problem
 from service.core.headers import FRESH, request_id
 from service.core.query_string import Parameters, query_parameters
+from service.mongo import problems
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -102,7 +103,8 @@ class Response:
         names = {name.lower() for name, _ in self.headers}
         own = [*self.headers, *more, ("X-Request-ID", request.id)]
         own += [(name, text) for name, text in FRESH if name.lower() not in names]
-        own += [("Content-Length", str(len(self.body)))] if isinstance(self.body, bytes) else []
+        if isinstance(self.body, bytes) and "content-length" not in names:
+            own.append(("Content-Length", str(len(self.body))))
         encoded = [(name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in own]
         await send({"type": "http.response.start", "status": self.status, "headers": encoded})
         if isinstance(self.body, bytes):
@@ -114,6 +116,13 @@ class Response:
                 async with asyncio.timeout(patience):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+
+def problem_of(error: Exception) -> Problem:
+    """Return the problem that an exception of PyMongo or our own means to a client."""
+    if isinstance(error, Problem):
+        return error
+    return problems.of(error) or InternalError("something went wrong on our side")
 
 
 def json_response(content: Any, status: int = 200) -> Response:

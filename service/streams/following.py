@@ -7,11 +7,13 @@ from typing import Any
 
 from service.changes.barrier import Barrier
 from service.changes.reader import Heard, OrderReader
+from service.core.clock import now
 from service.identity.security import Security
 from service.identity.usage import usage_by
 from service.model.registry import Registry
 from service.mongo import connection
 from service.mongo.raw import Raw
+from service.policy import Identity
 from service.streams.delivery import Delivery, entries_now, look_up
 from service.streams.subscriptions import Subscription, Subscriptions
 from service.streams.threads import Threads
@@ -74,6 +76,15 @@ class Following:
         for delivery, found in sorted(heard, key=lambda pair: pair[0].seq):
             for one in found:
                 one.tell(delivery)
+
+    def look(self, claims: Mapping[str, Any]) -> tuple[Identity, float]:
+        """Return whose claims these are, and the seconds until their session ends if nobody refreshes it.
+
+        Raises `NotAuthenticated` where it has ended.
+        """
+        identity = self.security.current_identity(claims)
+        until = self.security.sessions.expiry(identity.session)
+        return identity, (until - now()).total_seconds() if until is not None else 0.0
 
     async def stop(self) -> None:
         """End, when what was begun is done."""

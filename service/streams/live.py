@@ -19,7 +19,6 @@ from service.changes import order
 from service.changes.cursors import seal_of, sealed_cursor
 from service.changes.feed import WITHIN, Checkpoint, Feed, FeedPage, Item, fitting
 from service.core import metrics
-from service.core.clock import now
 from service.core.errors import CursorExpired, NotAuthenticated, Problem
 from service.core.log import log
 from service.model.record_type import RecordType
@@ -38,6 +37,9 @@ FIRST_ITEMS = 10
 """Items of the first page by which a client catches up; then as many as make a piece: each waits until it is read."""
 MOST_UNMATCHED = 1000
 """Records of which a connection remembers that it has told that they no longer fit."""
+
+MATCHING_COUNTED = 0.02
+"""Seconds of conditions that are counted at once."""
 
 Wheres = Mapping[str, Verdict]
 """By type, what tells whether a record fits."""
@@ -97,6 +99,8 @@ class Live(Subscription):
         self.queued = 0
         self.unmatched: set[tuple[str, str]] = set()
         self.woken = asyncio.Event()
+        self.matching = 0.0
+        """Seconds that its conditions have taken, as far as they are not counted yet."""
         self.is_behind, self.is_over, self.has_other_roles = True, False, False
         self.timer: asyncio.TimerHandle | None = None
 
@@ -130,7 +134,7 @@ class Live(Subscription):
     def fit(self, type: str, id: str, row: Raw) -> str | None:
         """Return nothing for a record that fits, `unmatched` for one that no longer does, None if it never did."""
         key = type, id
-        if self.wheres[type](row):
+        if self.fulfils(type, row):
             self.unmatched.discard(key)
             return ""
         # At its first revision it fits no less than it ever did.
@@ -140,6 +144,18 @@ class Live(Subscription):
             self.unmatched.clear()
         self.unmatched.add(key)
         return "unmatched"
+
+    def fulfils(self, type: str, row: Raw) -> bool:
+        """Tell whether a record fulfils the conditions. What that takes is counted: all clients wait for it."""
+        began = time.monotonic()
+        found = self.wheres[type](row)
+        self.matching += time.monotonic() - began
+        if self.matching > MATCHING_COUNTED:
+            self.following.usage.add(self.account, self.matching)
+            self.matching = 0.0
+            if self.following.usage.is_over(self.account):
+                self.fall_behind()
+        return found
 
     def put(self, seq: int, body: bytes) -> None:
         """Let something wait to be sent."""
@@ -178,9 +194,8 @@ class Live(Subscription):
     async def begin(self) -> None:
         """Begin to listen. Raises `NotAuthenticated` where the session has ended, `FeedUnavailable`.
 
-        Raises `Overloaded` or `TooManyRequests` where as many listen as may.
+        Raises `Overloaded` or `TooManyRequests` where as many listen as may, or the account has used its time.
         """
-        self.following.usage.check(self.account)
         self.following.subscriptions.add(self)
         try:
             if self.is_new:
@@ -239,12 +254,13 @@ class Live(Subscription):
     async def listen(self) -> None:
         """Hear of changes from now on, by the rights of now. Raises `NotAuthenticated` where the session has ended.
 
-        When it may have ended without a word, because nobody refreshed it, the client falls behind, and has to come by
-        here again.
+        Raises `TooManyRequests` where the account has used its time. When the session may have ended without a word,
+        because nobody refreshed it, the client falls behind, and has to come by here again.
         """
+        self.following.usage.check(self.account)
         while True:
             self.has_other_roles = False
-            identity, until = await self.following.threads.do(self.look)
+            identity, until = await self.following.threads.do(partial(self.following.look, self.claims))
             heard = self.keys_of(marks(identity, WITHIN))
             self.following.subscriptions.find_by(self, heard)
             self.entries = frozenset(entries(identity, WITHIN))
@@ -254,12 +270,6 @@ class Live(Subscription):
         if self.timer is not None:
             self.timer.cancel()
         self.timer = asyncio.get_running_loop().call_later(until, self.fall_behind)
-
-    def look(self) -> tuple[Any, float]:
-        """Return the identity as it is now, and the seconds until its session ends if nobody refreshes it."""
-        identity = self.following.security.current_identity(self.claims)
-        until = self.following.security.sessions.expiry(self.session)
-        return identity, (until - now()).total_seconds() if until is not None else 0.0
 
     async def catch_up(self) -> AsyncGenerator[bytes, None]:
         """Yield what is between its place and what it hears of."""

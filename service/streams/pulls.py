@@ -36,7 +36,8 @@ class Waiting(Subscription):
         self.woken.set()
 
     def turn(self) -> None:
-        """Go on waiting: the change that tells what follows from it wakes it."""
+        """Wake up, to hear by the roles of now: where one comes and goes unseen no change will tell of it."""
+        self.woken.set()
 
     def miss(self) -> None:
         """Wake up, and look."""

@@ -14,14 +14,14 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Route:
     """A method and a path, in which `<name>` stands for a piece without a slash, and who answers.
 
-    `parameters` are those of the query string that it takes. `named` is what it is called in the metrics and the log,
-    where that is not the path; `has_body` tells whether it reads one.
+    `parameters` are those of the query string that it takes, None for any. `named` is what it is called in the metrics
+    and the log, where that is not the path; `has_body` tells whether it reads one.
     """
 
     method: str
     path: str
     handler: Handler
-    parameters: frozenset[str] = frozenset()
+    parameters: frozenset[str] | None = frozenset()
     named: str = ""
     has_body: bool = False
 
@@ -56,6 +56,10 @@ class Router:
         if found:
             raise MethodNotAllowed("not with this method", headers={"Allow": self.allowed(path)})
         raise NotFound("there is nothing at this path")
+
+    def has(self, method: str, path: str) -> bool:
+        """Tell whether somebody answers a method at a path by itself."""
+        return any(route.method == method for route, _ in self.at(path))
 
     def at(self, path: str) -> Iterator[tuple[Route, dict[str, str]]]:
         """Yield the routes of a path, with what the names in it stand for."""

@@ -71,6 +71,7 @@ class RxdbStreams:
         check_version(type, request.arguments["version"])
         if request.method == "HEAD":
             return Response(200, headers=EVENT_STREAM)
+        self.following.usage.check(claims["sub"])
         waiting = RxdbWaiting(claims["sub"], claims["sid"], [type.name])
         self.following.subscriptions.add(waiting)
         try:
@@ -151,5 +152,6 @@ class RxdbStream:
                 return
 
     def made(self, order: Order) -> bytes:
-        """Return the answer of a pull up to an order."""
-        return b"".join(self.pull.pieces(order))
+        """Return the answer of a pull up to an order; its making is counted. Raises `TooManyRequests`."""
+        with self.of.following.usage.using(self.waiting.account):
+            return b"".join(self.pull.pieces(order))

@@ -22,8 +22,8 @@ Heed = tuple[str, str]
 class Subscription(ABC):
     """What one client waits for: the changes of some types that have one of its marks.
 
-    Those of its own memberships it hears of whatever its types are. `kind` is what is counted for each account;
-    `wants_records` tells whether it needs the records themselves.
+    Those of its own memberships it hears of whatever its types are. `kind` is what is counted for each account, empty
+    where it is a part of what is counted; `wants_records` tells whether it needs the records themselves.
     """
 
     kind = ""
@@ -48,7 +48,7 @@ class Subscription(ABC):
 
     @abstractmethod
     def turn(self) -> None:
-        """Hear that its account has other roles; what follows from that is told by a change, later."""
+        """Hear that its account has other roles."""
 
     @abstractmethod
     def miss(self) -> None:
@@ -78,7 +78,7 @@ class Subscriptions:
         if len(self.all) >= self.most:
             raise Overloaded(f"there are {self.most} clients that wait; this one was not begun")
         counted = one.account, one.kind
-        if self.counts[counted] >= self.of_account:
+        if one.kind and self.counts[counted] >= self.of_account:
             raise TooManyRequests(f"this account has {self.of_account} connections that wait; close one")
         self.counts[counted] += 1
         self.all.add(one)

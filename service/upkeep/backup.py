@@ -18,19 +18,27 @@ from service.core.clock import now
 from service.core.ids import new_id
 from service.documents import (
     Account,
+    AuthorizationCode,
     AwaitedReference,
+    BlobChunk,
+    Challenge,
     Change,
     Correction,
+    Invitation,
     Lease,
     MigrationRun,
+    OneTimeCode,
+    OutboxItem,
     PushReceipt,
     Session,
+    SetAside,
     Ticket,
 )
 from service.documents.versioned import Versioned
+from service.files.blobs import Blobs
 from service.model.registry import Registry
 from service.mongo.raw import Raw
-from service.upkeep import archive, indexes
+from service.upkeep import archive, file_bytes, indexes
 from service.upkeep.archive import BackupError, Block
 
 BATCH = 1000
@@ -56,11 +64,28 @@ Report = Callable[[str, int, int, bool], None]
 def backed_up(registry: Registry) -> list[Any]:
     """Return the document classes that a backup holds; accounts last, for nobody logs in before they are there.
 
-    Sessions are not among them: an old backup would bring ended ones back to life, that of a stolen phone too. Leases
-    and tickets are of the moment, and so is the order of changes, which begins anew after a restore: its numbers never
-    go back. So is what sync keeps, which goes by them.
+    Sessions are not among them: an old backup would bring ended ones back to life, that of a stolen phone too. Leases,
+    tickets, codes and challenges are of the moment, and so is the order of changes, which begins anew after a restore:
+    its numbers never go back. So is what sync and hooks keep, which goes by them. What has to be sent is of the moment
+    too: from an old backup all of it would be sent again, and its codes do not belong into a file. Invitations that
+    were revoked would be good again.
     """
-    beside = (Session, Account, Lease, Change, Correction, PushReceipt, AwaitedReference, Ticket)
+    beside = (
+        Session,
+        Account,
+        Lease,
+        Change,
+        Correction,
+        PushReceipt,
+        AwaitedReference,
+        Ticket,
+        OneTimeCode,
+        Invitation,
+        OutboxItem,
+        AuthorizationCode,
+        Challenge,
+        SetAside,
+    )
     others = [document for document in indexes.document_classes(registry) if document not in beside]
     return [*others, Account]
 
@@ -84,15 +109,21 @@ def stored() -> Database[Raw]:
 # --- Backup ----------------------------------------------------------------------------------------------------------
 
 
-def backup(registry: Registry, path: Path, report: Report) -> dict[str, int]:
+def backup(registry: Registry, blobs: Blobs, path: Path, report: Report) -> dict[str, int]:
     """Write all collections, as they are at one moment, into the file `path`; return the number of documents of each.
 
-    The service may go on reading and writing. Raises `BackupError`, `OSError` or `PyMongoError`, and leaves no file.
+    So are the bytes of files, wherever they are. The service may go on reading and writing. Raises `BackupError`,
+    `OSError`, `PyMongoError` or `StorageUnavailable`, and leaves no file.
     """
     client: MongoClient[Raw] = get_connection()
     counts: dict[str, int] = {}
-    with archive.created(path) as writer, client.start_session(snapshot=True) as session:
+    with (
+        archive.created(path) as writer,
+        file_bytes.copying(blobs) as right,
+        client.start_session(snapshot=True) as session,
+    ):
         writer.add({"made_at": now(), "versions": versions(registry)})
+        copied = [] if right is None else file_bytes.blobs_of_files(session)
         for name in versions(registry):
             counts[name] = 0
             raw = writer.raw
@@ -102,8 +133,28 @@ def backup(registry: Registry, path: Path, report: Report) -> dict[str, int]:
                 counts[name] += number
                 report(name, counts[name], writer.raw - raw, False)
             report(name, counts[name], writer.raw - raw, True)
+        if right is not None:
+            # Last: another store is read for longer than MongoDB keeps the past.
+            copy_bytes(blobs, copied, right, writer, counts, report)
         writer.add({"counts": counts})
     return counts
+
+
+def copy_bytes(
+    blobs: Blobs,
+    copied: list[tuple[str, int]],
+    right: file_bytes.Copying,
+    writer: archive.ArchiveWriter,
+    counts: dict[str, int],
+    report: Report,
+) -> None:
+    """Write the bytes of files as the chunks that they would be in MongoDB, and count them among those."""
+    name, raw = BlobChunk._get_collection_name(), writer.raw
+    for number, joined in file_bytes.chunk_batches(blobs, copied, right):
+        writer.add({"collection": name, "count": number, "documents": Binary(joined)})
+        counts[name] += number
+        report(name, counts[name], writer.raw - raw, False)
+    report(name, counts[name], writer.raw - raw, True)
 
 
 def raw_batches(name: str, session: Any) -> Iterator[bytes]:
@@ -126,11 +177,11 @@ def raw_batches(name: str, session: Any) -> Iterator[bytes]:
 # --- Restore ---------------------------------------------------------------------------------------------------------
 
 
-def restore(registry: Registry, path: Path, report: Report) -> dict[str, int]:
+def restore(registry: Registry, blobs: Blobs, path: Path, report: Report) -> dict[str, int]:
     """Bring the documents of a backup into this database, which is empty; return the number of documents of each.
 
     The documents wait under other names until all of them are there with their indexes, so that what fails leaves the
-    database as it was. Raises `BackupError`, `OSError` or `PyMongoError`.
+    database as it was. Raises `BackupError`, `OSError`, `PyMongoError` or `StorageUnavailable`.
     """
     with path.open("rb") as file:
         archive.verify(file)
@@ -142,6 +193,7 @@ def restore(registry: Registry, path: Path, report: Report) -> dict[str, int]:
         try:
             counts = load(blocks, run, report)
             index(registry, run, counts)
+            file_bytes.bring_back(blobs, stored(), f"{PREFIX}{run}.")
             publish(run, list(counts))
         except BaseException:
             # Where MongoDB is away, what is left waits for the next restore, which drops it; nobody reads it.

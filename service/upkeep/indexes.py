@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import mongomock
 import pymongo
 from mongoengine.connection import get_connection
 from pymongo import TEXT, IndexModel
@@ -100,7 +99,7 @@ def has_collation(wanted: Mapping[str, Any] | None, there: Mapping[str, Any]) ->
     """Tell whether an index in the database has the collation that is wanted; mongomock keeps none."""
     if wanted is None:
         return "collation" not in there
-    is_mocked = isinstance(get_connection(), mongomock.MongoClient)
+    is_mocked = not isinstance(get_connection(), pymongo.MongoClient)
     return is_mocked or {name: there.get("collation", {}).get(name) for name in wanted} == dict(wanted)
 
 

@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 from service.core.errors import MOST_CAUSES, Cause, Problem, ValidationFailed, pointer
 from service.core.spelling import nearest
 from service.documents import Account
-from service.documents.account import ALIVE
+from service.documents.account import ALIVE, address_key
 from service.model.field import Field
 from service.model.foreign import (
     EXISTING_TIME,
@@ -33,7 +33,7 @@ from service.model.record_type import RecordType
 from service.model.validation import Validator, validate, validator
 from service.model.values import parse_email, parse_time, parsed
 from service.mongo.raw import Raw, in_bson
-from service.policy import Identity
+from service.policy import HELD, Identity
 from service.records import store
 from service.records.bulk import LARGEST, is_stored_alike
 from service.upkeep.source import Found, ImportRefused
@@ -239,16 +239,16 @@ class Plan:
 OWNERS: Mapping[OwnerKind, str] = {
     "id": "the id of an account",
     "username": "the name of an account",
-    "email": "the verified e-mail address of exactly one account",
+    "email": "the verified e-mail address of an account",
 }
-STORED_AS: Mapping[OwnerKind, str] = {"id": "_id", "username": "username_key", "email": "email"}
+STORED_AS: Mapping[OwnerKind, str] = {"id": "_id", "username": "username_key", "email": "email_key"}
 
 
 def owner_key(kind: OwnerKind, value: str) -> str:
     """Return how an account has what names it."""
     if kind == "email":
-        with suppress(PydanticCustomError):
-            return parse_email(value)
+        with suppress(PydanticCustomError, ValueError):
+            return address_key(parse_email(value))
     return value.lower() if kind == "username" else value
 
 
@@ -260,14 +260,12 @@ def accounts_by(kind: OwnerKind, values: set[str]) -> dict[str, Identity]:
     """
     stored = STORED_AS[kind]
     named = {stored: {"$in": sorted({owner_key(kind, value) for value in values})}, **ALIVE}
-    if kind == "email":
-        named["email_verified"] = True
     found: dict[str, Identity] = {}
     twice = set()
-    for row in Account._get_collection().find(named, {"roles": 1, stored: 1}):
+    for row in Account._get_collection().find(named, {**HELD, stored: 1}):
         if row[stored] in found:
             twice.add(row[stored])
-        found[row[stored]] = Identity(row["_id"], "", 0, tuple(row.get("roles", ())))
+        found[row[stored]] = Identity.of(row)
     return {value: identity for value, identity in found.items() if value not in twice}
 
 

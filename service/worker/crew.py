@@ -6,24 +6,27 @@ from collections.abc import Iterable
 
 from pymongo.errors import PyMongoError
 
+from service.core.errors import StorageUnavailable
 from service.core.log import log
 from service.documents import LeaseLost
 from service.mongo import connection
 from service.worker.chores import Chore
-from service.worker.lease import ATTEMPTS, RENEWALS, SECONDS, Alone, Holding
+from service.worker.lease import ATTEMPTS, RENEWALS, SECONDS, Alone, Holding, Shared
 
 
 class Crew:
-    """Does chores until it is told to end. Each is done by the process that holds its lease."""
+    """Does chores until it is told to end. Each that is not shared is done by the process that holds its lease."""
 
     def __init__(self, chores: Iterable[Chore], alone: bool = False, seconds: float = SECONDS) -> None:
         """Take the chores, whether there is no other process that could do them, and how long a lease is good."""
         self.seconds = seconds
         self.ending = threading.Event()
+        self.chores = list(chores)
         self.leases: list[Holding] = []
         self.threads: list[threading.Thread] = []
-        for chore in chores:
-            work = (chore, Alone()) if alone else (chore, self.lease_for(chore))
+        for chore in self.chores:
+            right = Shared(self.ending) if chore.shared else Alone() if alone else self.lease_for(chore)
+            work = (chore, right)
             self.threads.append(threading.Thread(target=self.attend, args=work, name=chore.name, daemon=True))
         if self.leases:
             self.threads.append(threading.Thread(target=self.keep, name="leases", daemon=True))
@@ -50,20 +53,24 @@ class Crew:
         """Whether every thread lives."""
         return all(thread.is_alive() for thread in self.threads)
 
-    def attend(self, chore: Chore, lease: Holding | Alone) -> None:
+    def troubles(self) -> dict[str, str]:
+        """Return why some chores cannot be done now, by their names."""
+        return {chore.name: trouble for chore in self.chores if (trouble := chore.trouble()) is not None}
+
+    def attend(self, chore: Chore, lease: Holding | Alone | Shared) -> None:
         """Do a chore again and again while its lease is ours, else try to take it."""
         while not self.ending.is_set():
             self.ending.wait(self.attempt(chore, lease))
         if isinstance(lease, Holding) and lease.held:
             self.release(lease)
 
-    def attempt(self, chore: Chore, lease: Holding | Alone) -> float:
+    def attempt(self, chore: Chore, lease: Holding | Alone | Shared) -> float:
         """Do a chore once, if its lease is ours; return the seconds until the next time."""
         try:
             if not lease.held and not (isinstance(lease, Holding) and lease.take()):
                 return self.seconds / ATTEMPTS
             chore.work(lease)
-        except (PyMongoError, LeaseLost) as error:
+        except (PyMongoError, LeaseLost, StorageUnavailable) as error:
             log.warning("chore_failed", chore=chore.name, reason=type(error).__name__)
             return self.seconds / ATTEMPTS
         except Exception as error:

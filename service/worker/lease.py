@@ -1,14 +1,13 @@
 """A lease in the hands of this process: whether it is still ours, by a clock of our own."""
 
-import os
 import secrets
-import socket
 import threading
-import time
 from collections.abc import Mapping
 from typing import Any
 
+from service.core.clock import elapsed
 from service.documents import Lease, LeaseLost
+from service.outbox.items import worker_name
 
 SECONDS = 6.0
 """How long a lease is good: when its holder dies, another takes it within so long and one of the attempts below."""
@@ -27,7 +26,7 @@ class Holding:
     def __init__(self, name: str, seconds: float = SECONDS) -> None:
         self.name = name
         self.seconds = seconds
-        self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
+        self.holder = f"{worker_name()}:{secrets.token_hex(8)}"
         self.epoch = 0
         """Of the last time that it was taken; 0 before the first."""
         self.until = 0.0
@@ -79,9 +78,19 @@ class Alone:
         raise LeaseLost("there is one process, and no lease")
 
 
-def elapsed() -> float:
-    """Return seconds of a clock that goes on while the machine sleeps, where the system has one."""
-    return time.clock_gettime(CLOCK)
+class Shared:
+    """The right to do work that all processes do at once, what they share having leases of its own: until the end."""
 
+    epoch = 0
 
-CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    def __init__(self, ending: threading.Event) -> None:
+        self.ending = ending
+
+    @property
+    def held(self) -> bool:
+        """Whether this process goes on."""
+        return not self.ending.is_set()
+
+    def change(self, update: Mapping[str, Any]) -> dict[str, Any]:
+        """Raise `LeaseLost`: there is no lease whose document could be changed."""
+        raise LeaseLost("it is shared, and there is no lease")

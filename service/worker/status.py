@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import ClassVar
@@ -56,7 +56,8 @@ class StatusServer(ThreadingHTTPServer):
             if not is_ready(self.crew):
                 raise DatabaseUnavailable("MongoDB has no writable primary, or a chore has ended")
             self.check_recorded()
-        return healthy()
+        # Not a 503: the door would send no request to the API any more because a mail server is away.
+        return healthy(self.crew.troubles())
 
     def check_recorded(self) -> None:
         """Raise `FeedUnavailable` where no worker records changes."""
@@ -97,9 +98,10 @@ class StatusHandler(BaseHTTPRequestHandler):
         """Say nothing: who looks does so every few seconds."""
 
 
-def healthy() -> Page:
-    """Answer that all is well."""
-    return 200, "application/json", b'{"status":"ok"}'
+def healthy(troubles: Mapping[str, str] | None = None) -> Page:
+    """Answer that the worker works, with what it cannot do at this moment."""
+    document = {"status": "ok", **({"troubles": dict(troubles)} if troubles else {})}
+    return 200, "application/json", json.dumps(document, separators=(",", ":")).encode()
 
 
 def counted() -> Page:

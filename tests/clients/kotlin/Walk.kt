@@ -137,7 +137,7 @@ fun main(arguments: Array<String>) {
 
     // Refresh, go on with the new tokens, log out.
     ApiClient.accessToken = auth.refreshTokens(RefreshArguments(refreshToken = tokens.refreshToken)).accessToken
-    check(accounts.getOwnAccount() == account)
+    check(accounts.getOwnAccount().id == account.id)
     check(accounts.exportOwnAccount().notes.single().title == "Rye")
     notes.deleteNote(made.id)
     auth.logOut()

@@ -10,6 +10,7 @@ from madang_client.api.accounts import export_own_account, get_own_account, sign
 from madang_client.api.auth import log_in, log_out, refresh_tokens
 from madang_client.api.batch import send_batch
 from madang_client.api.changes import list_changes
+from madang_client.api.functions import rate_gyms
 from madang_client.api.gyms import create_gym
 from madang_client.api.notebooks import create_notebook
 from madang_client.api.notes import change_note, create_note, list_notes
@@ -43,9 +44,12 @@ from madang_client.models import (
     NotePush,
     NoteSort,
     NoteTagsPushed,
+    OwnAccount,
     Point,
     PointType,
     Problem,
+    Rated,
+    Rating,
     RefreshArguments,
     SignUp,
     TokenAnswer,
@@ -125,6 +129,14 @@ machine = {"serial": None, "bought": None, "keeper": None, **sent.pop("machines"
 assert back.pop("machines") == [machine]
 assert sent.items() <= back.items()
 
+# A function of somebody's own, with a typed answer, and the problem of a body that it does not take.
+rated = rate_gyms.sync(client=ada, body=Rating(name="Yard", stars=5))
+assert isinstance(rated, Rated)
+assert rated.gyms == 1
+most = rate_gyms.sync(client=ada, body=Rating(name="Yard", stars=6))
+assert isinstance(most, Problem)
+assert most.code == "validation_failed"
+
 # Many at once.
 change = BatchRequest(method=BatchRequestMethod.PATCH, path=f"/v1/notes/{made.id}", body={"title": "Rye"})
 missing = BatchRequest(method=BatchRequestMethod.GET, path="/v1/notes/none")
@@ -146,7 +158,9 @@ assert since.items == []
 fresh = refresh_tokens.sync(client=anybody, body=RefreshArguments(refresh_token=tokens.refresh_token))
 assert isinstance(fresh, TokenAnswer)
 ada = AuthenticatedClient(base_url=BASE, token=fresh.access_token)
-assert get_own_account.sync(client=ada) == account
+own = get_own_account.sync(client=ada)
+assert isinstance(own, OwnAccount)
+assert (own.id, own.username) == (account.id, account.username)
 exported = export_own_account.sync(client=ada)
 assert isinstance(exported, AccountExport)
 assert exported.notes[0].title == "Rye"

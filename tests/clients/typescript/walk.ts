@@ -41,7 +41,7 @@ export interface Answer<T> {
 
 export interface App {
   useToken(access: string): void;
-  signUp(person: Person): Promise<Answer<{ id: string; username: string }>>;
+  signUp(person: Person): Promise<Answer<{ id: string; username: string | null }>>;
   logIn(person: Person & { device: string }): Promise<Answer<Tokens>>;
   refresh(token: string): Promise<Answer<Tokens>>;
   logOut(): Promise<Answer<unknown>>;
@@ -52,6 +52,7 @@ export interface App {
   changeNote(id: string, body: Patch, ifMatch?: string): Promise<Answer<Note>>;
   listNotes(query?: Query): Promise<Answer<{ items: Seen[] }>>;
   createGym(body: Gym): Promise<Answer<{ kind: string; level?: number | null; fee?: string | null }>>;
+  rateGyms(body: { name: string; stars: number }): Promise<Answer<{ gyms: number }>>;
   listChanges(types: string, cursor?: string): Promise<Answer<Changes>>;
   sendBatch(requests: Part[]): Promise<Answer<{ responses: { status: number }[] }>>;
 }
@@ -114,6 +115,11 @@ export async function walk(app: App): Promise<void> {
   };
   const stored: object = good(await app.createGym(gym));
   assert.partialDeepStrictEqual(stored, gym);
+
+  // A function of somebody's own, with a typed answer, and the problem of a body that it does not take.
+  assert.equal(good(await app.rateGyms({ name: "Yard", stars: 5 })).gyms, 1);
+  const most = await app.rateGyms({ name: "Yard", stars: 6 });
+  assert.deepEqual([most.status, most.problem?.code], [422, "validation_failed"]);
 
   // Many at once.
   const parts: Part[] = [{ method: "PATCH", path: `/v1/notes/${id}`, body: { title: "Rye" } }, { method: "GET", path: "/v1/notes/none" }];

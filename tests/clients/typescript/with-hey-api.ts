@@ -25,6 +25,7 @@ await walk({
   changeNote: (id, body, ifMatch) => told(api.changeNote({ path: { id }, headers: { "If-Match": ifMatch }, body })),
   listNotes: (query) => told(api.listNotes({ query })),
   createGym: (body) => told(api.createGym({ body })),
+  rateGyms: (body) => told(api.rateGyms({ body })),
   listChanges: (types, cursor) => told(api.listChanges({ query: { types, cursor } })),
   sendBatch: (requests) => told(api.sendBatch({ body: { requests } })),
 });

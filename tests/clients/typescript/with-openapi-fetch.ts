@@ -33,6 +33,7 @@ await walk({
     told(api.PATCH("/v1/notes/{id}", { params: { path: { id }, header: { "If-Match": ifMatch } }, body })),
   listNotes: (query) => told(api.GET("/v1/notes", { params: { query } })),
   createGym: (body) => told(api.POST("/v1/gyms", { body })),
+  rateGyms: (body) => told(api.POST("/v1/functions/rate-gyms", { body })),
   listChanges: (types, cursor) => told(api.GET("/v1/changes", { params: { query: { types, cursor } } })),
   sendBatch: (requests) => told(api.POST("/v1/batch", { body: { requests } })),
 });

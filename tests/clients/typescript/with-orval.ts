@@ -25,6 +25,7 @@ await walk({
   changeNote: (id, body, ifMatch) => told(api.changeNote(id, body, { headers: ifMatch ? { "If-Match": ifMatch } : {} })),
   listNotes: (query) => told(api.listNotes(query)),
   createGym: (body) => told(api.createGym(body)),
+  rateGyms: (body) => told(api.rateGyms(body)),
   listChanges: (types, cursor) => told(api.listChanges({ types, cursor })),
   sendBatch: (requests) => told(api.sendBatch({ requests })),
 });

@@ -1,0 +1,49 @@
+"""A mailbox in the hands of a test: what waits in the outbox is sent into it, rendered as for everybody."""
+
+from dataclasses import dataclass
+from email.message import EmailMessage
+
+from flask import Flask
+
+from service.outbox import dispatch
+from service.outbox.arrivals import Looks
+from service.outbox.composing import MailSender
+
+
+@dataclass(frozen=True)
+class Mail:
+    """A mail as it came; codes and links stand in its text."""
+
+    to: str
+    subject: str
+    text: str
+    html: str
+    message: EmailMessage
+
+
+class Mailbox:
+    """Takes all mails of an app, whoever they are for."""
+
+    seconds = 30.0
+
+    def __init__(self, app: Flask) -> None:
+        self.came: list[Mail] = []
+        keys = app.extensions["madang.security"].keys.each("outbox")
+        self.dispatcher = dispatch.Dispatcher(MailSender(app.config, keys, self), Looks())
+
+    def collect(self) -> list[Mail]:
+        """Send all that waits; return it."""
+        self.came.clear()
+        self.dispatcher.look_at = 0.0
+        while (item := self.dispatcher.next_item()) is not None:
+            self.dispatcher.deliver(item, lambda: True)
+        return list(self.came)
+
+    def deliver(self, message: EmailMessage, sender: str, recipient: str) -> None:
+        text, html = (message.get_body((kind,)) for kind in ("plain", "html"))
+        assert text is not None
+        assert html is not None
+        self.came.append(Mail(recipient, message["Subject"], text.get_content(), html.get_content(), message))
+
+    def rest(self) -> None:
+        pass

@@ -1,0 +1,132 @@
+"""The queues of webhooks: one that hangs delays itself alone, and each comes and goes with its webhook."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from service.documents import OutboxItem, Webhook
+from service.mongo import connection
+from service.outbox.calling import OutwardCaller
+from service.resources.webhooks import EXTENSION
+from service.webhooks import feeding, queues
+from service.webhooks.feeding import put_ping
+from service.webhooks.keeping import WebhookPlan, Webhooks
+from service.webhooks.queues import Queues
+from service.webhooks.sending import WebhookSender
+from service.worker.lease import Shared
+from tests.receiving import OWN, Endpoint
+from tests.waiting import until
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def service(make_app: Callable[..., Flask]) -> Flask:
+    return make_app(**OWN)
+
+
+@pytest.fixture
+def webhooks(service: Flask) -> Webhooks:
+    found: Webhooks = service.extensions[EXTENSION]
+    return found
+
+
+@pytest.fixture
+def endpoints() -> Iterator[Callable[..., Endpoint]]:
+    made: list[Endpoint] = []
+
+    def make(**given: Any) -> Endpoint:
+        made.append(Endpoint(**given))
+        return made[-1]
+
+    yield make
+    for endpoint in made:
+        endpoint.close()
+
+
+@pytest.fixture
+def calling(service: Flask, webhooks: Webhooks, test_settings: dict[str, Any]) -> Iterator[Queues]:
+    """A worker that calls webhooks."""
+    client, ending = connection.stream_client(test_settings), threading.Event()
+    letters, caller = service.extensions["madang.security"].letters, OutwardCaller(webhooks.targets)
+    found = Queues(partial(WebhookSender, webhooks, letters, caller), client)
+    thread = threading.Thread(target=found.work, args=(Shared(ending),))
+    thread.start()
+    yield found
+    ending.set()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert found.queues == {}
+    found.arrivals.wait(0.0)
+    client.close()
+
+
+def made(webhooks: Webhooks, endpoint: Endpoint) -> str:
+    return str(webhooks.make(WebhookPlan(endpoint.url), None)["_id"])
+
+
+def test_a_receiver_that_hangs_delays_itself_alone(webhooks: Webhooks, calling: Queues, endpoints: Any) -> None:
+    released = threading.Event()
+    hanging = endpoints(answer=lambda _: 204 if released.wait(30) else 500)
+    good = [endpoints() for _ in range(3)]
+    stuck, *others = (made(webhooks, endpoint) for endpoint in (hanging, *good))
+    put_ping(stuck)
+    until(lambda: hanging.came)
+    for number in range(5):
+        for id in others:
+            feeding.put_delivery(id, "notes", f"note-{number}", None)
+    until(lambda: all(len(endpoint.came) == 5 for endpoint in good))
+    assert len(hanging.came) == 1
+    released.set()
+
+
+def test_what_is_put_in_is_heard_of_at_once(webhooks: Webhooks, calling: Queues, endpoints: Any) -> None:
+    endpoint = endpoints()
+    id = made(webhooks, endpoint)
+    until(lambda: id in calling.queues)
+    until(lambda: calling.arrivals.tail is not None)
+    calling.queues[id].dispatcher.look_at = float("inf")  # it hears, or it hears nothing
+    put_ping(id)
+    until(lambda: len(endpoint.came) == 1, 5)
+
+
+def test_a_queue_ends_with_its_webhook(webhooks: Webhooks, calling: Queues, endpoints: Any) -> None:
+    id = made(webhooks, endpoints())
+    until(lambda: id in calling.queues)
+    thread = calling.queues[id].thread
+    webhooks.change(id, WebhookPlan("https://1.1.1.1/"), False)
+    until(lambda: not thread.is_alive())
+    assert id not in calling.queues
+
+
+def test_what_waits_for_a_webhook_that_was_removed_meanwhile_goes(webhooks: Webhooks, endpoints: Any) -> None:
+    stays, gone = (made(webhooks, endpoints()) for _ in range(2))
+    for id in (stays, gone):
+        put_ping(id)
+    Webhook._get_collection().delete_one({"_id": gone})
+    queues.clear()
+    assert [item["kind"] for item in OutboxItem._get_collection().find({})] == [f"webhook:{stays}"]
+
+
+def test_a_queue_goes_on_after_a_mistake_of_ours(
+    webhooks: Webhooks, calling: Queues, endpoints: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "GOES_ON_AFTER", 0.01)
+    endpoint = endpoints()
+    failing = iter([RuntimeError, RuntimeError])
+    take = queues.Dispatcher.next_item
+
+    def fails_twice(self: Any) -> Any:
+        if (error := next(failing, None)) is not None:
+            raise error
+        return take(self)
+
+    monkeypatch.setattr(queues.Dispatcher, "next_item", fails_twice)
+    put_ping(made(webhooks, endpoint))
+    until(lambda: len(endpoint.came) == 1)
