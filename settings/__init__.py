@@ -3,9 +3,10 @@
 import json
 import os
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter
 
@@ -67,11 +68,24 @@ def parse(chosen: type[Base], key: str, text: str) -> Any:
     try:
         value = TypeAdapter(hints[key], config=ConfigDict(strict=True)).validate_python(json.loads(text))
     except ValueError:
-        wanted = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
+        wanted = " or ".join(dict.fromkeys(AS_JSON[get_origin(kind) or kind] for kind in kinds))
         # What a key looks like is nobody's business, so its text is not repeated; among providers there are secrets.
         found = "not right" if "KEY" in key or key == "PROVIDERS" else repr(text)
-        raise SettingsError(f"{PREFIX}{key} is {found}; it has to be {wanted}, written as JSON") from None
+        raise SettingsError(f"{PREFIX}{key} is {found}; it has to be JSON: {wanted}") from None
     return value
+
+
+AS_JSON: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    timedelta: "a number",
+    str: "a text",
+    list: 'a list such as ["one", "two"]',
+    dict: 'an object such as {"name": {}}',
+    type(None): "null",
+}
+"""What is written for a setting of each type."""
 
 
 def out_of_limits(chosen: type[Base], settings: Mapping[str, Any]) -> list[str]:

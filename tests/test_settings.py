@@ -135,6 +135,19 @@ def test_a_value_of_another_type_is_refused_with_its_name(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("WEBHOOK_ALLOW", "127.0.0.1", '\'127.0.0.1\'; it has to be JSON: a list such as ["one", "two"]'),
+        ("TRUSTED_PROXIES", "many", "'many'; it has to be JSON: a whole number"),
+        ("RATELIMIT_ENABLED", "on", "'on'; it has to be JSON: true or false"),
+        ("JWT_LEEWAY", "1s", "'1s'; it has to be JSON: a number"),
+    ],
+)
+def test_what_would_be_right_is_told(name: str, text: str, told: str) -> None:
+    assert f"SERVICE_{name} is {told}" in refused({f"SERVICE_{name}": text})
+
+
+@pytest.mark.parametrize(
     "name", ["JWT_EXPIRATIN_DELTA", "MONGO_URI", "mongodb_uri", "load", "__class__", "REQUIRED_", ""]
 )
 def test_an_unknown_setting_is_refused_with_its_name(name: str) -> None:
