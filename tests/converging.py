@@ -102,7 +102,8 @@ class World:
     def chances(self) -> dict[Action, float]:
         """How often each thing happens, beside the others."""
         often = {self.make: 20, self.change: 20, self.remove: 8, self.sync: 30, self.share: 10, self.edit: 8}
-        return {**often, self.enrol: 4, self.leave: 0.3, self.strike: 1}
+        groups = {self.found: 3, self.rename: 2, self.admit: 6, self.expel: 4, self.disband: 0.7}
+        return {**often, **groups, self.enrol: 4, self.leave: 0.3, self.strike: 1}
 
     def any_member(self) -> Member:
         return self.random.choice([member for member in self.members if member.lives])
@@ -160,6 +161,7 @@ class World:
         own = [record for record in member.listed("notes").values() if record["owner"] == member.id]
         if own:
             others = [other.id for other in self.members if other is not member] + [f"role:{role}" for role in ROLES]
+            others += [f"group:{group}" for group in member.listed("groups")]
             given = self.random.sample(others, self.random.randint(0, 2))
             field = self.random.choice(("readers", "writers"))
             member.send("PATCH", f"/v1/notes/{self.random.choice(own)['id']}", {field: given})
@@ -169,6 +171,37 @@ class World:
         roles = self.random.sample(ROLES, self.random.randint(0, 2))
         with MongoClient(self.uri) as client:
             client.get_default_database()["accounts"].update_one({"_id": member.id}, {"$set": {"roles": roles}})
+
+    def found(self, member: Member, _kind: str, device: RealDevice) -> None:
+        """Found a group, on a device or from elsewhere."""
+        self.made += 1
+        id, name = f"g{self.seed}-{time.time_ns():x}-{self.made}", self.random.choice(WORDS)
+        if self.random.random() < 0.5:
+            device.do("create", table="groups", id=id, row={"name": name})
+        else:
+            member.send("POST", "/v1/groups", {"id": id, "name": name})
+
+    def rename(self, _member: Member, _kind: str, device: RealDevice) -> None:
+        """Give a group another name on a device, which only its managers may."""
+        if groups := [*device.rows("groups")]:
+            row = {"name": self.random.choice(WORDS)}
+            device.do("update", table="groups", id=self.random.choice(groups), row=row)
+
+    def admit(self, member: Member, _kind: str, _device: RealDevice) -> None:
+        """Make somebody a member of a group, or a manager."""
+        if groups := [*member.listed("groups")]:
+            put = {"account": self.any_member().id, "role": self.random.choice(("member", "manager"))}
+            member.send("POST", f"/v1/groups/{self.random.choice(groups)}/members", put)
+
+    def expel(self, member: Member, _kind: str, _device: RealDevice) -> None:
+        """Remove somebody from a group, or leave it."""
+        if groups := [*member.listed("groups")]:
+            member.send("DELETE", f"/v1/groups/{self.random.choice(groups)}/members/{self.any_member().id}")
+
+    def disband(self, member: Member, _kind: str, _device: RealDevice) -> None:
+        """Delete a group."""
+        if groups := [*member.listed("groups")]:
+            member.send("DELETE", f"/v1/groups/{self.random.choice(groups)}")
 
     def edit(self, member: Member, _kind: str, _device: RealDevice) -> None:
         """Change or delete a record from elsewhere."""
@@ -210,7 +243,7 @@ class World:
         for member in self.members:
             if not member.lives:
                 continue
-            for table in ("notes", "notebooks"):
+            for table in ("notes", "notebooks", "groups"):
                 listed = member.listed(table)
                 for kind, device in member.devices:
                     has = device.rows(table)

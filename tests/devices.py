@@ -112,7 +112,11 @@ NOTEBOOK_COLUMNS = [
     {"name": "colour", "type": "string", "isOptional": True},
     *({"name": name, "type": "number"} for name in ("revision", "created_at", "updated_at")),
 ]
-TABLES: Json = {"version": 1, "tables": {"notes": NOTE_COLUMNS, "notebooks": NOTEBOOK_COLUMNS}}
+GROUP_COLUMNS = [
+    {"name": "name", "type": "string"},
+    *({"name": name, "type": "number"} for name in ("revision", "created_at", "updated_at")),
+]
+TABLES: Json = {"version": 1, "tables": {"notes": NOTE_COLUMNS, "notebooks": NOTEBOOK_COLUMNS, "groups": GROUP_COLUMNS}}
 """The schema of an app with WatermelonDB."""
 
 ID: Json = {"type": "string", "maxLength": 64}
@@ -152,6 +156,14 @@ COLLECTIONS: Json = {
         "type": "object",
         "properties": {"id": ID, "title": STRING, "colour": NULLABLE, **OF_SERVER},
         "required": ["id", "title"],
+        "additionalProperties": False,
+    },
+    "groups": {
+        "version": 0,
+        "primaryKey": "id",
+        "type": "object",
+        "properties": {"id": ID, "name": STRING, **OF_SERVER},
+        "required": ["id", "name"],
         "additionalProperties": False,
     },
 }
