@@ -10,6 +10,7 @@ from service.documents import Account, File
 from service.documents.blob import Blob
 from service.files.blobs import Blobs, BytesGone
 from service.mongo import transactions
+from service.mongo.in_order import each_in_order
 from service.mongo.raw import Raw
 from service.policy import NOT_BURIED
 from service.records.storage import LIVING, used_of
@@ -39,7 +40,7 @@ def faults(blobs: Blobs, content: bool = False) -> Iterator[Fault]:
 
 def each_content(blobs: Blobs) -> Iterator[Fault]:
     """Yield what is wrong with the bytes of files, all of which are read, outside of any transaction."""
-    for record in File._get_collection().find(NOT_BURIED, {"blob": 1, "size": 1, "sha256": 1}).sort("_id"):
+    for record in each_in_order(File._get_collection(), NOT_BURIED, {"blob": 1, "size": 1, "sha256": 1}):
         fault = wrong_bytes(blobs, record)
         # One that is deleted meanwhile has no bytes any more.
         if fault and File._get_collection().find_one({"_id": record["_id"], **NOT_BURIED}, {"_id": 1}):
@@ -48,7 +49,7 @@ def each_content(blobs: Blobs) -> Iterator[Fault]:
 
 def each(document: Any, condition: Raw, look: Callable[[str], Fault | None]) -> Iterator[Fault]:
     """Yield what is wrong with the documents of a class that fulfil a condition."""
-    for row in document._get_collection().find(condition, {"_id": 1}).sort("_id"):
+    for row in each_in_order(document._get_collection(), condition, {"_id": 1}):
         found = transactions.run_where_there_are(partial(look, row["_id"]))
         if found is not None:
             yield found

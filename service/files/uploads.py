@@ -188,11 +188,13 @@ class Uploads:
         while going_on() and transactions.run_where_there_are(lambda: storage.orphan(late)):
             pass
         gone = 0
-        for row in Blob._get_collection().find({"orphaned_at": {"$exists": True}}, {"_id": 1}):
-            # Asked after the row was found: so a copy that begins behind it has no such file.
-            if not going_on() or (not self.blobs.in_mongodb and Lease.is_taken(COPYING)):
-                break
-            # Who adds to a blob writes to it in the same transaction, so nothing comes after it was given up.
-            self.blobs.delete(row["_id"])
-            gone += Blob._get_collection().delete_one({"_id": row["_id"]}).deleted_count
+        orphaned = {"orphaned_at": {"$exists": True}}
+        while rows := list(Blob._get_collection().find(orphaned, {"_id": 1}, limit=storage.BATCH)):
+            for row in rows:
+                # Asked after the row was found: so a copy that begins behind it has no such file.
+                if not going_on() or (not self.blobs.in_mongodb and Lease.is_taken(COPYING)):
+                    return gone
+                # Who adds to a blob writes to it in the same transaction, so nothing comes after it was given up.
+                self.blobs.delete(row["_id"])
+                gone += Blob._get_collection().delete_one({"_id": row["_id"]}).deleted_count
         return gone

@@ -18,6 +18,7 @@ from service.core.log import log
 from service.documents import Blob, BlobChunk, Lease
 from service.files.blobs import CHUNK_BYTES, Blobs, BytesGone, chunk_id
 from service.files.uploads import COPYING
+from service.mongo.in_order import each_in_order
 from service.mongo.raw import Raw
 from service.records.storage import LIVING
 from service.upkeep.archive import BackupError
@@ -114,7 +115,7 @@ def bring_back(blobs: Blobs, database: Database[Raw], prefix: str) -> None:
     if blobs.in_mongodb:
         return
     chunks = database[f"{prefix}{BlobChunk._get_collection_name()}"]
-    for row in waiting.find(CLAIMED, {"length": 1}).sort("_id"):
+    for row in each_in_order(waiting, CLAIMED, {"length": 1}):
         own = {"files_id": row["_id"]}
         if row["length"] and chunks.find_one(own, {"_id": 1}) is None:
             continue  # a file whose bytes were lost before the backup
