@@ -21,9 +21,9 @@ from typing import Any
 import requests
 from pymongo import MongoClient
 
-from bench import processes
 from service.core.clock import now
 from service.serve import mongod
+from service.serve.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 PASSWORD = "three green boats"
@@ -126,7 +126,7 @@ def command(uri: str, *words: str) -> tuple[float, float]:
 @contextmanager
 def service(uri: str, folder: Path) -> Iterator[str]:
     """Serve with one worker; yield the address."""
-    port = processes.free_port()
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "run.py", "--only", "api", "--port", str(port), "--workers", "1"],
         cwd=ROOT,

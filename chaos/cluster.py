@@ -12,10 +12,10 @@ from typing import Any, Self, TypeVar
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from bench.processes import free_port
 from service.serve import mongod
 from service.serve.addresses import LOOPBACK
 from service.serve.mongod import REPLICA_SET
+from service.serve.ports import free_port
 
 ELECTION_TIMEOUT = 2.0
 """Seconds without a word from the primary after which another member stands for election; MongoDB's default is 10."""

@@ -5,7 +5,7 @@ import threading
 import time
 from contextlib import closing, suppress
 
-from bench.processes import free_port
+from service.serve.ports import free_port
 
 
 class Proxy:

@@ -8,7 +8,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from bench.processes import ROOT, Process, await_answer, free_port
+from bench.processes import ROOT, Process, await_answer
+from service.serve.ports import free_port
 
 TIMEOUT = 5.0
 """`MONGODB_TIMEOUT` of the servers, in seconds: its default."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from service.documents import Blob, BlobChunk
 from service.files.blobs import Blobs
 from service.files.s3 import S3, bucket_from, client_of
-from tests.test_run import free_port
+from service.serve.ports import free_port
 
 KEY, SECRET = "madang", "three-green-boats"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_EC2_METADATA_DISABLED": "true"}
@@ -57,7 +57,7 @@ def object_store(folder: Path) -> Iterator[int]:
             cwd=folder,
         )
         try:
-            wait_for(process, port)
+            wait_for(process, port, folder / "log")
             yield port
         finally:
             process.kill()
@@ -70,15 +70,16 @@ PORTS = (
 )
 
 
-def wait_for(process: "subprocess.Popen[bytes]", port: int) -> None:
-    """Wait until the server answers."""
+def wait_for(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+    """Wait until the server answers; what it has written to its log is told where it does not."""
     end = time.monotonic() + STARTS_WITHIN
     while time.monotonic() < end and process.poll() is None:
         with suppress(OSError):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1).close()
             return
         time.sleep(0.1)
-    raise AssertionError(f"weed does not answer; it has ended with {process.poll()}")
+    end_of_log = log.read_text(errors="replace")[-3000:]
+    raise AssertionError(f"weed does not answer; it has ended with {process.poll()}:\n{end_of_log}")
 
 
 def url_of(port: int, folder: str, bucket: str = BUCKET) -> str:

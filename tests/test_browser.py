@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from playwright.sync_api import Browser, Locator, Page, sync_playwright
 from pymongo import MongoClient
 
 from service.core.errors import all_problems
+from service.serve.ports import free_port
 from tests.client import PASSWORD
 
 ROOT = Path(__file__).parent.parent
@@ -48,12 +48,6 @@ def test_a_missing_chromium_fails_and_names_the_package(monkeypatch: pytest.Monk
 
 
 # The service and the browser
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until_ready(base: str, process: subprocess.Popen[str]) -> None:

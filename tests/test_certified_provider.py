@@ -7,7 +7,6 @@ import hashlib
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from flask import Flask
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
+from service.serve.ports import free_port
 from tests.client import Phone
 from tests.issuing import IOS, WEB
 from tests.test_browser import http
@@ -63,8 +63,7 @@ def provider(folder: Path, port: int, algorithm: str, *callback: str) -> Iterato
 
 @pytest.fixture
 def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture
@@ -200,8 +199,7 @@ APP = "com.example.notes:/signed-in"
 
 @pytest.fixture
 def own_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+    return free_port()
 
 
 def came_back(here: str, person: str) -> tuple[str, str, requests.Session]:

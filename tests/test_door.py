@@ -27,10 +27,11 @@ from service.core.headers import FRESH
 from service.serve import door
 from service.serve.addresses import Address, laid_out, read_address
 from service.serve.failures import CannotStart
+from service.serve.ports import free_port
 from service.streams.engine_server import process_tag
 from tests.conftest import ROOT
 from tests.test_processes import running_door
-from tests.test_run import ADA, environment, free_port, running
+from tests.test_run import ADA, environment, running
 from tests.waiting import until
 
 BACK = {"DOOR_API": '["10.0.0.2:8000"]', "DOOR_STREAMS": '["10.0.0.3:8000"]'}

@@ -18,9 +18,10 @@ from pymongo import MongoClient
 import settings
 from service.serve.addresses import Address
 from service.serve.deaths import MOST_DEATHS, Deaths
+from service.serve.ports import free_port
 from service.serve.serving import Draining, DrainingServer
 from tests.conftest import ROOT
-from tests.test_run import ADA, Running, environment, free_port, refused, running, token_of
+from tests.test_run import ADA, Running, environment, refused, running, token_of
 from tests.waiting import until
 
 pytestmark = pytest.mark.real

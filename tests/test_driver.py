@@ -37,7 +37,6 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 
-from bench.processes import free_port
 from chaos.proxy import Proxy
 from service.mongo import connection, driver, problems, short, transactions, wire
 from service.mongo.connection import Client
@@ -47,6 +46,7 @@ from service.mongo.plain import PyMongoDriver
 from service.mongo.portion import portion_of
 from service.mongo.short import ShortDriver
 from service.serve import mongod, replica_set
+from service.serve.ports import free_port
 from tests.client import Person
 
 SECONDS = 1.0

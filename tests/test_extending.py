@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import requests
 
 from service.documents import RECORDS, Record
 from service.model.fields import COMPARE, EQUAL, MEANINGS, Meaning
+from service.serve.ports import free_port
 from tests.test_readme import Block, Shell, blocks
 from tests.types import SHIPPED
 
@@ -42,12 +42,6 @@ def apply(block: Block, tree: Path) -> None:
     after = "".join(line[1:] for line in lines if line[0] != "-")
     assert file.read_text().count(before) == 1, f"{path} has changed: the page goes by\n{before}"
     file.write_text(file.read_text().replace(before, after))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Service:

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
+from service.serve.ports import free_port
 from tests.conftest import ROOT
 from tests.test_browser import chromium
 from tests.test_processes import LIMITS, is_ready
-from tests.test_run import ADA, Running, children, free_port, running, token_of
+from tests.test_run import ADA, Running, children, running, token_of
 from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.browser]

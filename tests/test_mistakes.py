@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_run import free_port
+from service.serve.ports import free_port
 from tests.trees import add_types, version
 
 pytestmark = pytest.mark.once

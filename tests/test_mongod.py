@@ -21,6 +21,7 @@ from pymongo.collection import Collection
 from service.serve import mongod
 from service.serve.failures import MongodError
 from service.serve.mongod import DataInUse, LocalServer, MongodNotFound, running_uri
+from service.serve.ports import free_port
 from service.serve.replica_set import initiate
 from tests.waiting import until
 
@@ -62,8 +63,7 @@ def started(data: Path) -> Iterator[LocalServer]:
 def plain_mongod(data: Path, *options: str) -> Iterator[tuple[int, int]]:
     """A mongod that no LocalServer started: its pid and port."""
     data.mkdir(exist_ok=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     words = ["--dbpath", str(data), *options, "--port", str(port), "--nounixsocket", "--quiet"]
     process = subprocess.Popen([mongod.find_mongod(), *words], stdout=subprocess.DEVNULL)
     try:
@@ -283,9 +283,8 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 def test_a_port_that_is_taken_at_the_last_moment_is_given_up(
     tmp_path: Path, server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ports = iter([server.port, 0])
-    free_port = mongod._free_port
-    monkeypatch.setattr(mongod, "_free_port", lambda wanted: next(ports) or free_port(wanted))
+    ports = iter([server.port, free_port()])
+    monkeypatch.setattr(mongod, "free_port", lambda: next(ports))
     with started(tmp_path) as other:
         assert other.port != server.port
         assert running_uri(server.data) == server.uri

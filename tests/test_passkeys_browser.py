@@ -19,10 +19,11 @@ from werkzeug.serving import make_server
 
 from service.core.base64url import decode_base64url, encode_base64url
 from service.documents import Account
+from service.serve.ports import free_port
 from tests.certificates import certified
 from tests.client import Person, Phone
 from tests.conftest import ROOT
-from tests.test_browser import chromium, free_port
+from tests.test_browser import chromium
 
 pytestmark = pytest.mark.browser
 

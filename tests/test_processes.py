@@ -20,6 +20,7 @@ import pytest
 import requests
 
 from service.core.clock import now
+from service.serve.ports import free_port, free_ports
 from tests.conftest import ROOT
 from tests.test_run import (
     ADA,
@@ -27,7 +28,6 @@ from tests.test_run import (
     called,
     children,
     environment,
-    free_port,
     gone,
     refused,
     running,
@@ -316,19 +316,6 @@ def test_a_page_of_a_list_is_compressed(service: Running) -> None:
 
 
 # Some programs alone
-
-
-def free_ports(number: int) -> int:
-    """A port that is free with those after it."""
-    while True:
-        with ExitStack() as stack:
-            first = free_port()
-            try:
-                for port in range(first, first + number):
-                    stack.enter_context(socket.create_server(("127.0.0.1", port)))
-            except OSError:
-                continue
-            return first
 
 
 def status(port: int, path: str = "/health/ready") -> int:

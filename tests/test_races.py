@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from service.core.clock import now
 from service.documents import Account, Event, Note, Session
 from service.identity import deletion
 from service.records import deletion as records_deletion
+from service.serve.ports import free_port
 from tests.client import PASSWORD
 from tests.racing import at_once
 from tests.types import REGISTRY, new
@@ -41,8 +41,7 @@ class Server:
     """A service that runs as its own processes, one worker of the API, on the database of the tests."""
 
     def __init__(self, uri: str, folder: Path, *words: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         self.base = f"http://127.0.0.1:{port}"
         named = {"ENV": "test", "MONGODB_URI": uri, "VAR": str(folder), "LOG_LEVEL": "ERROR"}
         self.process = subprocess.Popen(

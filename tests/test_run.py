@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 import requests
 
+from service.serve.ports import free_port
 from tests.conftest import ROOT
 from tests.trees import version
 from tests.waiting import until
@@ -24,11 +24,6 @@ from tests.waiting import until
 pytestmark = [pytest.mark.real, pytest.mark.measured]
 
 ADA = {"username": "ada", "password": "correct horse battery"}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def gone(pid: int) -> bool:

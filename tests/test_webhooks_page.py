@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
+from service.serve.ports import free_port
 from service.webhooks.messages import MOST_MESSAGE_BYTES
 from tests.client import Person
 from tests.receiving import OWN, CallingWorker
@@ -37,8 +38,7 @@ def service(make_app: Callable[..., Flask]) -> Flask:
 @pytest.fixture
 def port() -> int:
     """One that is free, in place of that of the page."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+    return free_port()
 
 
 @contextmanager

@@ -16,8 +16,9 @@ import requests
 from pymongo import MongoClient
 from pymongo.uri_parser import parse_uri
 
+from service.serve.ports import free_port
 from tests.client import PASSWORD
-from tests.test_extending import apply, free_port
+from tests.test_extending import apply
 from tests.test_readme import Block
 from tests.types import EVERY, SHIPPED
 

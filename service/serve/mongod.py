@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from typing import Self, TypeVar
 
 from service.serve.addresses import LOOPBACK
 from service.serve.failures import Exited, MongodError
+from service.serve.ports import free_port, port_is_free
 from service.serve.process import launched
 
 if sys.platform != "win32":
@@ -160,7 +160,8 @@ class LocalServer:
         has_data = (self.data / "WiredTiger").exists()
         for _ in range(ATTEMPTS):
             _end_orphan(self.data, deadline)
-            self.port = _free_port(self.port)
+            if not (self.port and port_is_free(self.port)):
+                self.port = free_port()
             if has_data and self.port != former:
                 deadline = max(deadline, time.monotonic() + SELF_CHECK)
             code = self._run([*command, "--port", str(self.port)], deadline)
@@ -385,16 +386,6 @@ def end(process: "subprocess.Popen[bytes]", timeout: float) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _free_port(wanted: int) -> int:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, wanted))
-        except OSError:
-            probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 def _fresh_log(data: Path) -> Path:
