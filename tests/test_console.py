@@ -2,6 +2,7 @@
 
 import re
 import time
+from datetime import timedelta
 from typing import Any
 
 import pyotp
@@ -9,9 +10,12 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from service.core.clock import now
 from service.documents import Account, AdminAction, Session
+from service.identity.passwords import Hashing
 from service.pages import console
 from service.pages.console_texts import CONSOLE_TEXTS
+from service.pages.console_visit import CONSOLE_COOKIE
 from service.security import security
 from tests.admin_browser import AdminBrowser, Form
 from tests.client import PASSWORD, Person
@@ -300,10 +304,44 @@ def test_a_name_that_is_taken_leaves_the_link_good(stranger: AdminBrowser, ada: 
 
 @pytest.mark.parametrize("token", ["x", "", "é", "A" * 5000])
 def test_a_link_that_is_none_makes_nobody(stranger: AdminBrowser, token: str) -> None:
-    answer = stranger.get("/admin/first", query_string={"token": token})
-    if answer.status_code == 303:
-        form = stranger.form("/admin/first")
-        assert TEXTS["void_title"] in stranger.post("/admin/first", {**form, "username": "eve", "password": NEW}).text
+    stranger.get("/admin/first", query_string={"token": token})
+    page = stranger.get("/admin/first").text
+    assert TEXTS["void_title"] in page
+    assert Form(page).texts == {}
+    assert Account.objects.count() == 0
+
+
+def test_a_link_that_is_none_costs_no_look_at_accounts_and_no_hash(
+    stranger: AdminBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work: list[str] = []
+    for name in ("service.pages.console_sign_in", "service.identity.first_admin"):
+        monkeypatch.setattr(f"{name}.is_without_admin", lambda: bool(work.append("accounts")) or True)
+    monkeypatch.setattr(Hashing, "hash", lambda *_: work.append("hash"))
+    form = followed_to_nowhere(stranger)
+    assert TEXTS["void_title"] in stranger.get("/admin/first").text
+    answer = stranger.post("/admin/first", {**form, "username": "eve", "password": NEW})
+    assert TEXTS["void_title"] in answer.text
+    assert work == []
+
+
+def followed_to_nowhere(browser: AdminBrowser) -> dict[str, str]:
+    """Follow a link that is none of ours, and return the secret that its form would have had."""
+    browser.get(f"/admin/first?token={'A' * 96}")
+    with browser.client.application.test_request_context():
+        cookie = browser.client.get_cookie("madang_admin", path="/admin")
+        return {"csrf": CONSOLE_COOKIE.signer().loads(cookie.value)["csrf"]}
+
+
+def test_a_link_of_more_than_an_hour_ago_makes_nobody(
+    stranger: AdminBrowser, first_token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = followed(stranger, first_token)
+    later = now() + timedelta(minutes=61)
+    monkeypatch.setattr("service.identity.challenges.now", lambda: later)
+    assert TEXTS["void_title"] in stranger.get("/admin/first").text
+    sent = {**form, "username": "eve", "password": NEW}
+    assert TEXTS["void_title"] in stranger.post("/admin/first", sent).text
     assert Account.objects.count() == 0
 
 

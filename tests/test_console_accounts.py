@@ -75,6 +75,23 @@ def test_a_locked_account_is_out_on_its_phone_at_once_and_back_when_it_is_unlock
     assert {"locked", "unlocked"} <= {event.kind for event in Event.objects(account=bob.id)}
 
 
+def test_the_owner_of_an_account_does_not_read_where_an_admin_sits(
+    admin: AdminBrowser, app: Flask, bob: Person
+) -> None:
+    secret = bob.post("/v1/accounts/me/totp").json["secret"]
+    bob.post("/v1/accounts/me/totp/confirmation", {"code": pyotp.TOTP(secret).now()})
+    before = Event.objects(account=bob.id).count()
+    page = f"/admin/accounts/{bob.id}"
+    for button in ("roles", "lock", "unlock", "end", "factor"):
+        sent = {"csrf": admin.form(page)["csrf"], "do": button, "roles": "team"}
+        address = {"REMOTE_ADDR": "203.0.113.7"}
+        assert admin.post(page, sent, environ_overrides=address).status_code == 303
+    events = Event.objects(account=bob.id).order_by("id")[before:]
+    kinds = ["roles_changed", "locked", "unlocked", "session_ended", "second_factor_off"]
+    assert [(event.kind, event.address) for event in events] == [(kind, None) for kind in kinds]
+    assert last_action().address == "203.0.113.7"
+
+
 def test_roles_are_given_and_taken_with_before_and_after_in_the_log(admin: AdminBrowser, bob: Person) -> None:
     press(admin, bob, "roles", roles="team, boss team")
     assert bob.get("/v1/accounts/me").json["roles"] == ["team", "boss"]

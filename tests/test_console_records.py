@@ -7,10 +7,13 @@ from html import escape
 from typing import Any
 
 import pytest
+from bson import ObjectId
 from flask import Flask
 from mongoengine import StringField
 
+from service.core.errors import DatabaseUnavailable
 from service.documents import Account, AdminAction, Note, Record
+from service.identity.admin_log import AdminLog
 from service.model.example import example_of
 from service.model.registry import Registry
 from service.pages.console_kinds import INPUT_KINDS, input_kind
@@ -429,6 +432,22 @@ def test_a_reference_is_searched_among_what_the_owner_may_refer_to(
     assert ada.id not in admin.get("/admin/choices/accounts", query_string={"input": "/x", "/x": "BO"}).text
 
 
+def test_what_a_form_offers_is_of_its_owner_whatever_button_it_was_sent_by(admin: AdminBrowser, bob: Person) -> None:
+    note = bob.make_note()["id"]
+    path = f"/admin/records/notes/{note}/edit"
+    for sent in ({"do": "add /tags"}, {"/priority": "much"}):
+        page = admin.send(path, **sent)
+        assert Form(page.text).texts["owner"] == bob.id
+    assert 'hx-include="#owner"' in page.text
+
+
+def test_an_owner_that_is_none_may_refer_to_nothing(admin: AdminBrowser, ada: Person) -> None:
+    ada.make_notebook(readers=["*"])
+    for owner, count in (("ada", 1), ("none-such", 0)):
+        answer = admin.get("/admin/choices/notebooks", query_string={"owner": owner})
+        assert (answer.status_code, answer.text.count("<option")) == (200, count)
+
+
 def test_a_reference_leads_to_what_it_points_to(admin: AdminBrowser, bob: Person) -> None:
     book = bob.make_notebook()["id"]
     note = bob.make_note(notebook=book)["id"]
@@ -440,15 +459,35 @@ def test_a_reference_leads_to_what_it_points_to(admin: AdminBrowser, bob: Person
 # What cannot be told
 
 
-def test_a_record_that_json_cannot_say_is_named_with_the_place(admin: AdminBrowser, bob: Person) -> None:
+@pytest.mark.parametrize("tags", [5, [ObjectId()], [1, {"a": ObjectId()}]])
+def test_a_record_that_json_cannot_say_is_named_with_the_place(admin: AdminBrowser, bob: Person, tags: Any) -> None:
     note = bob.make_note()["id"]
-    Note._get_collection().update_one({"_id": note}, {"$set": {"tags": 5}})
+    Note._get_collection().update_one({"_id": note}, {"$set": {"tags": tags}})
     page = admin.get(f"/admin/records/notes/{note}")
     assert TEXTS["unreadable"] in page.text
     assert "tags" in page.text
     assert admin.get(f"/admin/records/notes/{note}/edit").status_code == 500
     assert admin.get("/admin/records/notes").status_code == 200
     assert admin.send(f"/admin/records/notes/{note}/delete").status_code == 303
+    (deleted,) = actions("deleted")
+    assert (deleted.target, deleted.before) == (note, None)
+
+
+@pytest.mark.real
+def test_what_cannot_be_written_into_the_log_is_not_done(
+    admin: AdminBrowser, bob: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = bob.make_note(title="was")["id"]
+    path = f"/admin/records/notes/{note}"
+    forms = {button: admin.form(f"{path}/{button}") for button in ("edit", "delete")}
+    monkeypatch.setattr(AdminLog, "note", refuse_to_log)
+    for button, form in forms.items():
+        assert admin.post(f"{path}/{button}", {**form, "/title": "now"}).status_code == 503
+    assert bob.get(f"/v1/notes/{note}").json["title"] == "was"
+
+
+def refuse_to_log(*_args: Any, **_told: Any) -> None:
+    raise DatabaseUnavailable("there is no room for the log")
 
 
 @pytest.mark.parametrize(

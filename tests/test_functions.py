@@ -17,7 +17,7 @@ from service.core.errors import Forbidden
 from service.documents import Account, File, Group, KeptAnswer, Note
 from service.http.functions import function, functions_by_name
 from service.policy import Identity
-from service.records.acting import Acting
+from service.records.acting import MOST_NOTED, Acting, ReadOfOthers
 from tests import team
 from tests.client import Person, Phone, pointers
 from tests.test_batch import part
@@ -302,6 +302,16 @@ def test_of_what_read_more_of_others_than_is_noted_nothing_is_kept(
     assert SECRET in call_read(bob, "alone", wanted).text
     assert SECRET not in str(list(KeptAnswer._get_collection().find()))
     assert (status_in(call_read(bob, "alone", wanted)), len(team.calls)) == (404, 1)
+
+
+def test_of_accounts_of_others_no_more_are_noted_than_a_kept_answer_may_name() -> None:
+    noted = ReadOfOthers("ada")
+    for number in range(MOST_NOTED + 100):
+        assert not noted.is_too_much or number > MOST_NOTED
+        noted.note_one("accounts", "ada", {"id": f"account{number}"})
+    assert noted.is_any
+    assert noted.is_too_much
+    assert len(noted.accounts) <= MOST_NOTED + 1
 
 
 @pytest.mark.parametrize("how", ["alone", "in a batch", ATOMIC])

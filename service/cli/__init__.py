@@ -24,10 +24,9 @@ from service.documents.account import ALIVE, address_key
 from service.documents.record import ID
 from service.files.stores import store_of
 from service.identity import deletion
-from service.identity.accounts import store_account
+from service.identity.accounts import account_by_name, change_by_operator, store_account
 from service.identity.passwords import new_password
 from service.identity.schemas import ACCOUNT
-from service.identity.security import account_by_name
 from service.model.validation import validate
 from service.mongo.raw import Raw
 from service.policy import ADMIN
@@ -218,8 +217,7 @@ def found_account(username: str) -> Raw:
 def change_account(username: str, update: dict[str, Any], kind: str) -> Raw:
     """Change an account and record what happened to it."""
     account = found_account(username)
-    Account._get_collection().update_one({"_id": account["_id"]}, Account.written(update))
-    Event.record(account["_id"], kind)
+    told(change_by_operator, account["_id"], update, kind)
     return account
 
 

@@ -163,13 +163,15 @@ class Attempt:
         size = len(body) + OVERHEAD
         others = accounts - {account}
         kept: Raw = {"body": body}
-        if noted is not None and noted.is_any:
+        if noted is not None and noted.is_too_much:
+            kept, others, size = {}, set(), OVERHEAD
+        elif noted is not None and noted.is_any:
             others |= noted.accounts
             records = [
                 {"type": type, "reader": reader, "ids": sorted(ids)} for (type, reader), ids in noted.records.items()
             ]
-            kept = {} if noted.is_too_much else {**kept, "noted": records}
-            size += sum(len(id) for one in records for id in one["ids"])
+            kept["noted"] = records
+            size += sum(map(len, others)) + sum(len(id) for one in records for id in one["ids"])
         kept_bytes().add(account, size)
         headers = [[name, response.headers[name]] for name in KEPT_HEADERS if name in response.headers]
         return {

@@ -1,13 +1,15 @@
-"""Accounts: how they are made and stored, and which may be entered."""
+"""Accounts: how they are made and stored, found by what people call them, changed by operators, and entered."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pymongo.errors import DuplicateKeyError
 
-from service.core.errors import AlreadyExists, Cause, Forbidden
+from service.core.errors import AlreadyExists, Cause, Forbidden, NotFound
 from service.core.ids import new_id
-from service.documents import Account
+from service.documents import Account, Event
+from service.documents.account import ALIVE, address_key
 from service.identity.schemas import ACCOUNT
 from service.mongo import driver, transactions
 from service.mongo.raw import Raw
@@ -31,6 +33,40 @@ def store_account(content: dict[str, Any], password_hash: str) -> Raw:
             raise AlreadyExists("the id is taken", [cause]) from None
         raise taken_username() from None
     return account
+
+
+def account_by_name(name: str) -> Raw | None:
+    """Return the account with a username or a verified address, without regard to case, None where there is none."""
+    key = {"username_key": name.lower()}
+    if "@" in name:
+        with suppress(ValueError):
+            key = {"email_key": address_key(name)}
+    found: Raw | None = Account._get_collection().find_one(key)
+    return found
+
+
+def accounts_beginning(text: str, most: int) -> list[Raw]:
+    """Return the accounts whose username begins with a text, without regard to case, `most` of them, in their order."""
+    key = text.lower()
+    named: Raw = {"username_key": {"$gte": key, "$lt": f"{key}\U0010ffff"}, **ALIVE}
+    return list(Account._get_collection().find(named, sort=[("username_key", 1)], limit=most))
+
+
+def locale_of(account: str) -> str | None:
+    """Return the language tag that an account has chosen, None where it has none."""
+    found = driver.find_one(Account._get_collection(), {"_id": account}, {"locale": 1})
+    return None if found is None else found.get("locale")
+
+
+def change_by_operator(account: str, update: Mapping[str, Any], kind: str) -> None:
+    """Change an account that is not being deleted, and record for its owner what happened to it.
+
+    From where somebody did it who runs the service is none of the owner's business. Raises `NotFound`.
+    """
+    changing = {"_id": account, **ALIVE}
+    if not Account._get_collection().update_one(changing, Account.written(update)).matched_count:
+        raise NotFound("there is no such account")
+    Event.record(account, kind)
 
 
 def refuse_locked(account: Mapping[str, Any]) -> None:

@@ -62,12 +62,12 @@ def changed_parts(before: LoggedState, after: LoggedState) -> tuple[dict[str, An
     return {name: before.get(name) for name in names}, {name: after.get(name) for name in names}
 
 
-def logged_actions(last: str, account: str = "") -> list[Raw]:
+def logged_actions(last: str, account: str = "", most: int = LOG_PAGE) -> list[Raw]:
     """Return a page of the log, the newest first: what comes after the id `last`, of one admin where one is named."""
     chosen: Raw = {"account": account} if account else {}
     if last:
         chosen["_id"] = {"$lt": last}
-    return list(AdminAction._get_collection().find(chosen, sort=[("_id", -1)], limit=LOG_PAGE))
+    return list(AdminAction._get_collection().find(chosen, sort=[("_id", -1)], limit=most))
 
 
 def forget_owner(owner: str) -> None:

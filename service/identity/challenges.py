@@ -87,15 +87,18 @@ class OpenChallenges:
         content = secrets.token_bytes(SECRET_BYTES) + until.to_bytes(TIME_BYTES, "big")
         return content + mac(self.keys[0], content)
 
-    def spend(self, challenge: bytes) -> bool:
-        """Make one void; False for one that is not ours, has ended, or was spent: of requests at once, one has it."""
+    def end_of(self, challenge: bytes) -> datetime | None:
+        """Return when one of ours ends, be it spent; None for one that is not ours, or has ended."""
         content, given = challenge[:-MAC_BYTES], challenge[-MAC_BYTES:]
         if not any(hmac.compare_digest(given, mac(key, content)) for key in self.keys):
-            return False
+            return None
         until = datetime.fromtimestamp(int.from_bytes(content[SECRET_BYTES:], "big"), UTC).replace(tzinfo=None)
-        if until <= now():
-            return False
-        return SpentToken.spend(hashed(challenge), until)
+        return until if until > now() else None
+
+    def spend(self, challenge: bytes) -> bool:
+        """Make one void; False for one that is not ours, has ended, or was spent: of requests at once, one has it."""
+        until = self.end_of(challenge)
+        return until is not None and SpentToken.spend(hashed(challenge), until)
 
 
 def mac(key: bytes, content: bytes) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.core.errors import Cause, NotAuthenticated, ValidationFailed
-from service.documents import Account, Event
+from service.documents import Event
 from service.identity.sessions import SESSION_ENDED, device_of
 from service.identity.throttle import Throttle
 from service.mongo.raw import Raw
@@ -92,9 +92,3 @@ def is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def locale_of(account: str) -> str | None:
-    """Return the language tag that an account has chosen, None where it has none."""
-    found: Raw = Account._get_collection().find_one({"_id": account}, {"locale": 1}) or {}
-    return found.get("locale")

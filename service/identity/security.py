@@ -1,15 +1,13 @@
 """What one program keeps to know who asks: keys, sessions, hashing threads and limits, and Flask-JWT's two handlers."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
 from service.core.clock import now
 from service.core.errors import BadCredentials, NotAuthenticated
 from service.documents import Account, Event
-from service.documents.account import address_key
-from service.identity.accounts import refuse_locked
+from service.identity.accounts import account_by_name, refuse_locked
 from service.identity.addresses import Addresses
 from service.identity.codes import Codes
 from service.identity.first_admin import FirstAdmin
@@ -172,13 +170,3 @@ class Security:
         if is_new:
             notices.new_device(account, device, now())
         return tokens
-
-
-def account_by_name(name: str) -> Raw | None:
-    """Return the account with a username or a verified address, without regard to case, None where there is none."""
-    key = {"username_key": name.lower()}
-    if "@" in name:
-        with suppress(ValueError):
-            key = {"email_key": address_key(name)}
-    found: Raw | None = Account._get_collection().find_one(key)
-    return found

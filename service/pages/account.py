@@ -208,7 +208,12 @@ def done_page() -> Answer:
 )
 def style() -> Answer:
     """Return the one stylesheet."""
-    made = Answer(render_template("style.css"), content_type="text/css; charset=utf-8")
+    return kept_file(render_template("style.css"), "text/css")
+
+
+def kept_file(text: str, media_type: str) -> Answer:
+    """Return a file that browsers keep for an hour."""
+    made = Answer(text, content_type=f"{media_type}; charset=utf-8")
     made.headers["Cache-Control"] = "public, max-age=3600"
     return made
 

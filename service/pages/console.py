@@ -11,47 +11,40 @@ from service.http.openapi import operation
 from service.http.web import Answer
 from service.identity.admin_log import logged_actions
 from service.identity.first_admin import FIRST_PATH
+from service.pages.account import ABOUT, kept_file
 from service.pages.console_accounts import ACCOUNT_ROUTES
 from service.pages.console_choices import choices_part
 from service.pages.console_forms import change_record, delete_page, delete_record, edit_page, make_record, new_page
 from service.pages.console_outbox import OUTBOX_ROUTES
 from service.pages.console_records import all_records, record_page, table_page
 from service.pages.console_service import SERVICE_ROUTES
-from service.pages.console_sign_in import ABOUT_CONSOLE, first_page, make_first, sign_in, sign_in_page, sign_out
+from service.pages.console_sign_in import first_page, make_first, sign_in, sign_in_page, sign_out
 from service.pages.console_visit import SIGN_IN, Visitor, for_admins
 
 SHORT_LOG = 10
-KEPT_BY_BROWSERS = "public, max-age=3600"
 
 
-@operation("See what the service keeps", **ABOUT_CONSOLE)
+@operation("See what the service keeps", **ABOUT)
 @for_admins
 def overview_page(visitor: Visitor) -> Answer:
     """Show the record types with about how many records they have, and what admins did last."""
     types = [(type, all_records(visitor, name).about_how_many()) for name, type in current_registry().items()]
     accounts = Account._get_collection().estimated_document_count()
-    actions = logged_actions("")[:SHORT_LOG]
+    actions = logged_actions("", most=SHORT_LOG)
     return visitor.shown("console/overview.html", types=types, accounts=accounts, actions=actions)
 
 
-@operation("Get the stylesheet of the console", **{**ABOUT_CONSOLE, "media_type": "text/css"})
+@operation("Get the stylesheet of the console", **{**ABOUT, "media_type": "text/css"})
 def console_style() -> Answer:
     """Return the one stylesheet."""
-    return kept_file(render_template("console/style.css"), "text/css; charset=utf-8")
+    return kept_file(render_template("console/style.css"), "text/css")
 
 
-@operation("Get the script of the console", **{**ABOUT_CONSOLE, "media_type": "text/javascript"})
+@operation("Get the script of the console", **{**ABOUT, "media_type": "text/javascript"})
 def console_script() -> Answer:
     """Return htmx as it is published: the pages work without it, and it runs no text as code."""
     script = resources.files("service.pages").joinpath("vendored/htmx.min.js").read_text(encoding="utf-8")
-    return kept_file(script, "text/javascript; charset=utf-8")
-
-
-def kept_file(text: str, media_type: str) -> Answer:
-    """Return a file that browsers keep for an hour."""
-    made = Answer(text, content_type=media_type)
-    made.headers["Cache-Control"] = KEPT_BY_BROWSERS
-    return made
+    return kept_file(script, "text/javascript")
 
 
 RECORD_PATH = "/admin/records/<name>/<id>"

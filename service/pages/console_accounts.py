@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import request, url_for
 
-from service.context import current_registry, g
+from service.context import current_registry
 from service.core.clock import now
 from service.core.errors import NotFound, ValidationFailed
 from service.documents import Account, Event, Session
@@ -12,14 +12,15 @@ from service.documents.account import ALIVE
 from service.http.arguments import parameters
 from service.http.openapi import operation
 from service.http.web import Answer
+from service.identity.accounts import account_by_name, accounts_beginning, change_by_operator
 from service.identity.deletion import delete_account
 from service.identity.schemas import ACCOUNT
-from service.identity.security import account_by_name
 from service.identity.sessions import device_of
 from service.model.validation import validate
 from service.mongo import deadline, driver, transactions
 from service.mongo.raw import Raw
-from service.pages.console_sign_in import ABOUT_CONSOLE, BY_FORM
+from service.pages.account import ABOUT
+from service.pages.console_sign_in import BY_FORM
 from service.pages.console_visit import Visitor, for_admins, go
 from service.records.storage import used_of
 from service.security import security
@@ -36,7 +37,7 @@ def living_account(id: str) -> Raw:
     return found
 
 
-@operation("Find accounts", parameters=frozenset({"name", "after"}), **ABOUT_CONSOLE)
+@operation("Find accounts", parameters=frozenset({"name", "after"}), **ABOUT)
 @for_admins
 def accounts_page(visitor: Visitor) -> Answer:
     """Show those whose name begins with a text, that which an address or an id means, or all, the newest first."""
@@ -50,9 +51,7 @@ def accounts_page(visitor: Visitor) -> Answer:
 
 def named_accounts(name: str) -> list[Raw]:
     """Return the accounts that a text means: by id, by a verified address, and by how the username begins."""
-    key = name.lower()
-    begins = {"username_key": {"$gte": key, "$lt": f"{key}\U0010ffff"}, **ALIVE}
-    rows = list(Account._get_collection().find(begins, sort=[("username_key", 1)], limit=MOST_LISTED))
+    rows = accounts_beginning(name, MOST_LISTED)
     others = (driver.find_one(Account._get_collection(), {"_id": name, **ALIVE}), account_by_name(name))
     known = {row["_id"] for row in rows}
     return [*{one["_id"]: one for one in others if one is not None and one["_id"] not in known}.values(), *rows]
@@ -64,7 +63,7 @@ def newest_accounts(after: str) -> list[Raw]:
     return list(Account._get_collection().find(chosen, sort=[("_id", -1)], limit=MOST_LISTED))
 
 
-@operation("Look at an account", **ABOUT_CONSOLE)
+@operation("Look at an account", **ABOUT)
 @for_admins
 def account_page(visitor: Visitor, id: str) -> Answer:
     """Show an account, where it is signed in, and what happened to it; nothing by which it is entered."""
@@ -92,7 +91,7 @@ def shown_account(visitor: Visitor, account: Raw, mistake: str = "") -> Answer:
     )
 
 
-@operation("Change an account", **BY_FORM, **ABOUT_CONSOLE)
+@operation("Change an account", **BY_FORM, **ABOUT)
 @for_admins
 def change_account_page(visitor: Visitor, id: str) -> Answer:
     """Do what the button asks for: give roles, lock, unlock, end one or all sessions, switch the second factor off."""
@@ -116,21 +115,21 @@ def give_roles_to(visitor: Visitor, account: Raw, _about: str) -> None:
     """Give an account the roles that are named, and no others. Raises `ValidationFailed`."""
     named = [*dict.fromkeys(request.form.get("roles", "").replace(",", " ").split())]
     roles = validate(ACCOUNT.value(ACCOUNT.fields["roles"]), named, "roles")
-    write_account(account, {"$set": {"roles": roles, "updated_at": now()}}, "roles_changed")
+    change_by_operator(account["_id"], {"$set": {"roles": roles, "updated_at": now()}}, "roles_changed")
     told = {"before": {"roles": account.get("roles", [])}, "after": {"roles": roles}}
     visitor.log.note("changed", "accounts", account["_id"], account["_id"], **told)
 
 
 def lock_account(visitor: Visitor, account: Raw, _about: str) -> None:
     """Lock an account: its sessions end, and nobody can log in."""
-    write_account(account, {"$set": {"locked_at": now()}}, "locked")
+    change_by_operator(account["_id"], {"$set": {"locked_at": now()}}, "locked")
     security().sessions.end(account["_id"])
     visitor.log.note("locked", "accounts", account["_id"], account["_id"])
 
 
 def unlock_account(visitor: Visitor, account: Raw, _about: str) -> None:
     """Let an account log in again."""
-    write_account(account, {"$unset": {"locked_at": ""}}, "unlocked")
+    change_by_operator(account["_id"], {"$unset": {"locked_at": ""}}, "unlocked")
     visitor.log.note("unlocked", "accounts", account["_id"], account["_id"])
 
 
@@ -139,22 +138,14 @@ def end_session_of(visitor: Visitor, account: Raw, session: str) -> None:
     device = device_of(session) if session else None
     if not security().sessions.end(account["_id"], only=session or None) and session:
         raise NotFound("there is no such session")
-    Event.record(account["_id"], "session_ended", g.address, device)
+    Event.record(account["_id"], "session_ended", device=device)
     visitor.log.note("signed_out", "accounts", account["_id"], account["_id"], after={"session": session or "all"})
 
 
 def switch_factor_off(visitor: Visitor, account: Raw, _about: str) -> None:
     """Let somebody in who has lost app and recovery codes; the owner is told. Raises `NotFound`."""
-    security().second_factors.remove(account, g.address)
+    security().second_factors.remove(account, None)
     visitor.log.note("second_factor_off", "accounts", account["_id"], account["_id"])
-
-
-def write_account(account: Raw, update: dict[str, Any], kind: str) -> None:
-    """Change an account that is not being deleted, and record what happened to it. Raises `NotFound`."""
-    changing = {"_id": account["_id"], **ALIVE}
-    if not Account._get_collection().update_one(changing, Account.written(update)).matched_count:
-        raise NotFound("there is no such account")
-    Event.record(account["_id"], kind, g.address)
 
 
 DONE_TO_ACCOUNTS = {
@@ -169,14 +160,14 @@ NOT_TO_ONESELF = frozenset({"roles", "lock", "factor"})
 """What would shut the last admin out, or take the guard from the account that acts."""
 
 
-@operation("Ask before an account is deleted", **ABOUT_CONSOLE)
+@operation("Ask before an account is deleted", **ABOUT)
 @for_admins
 def delete_account_page(visitor: Visitor, id: str) -> Answer:
     """Show whose account it is, and ask for its name."""
     return visitor.shown("console/delete_account.html", account=living_account(id), mistake="")
 
 
-@operation("Delete an account", **BY_FORM, **ABOUT_CONSOLE)
+@operation("Delete an account", **BY_FORM, **ABOUT)
 @for_admins
 def remove_account(visitor: Visitor, id: str) -> Answer:
     """Delete an account with all that it owns, if its name or its id was typed."""

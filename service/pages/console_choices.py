@@ -1,25 +1,21 @@
 """What a reference can be set to, searched while somebody types: what the owner of the record may refer to."""
 
-from typing import Any
-
 import orjson
 from flask import render_template
 
 from service.context import current_registry
-from service.documents import Account
-from service.documents.account import ALIVE
+from service.core.errors import NotFound
 from service.http.arguments import parameters
 from service.http.openapi import operation
 from service.http.web import Answer
+from service.identity.accounts import accounts_beginning
 from service.model.record_type import RecordType
-from service.mongo import driver
-from service.pages.account import as_page
+from service.pages.account import ABOUT, as_page
 from service.pages.console_records import named_type, owner_named
-from service.pages.console_sign_in import ABOUT_CONSOLE
 from service.pages.console_tables import cell, columns
 from service.pages.console_visit import CONSOLE_POLICY, Visitor, for_admins
-from service.policy import HELD, Identity
 from service.query.parse import Parser
+from service.records.acting import identity_of
 from service.records.reading import Reader
 from service.security import security
 
@@ -30,7 +26,7 @@ Choice = tuple[str, str]
 """An id, and what a person knows it by."""
 
 
-@operation("Find what a reference can be set to", takes_others=True, **ABOUT_CONSOLE)
+@operation("Find what a reference can be set to", takes_others=True, **ABOUT)
 @for_admins
 def choices_part(visitor: Visitor, name: str) -> Answer:
     """Return the options of an input: its text comes under its own name, which `input` says."""
@@ -46,16 +42,15 @@ def choices_part(visitor: Visitor, name: str) -> Answer:
 
 def accounts_like(text: str) -> list[Choice]:
     """Return accounts whose name begins with a text."""
-    key = text.lower()
-    named: dict[str, Any] = {"username_key": {"$gte": key, "$lt": f"{key}\U0010ffff"}, **ALIVE}
-    rows = Account._get_collection().find(named, {"username": 1}, sort=[("username_key", 1)], limit=MOST_CHOICES)
-    return [(row["_id"], row.get("username", "")) for row in rows]
+    return [(row["_id"], row.get("username", "")) for row in accounts_beginning(text, MOST_CHOICES)]
 
 
 def records_like(type: RecordType, owner: str, text: str) -> list[Choice]:
-    """Return records that an owner may refer to: those that a text finds, the newest where there is none."""
-    account = driver.find_one(Account._get_collection(), {"_id": owner, **ALIVE}, HELD)
-    who = Identity(owner, "", 0) if account is None else Identity.of(account)
+    """Return records that an owner may refer to: those that a text finds, the newest where there is no text."""
+    try:
+        who = identity_of(owner)
+    except NotFound:
+        return []
     asked = {"limit": str(MOST_CHOICES), **(narrowed(type, text) if text else {})}
     reader = Reader(current_registry(), type, who)
     query = Parser(type).parse(asked, who.account, security().cursor_key)

@@ -12,21 +12,20 @@ import orjson
 from flask import current_app, request, url_for
 
 from service.context import current_registry
-from service.core.errors import AlreadyExists, NotFound, Problem, RevisionMismatch, Unreadable, ValidationFailed
+from service.core.errors import AlreadyExists, NotFound, Problem, RevisionMismatch, ValidationFailed
 from service.core.ids import new_id
-from service.documents import Account
-from service.documents.account import ALIVE
 from service.http.openapi import operation
 from service.http.web import Answer
 from service.identity.admin_log import changed_parts
 from service.model.field import Field
 from service.model.patch import parse as parse_patch
 from service.model.record_type import RecordType
-from service.mongo import driver, transactions
+from service.mongo import transactions
 from service.mongo.raw import Raw
+from service.pages.account import ABOUT
 from service.pages.console_inputs import Inputs, inputs
-from service.pages.console_records import all_records, found_record, named_type, owner_named, pretty
-from service.pages.console_sign_in import ABOUT_CONSOLE, BY_FORM
+from service.pages.console_records import all_records, found_record, named_type, owner_named, pretty, unreadable_at
+from service.pages.console_sign_in import BY_FORM
 from service.pages.console_values import (
     Flat,
     Reading,
@@ -38,7 +37,7 @@ from service.pages.console_values import (
     without_input,
 )
 from service.pages.console_visit import Visitor, for_admins, go
-from service.policy import HELD, Identity
+from service.records.acting import identity_of
 from service.records.administering import AllRecords
 from service.records.precondition import Precondition
 from service.records.writing import Writer, refuse_file
@@ -98,7 +97,7 @@ def record_form(records: Writer, fields: Mapping[str, Field]) -> RecordForm:
     """Return the form that was sent."""
     sent = request.form
     flat = {name: text for name, text in sent.items() if name.startswith("/")}
-    return RecordForm(records, fields, flat, sent_revision(), sent_hashes(sent.get("was", "")))
+    return RecordForm(records, fields, flat, sent_revision(), sent_hashes(sent.get("was", "")), sent.get("owner", ""))
 
 
 def sent_revision() -> int:
@@ -126,7 +125,7 @@ def with_button(form: RecordForm) -> bool:
     return verb in ("add", "remove")
 
 
-@operation("Show the form of a record", **ABOUT_CONSOLE)
+@operation("Show the form of a record", **ABOUT)
 @for_admins
 def edit_page(visitor: Visitor, name: str, id: str) -> Answer:
     """Show the form with what is stored."""
@@ -138,6 +137,7 @@ def edit_page(visitor: Visitor, name: str, id: str) -> Answer:
 
 def form_for(records: Writer, record: Raw) -> RecordForm:
     """Return the form with what is stored of a record. Raises `Unreadable`."""
+    records.type.schema.check_readable(record)
     fields = patched_fields(records.type)
     flat = flattened(fields, records.type.schema.dump(record))
     return RecordForm(records, fields, flat, record["revision"], hashes(Reading(flat).body(fields)), record["owner"])
@@ -167,7 +167,7 @@ def shown_form(
     )
 
 
-@operation("Change a record by its form", **BY_FORM, **ABOUT_CONSOLE)
+@operation("Change a record by its form", **BY_FORM, **ABOUT)
 @for_admins
 def change_record(visitor: Visitor, name: str, id: str) -> Answer:
     """Store what was changed in the form, if nobody else has changed the record meanwhile."""
@@ -223,7 +223,7 @@ def conflicting(visitor: Visitor, form: RecordForm, id: str) -> Answer:
 # --- To make one, and to delete one ----------------------------------------------------------------------------------
 
 
-@operation("Show the form of a new record", **ABOUT_CONSOLE)
+@operation("Show the form of a new record", **ABOUT)
 @for_admins
 def new_page(visitor: Visitor, name: str) -> Answer:
     """Show an empty form. It has an id already, so that sent twice it makes one record."""
@@ -234,37 +234,32 @@ def new_page(visitor: Visitor, name: str) -> Answer:
     return shown_form(visitor, RecordForm(records, fields, flat, owner=visitor.who.account))
 
 
-@operation("Make a record by its form", **BY_FORM, **ABOUT_CONSOLE)
+@operation("Make a record by its form", **BY_FORM, **ABOUT)
 @for_admins
 def make_record(visitor: Visitor, name: str) -> Answer:
     """Store a new record of the account that the form names, as that account would."""
     type = named_type(name)
     refuse_file(type)
     form = record_form(all_records(visitor, name), created_fields(type))
-    form.owner = request.form.get("owner", "")
     if with_button(form):
         return shown_form(visitor, form)
     try:
         made = transactions.run_where_there_are(lambda: create_by_form(visitor, form, type))
-    except (ValidationFailed, AlreadyExists) as problem:
-        return shown_form(visitor, form, "", problem)
-    except NotFound as problem:
+    except (ValidationFailed, AlreadyExists, NotFound) as problem:
         return shown_form(visitor, form, "", problem)
     return go(url_for("record_page", name=name, id=made["_id"]))
 
 
 def create_by_form(visitor: Visitor, form: RecordForm, type: RecordType) -> Raw:
     """Store the record, and write it into the log. Raises `NotFound` where there is no such owner."""
-    owner = driver.find_one(Account._get_collection(), {"_id": owner_named(form.owner), **ALIVE}, HELD)
-    if owner is None:
-        raise NotFound("there is no such account")
+    owner = identity_of(owner_named(form.owner))
     said = {name: value for name, value in form.read().items() if value is not None}
-    record = Writer(current_registry(), type, Identity.of(owner)).create(type.schema.load(said))
+    record = Writer(current_registry(), type, owner).create(type.schema.load(said))
     visitor.log.note("created", type.name, record["_id"], record["owner"], after=type.schema.dump(record))
     return record
 
 
-@operation("Ask before a record is deleted", **ABOUT_CONSOLE)
+@operation("Ask before a record is deleted", **ABOUT)
 @for_admins
 def delete_page(visitor: Visitor, name: str, id: str) -> Answer:
     """Show what goes, with a button."""
@@ -279,7 +274,7 @@ def delete_page(visitor: Visitor, name: str, id: str) -> Answer:
     )
 
 
-@operation("Delete a record", **BY_FORM, **ABOUT_CONSOLE)
+@operation("Delete a record", **BY_FORM, **ABOUT)
 @for_admins
 def delete_record(visitor: Visitor, name: str, id: str) -> Answer:
     """Leave a tombstone, if the record is as it was shown; its content cannot be had again but from the log."""
@@ -299,8 +294,4 @@ def delete_by_form(visitor: Visitor, records: AllRecords, id: str, precondition:
 
 def readable(records: AllRecords, record: Raw) -> dict[str, Any] | None:
     """Return a record in JSON form, None where JSON cannot say it."""
-    try:
-        told: dict[str, Any] = records.type.schema.dump(record)
-    except (Unreadable, TypeError):
-        return None
-    return told
+    return records.type.schema.dump(record) if unreadable_at(records, record) is None else None

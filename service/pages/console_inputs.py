@@ -8,7 +8,6 @@ from typing import Any
 import orjson
 
 from service.core.errors import Cause
-from service.documents import Account, File
 from service.model.field import Field
 from service.pages.console_kinds import choices, input_kind
 from service.pages.console_values import SAID_TO_BE_THERE, Flat, Reading
@@ -118,7 +117,4 @@ def options(field: Field) -> Iterator[tuple[str, str]]:
 def target_of(field: Field) -> str:
     """Return what a reference points to: the name of a record type, or `accounts`."""
     target: Any = field.target
-    return "accounts" if target is Account else str(target._meta["collection"])
-
-
-FILES_NAME = str(File._meta["collection"])
+    return str(target._get_collection_name())

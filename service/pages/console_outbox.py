@@ -15,7 +15,8 @@ from service.mongo import transactions
 from service.mongo.raw import Raw
 from service.outbox import items
 from service.outbox.jobs import JOB
-from service.pages.console_sign_in import ABOUT_CONSOLE, BY_FORM
+from service.pages.account import ABOUT
+from service.pages.console_sign_in import BY_FORM
 from service.pages.console_visit import Visitor, for_admins, go
 
 OUTBOX_PATH = "/admin/outbox"
@@ -25,7 +26,7 @@ OF_A_JOB = ("name", "key")
 """What is told of a job: what it is handed may be anything."""
 
 
-@operation("Look at what is to be sent and done", parameters=frozenset({"state", "kind"}), **ABOUT_CONSOLE)
+@operation("Look at what is to be sent and done", parameters=frozenset({"state", "kind"}), **ABOUT)
 @for_admins
 def outbox_page(visitor: Visitor) -> Answer:
     """Show what waits and what failed, the newest first; codes and links are sealed, and never shown."""
@@ -50,7 +51,7 @@ def told_of(item: Raw) -> str:
     return "  ".join(f"{name}: {content[name]}" for name in names if name in content)
 
 
-@operation("Repeat, cancel or drop what is to be sent or done", **BY_FORM, **ABOUT_CONSOLE)
+@operation("Repeat, cancel or drop what is to be sent or done", **BY_FORM, **ABOUT)
 @for_admins
 def change_outbox(visitor: Visitor) -> Answer:
     """Do to one item what the button asks for."""

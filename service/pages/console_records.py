@@ -8,16 +8,15 @@ import orjson
 
 from service.context import current_registry
 from service.core.errors import NotFound, Problem, Unreadable
-from service.documents import Account
+from service.documents import File
 from service.http.arguments import parameters
 from service.http.openapi import operation
 from service.http.web import Answer
-from service.identity.security import account_by_name
+from service.identity.accounts import account_by_name
 from service.model.record_type import RecordType
 from service.mongo.raw import Raw
+from service.pages.account import ABOUT
 from service.pages.console_files import preview
-from service.pages.console_inputs import FILES_NAME
-from service.pages.console_sign_in import ABOUT_CONSOLE
 from service.pages.console_tables import (
     FILTER_ROWS,
     TABLE_OPERATORS,
@@ -54,7 +53,7 @@ def all_records(visitor: Visitor, name: str, owner: str = "") -> AllRecords:
 # --- To look at them -------------------------------------------------------------------------------------------------
 
 
-@operation("Look at the records of a type", parameters=TABLE_PARAMETERS, **ABOUT_CONSOLE)
+@operation("Look at the records of a type", parameters=TABLE_PARAMETERS, **ABOUT)
 @for_admins
 def table_page(visitor: Visitor, name: str) -> Answer:
     """Show a page of the table."""
@@ -100,17 +99,15 @@ def owner_named(text: str) -> str:
     return text.strip() if found is None else str(found["_id"])
 
 
-@operation("Look at a record", **ABOUT_CONSOLE)
+@operation("Look at a record", **ABOUT)
 @for_admins
 def record_page(visitor: Visitor, name: str, id: str) -> Answer:
     """Show all that clients see of it."""
     records = all_records(visitor, name)
     record = found_record(records, id)
     visitor.log.note("read", name, id, record["owner"])
-    try:
-        told, unreadable = records.type.schema.dump(record), None
-    except (Unreadable, TypeError):
-        told, unreadable = {}, unreadable_at(records, record)
+    unreadable = unreadable_at(records, record)
+    told = records.type.schema.dump(record) if unreadable is None else {}
     files = {at: preview(visitor, file) for at, file in files_of(records.type, record).items()}
     return visitor.shown(
         "console/record.html",
@@ -126,13 +123,13 @@ def record_page(visitor: Visitor, name: str, id: str) -> Answer:
     )
 
 
-def unreadable_at(records: AllRecords, record: Raw) -> str:
-    """Return at which place of a record something is stored that is no value of its field."""
+def unreadable_at(records: Writer, record: Raw) -> str | None:
+    """Return at which place of a record something is stored that JSON cannot say; None where there is no such place."""
     try:
         records.type.schema.check_readable(record)
     except Unreadable as problem:
         return ".".join(map(str, problem.place))
-    return ""
+    return None
 
 
 def found_record(records: Writer, id: str) -> Raw:
@@ -152,7 +149,7 @@ def references_of(type: RecordType, told: Mapping[str, Any]) -> dict[str, list[t
     """Return by field what a record refers to: the names of types, and ids."""
     found: dict[str, list[tuple[str, str]]] = {}
     for reference in type.references.values():
-        target = "accounts" if reference.target is Account else str(reference.target._meta["collection"])
+        target = str(reference.target._get_collection_name())
         for steps, id in reference.place.json_values(told):
             found.setdefault(str(steps[0]), []).append((target, id))
     return found
@@ -162,7 +159,7 @@ def files_of(type: RecordType, record: Mapping[str, Any]) -> dict[str, str]:
     """Return the files that a record refers to, by the pointers of the places."""
     found = {}
     for reference in type.references.values():
-        if reference.target is not Account and reference.target._meta["collection"] == FILES_NAME:
+        if reference.target is File:
             pointed = reference.place.stored_values(record)
             found.update({"/" + "/".join(map(str, steps)): id for steps, id in pointed})
     return found

@@ -12,7 +12,7 @@ from service.http.arguments import parameters
 from service.http.openapi import operation, own_version
 from service.http.web import Answer
 from service.identity.admin_log import LOG_PAGE, logged_actions
-from service.pages.console_sign_in import ABOUT_CONSOLE
+from service.pages.account import ABOUT
 from service.pages.console_visit import Visitor, for_admins
 from service.upkeep import indexes
 
@@ -27,7 +27,7 @@ TOLD_SETTINGS = frozenset(
 RATE_TEXT = re.compile(r"\d+ per (\d+ )?[a-z]+")
 
 
-@operation("Read what admins did", parameters=frozenset({"after", "admin"}), **ABOUT_CONSOLE)
+@operation("Read what admins did", parameters=frozenset({"after", "admin"}), **ABOUT)
 @for_admins
 def log_page(visitor: Visitor) -> Answer:
     """Show a page of the log, the newest first."""
@@ -38,7 +38,7 @@ def log_page(visitor: Visitor) -> Answer:
     return visitor.shown("console/log.html", actions=rows, admin_named=admin, last=last)
 
 
-@operation("Look at the settings", **ABOUT_CONSOLE)
+@operation("Look at the settings", **ABOUT)
 @for_admins
 def settings_page(visitor: Visitor) -> Answer:
     """Show the settings without secrets, and where the indexes are not as declared."""

@@ -23,7 +23,7 @@ from service.identity.admin_log import AdminLog
 from service.identity.codes import LONGEST_SENT
 from service.identity.first_admin import FIRST_PATH, is_without_admin
 from service.identity.passwords import MAX_SENT
-from service.pages.account import FORM_TYPE, LinkArguments, spoken
+from service.pages.account import ABOUT, FORM_TYPE, LinkArguments, spoken
 from service.pages.console_visit import (
     CONSOLE_COOKIE,
     IDLE_VISIT,
@@ -39,7 +39,6 @@ from service.security import security
 
 CONSOLE_DEVICE = "Admin console"
 LONGEST_TYPED_NAME = 254
-ABOUT_CONSOLE: dict[str, Any] = {"tag": "pages", "public": True, "media_type": "text/html"}
 BY_FORM: dict[str, Any] = {"body": {"type": "object"}, "body_type": FORM_TYPE}
 MISTAKES: dict[type[Exception], str] = {
     TooManyRequests: "busy",
@@ -49,7 +48,7 @@ MISTAKES: dict[type[Exception], str] = {
 }
 
 
-@operation("Show where admins sign in", **ABOUT_CONSOLE)
+@operation("Show where admins sign in", **ABOUT)
 def sign_in_page() -> Answer:
     """Show the form; who is signed in is led on."""
     if find_visitor() is not None:
@@ -58,7 +57,7 @@ def sign_in_page() -> Answer:
     return asked_to_sign_in({name: held[name] for name in ("back", "csrf") if held.get(name)})
 
 
-@operation("Sign in to the console", **BY_FORM, **ABOUT_CONSOLE)
+@operation("Sign in to the console", **BY_FORM, **ABOUT)
 def sign_in() -> Answer:
     """Take name and password, or the second factor that is asked for after them."""
     held, sent = CONSOLE_COOKIE.visit(), request.form
@@ -113,7 +112,7 @@ def entered(tokens: dict[str, Any], back: str) -> Answer:
     return CONSOLE_COOKIE.send_back(go(back), fresh_visit(held))
 
 
-@operation("Sign out of the console", **BY_FORM, **ABOUT_CONSOLE)
+@operation("Sign out of the console", **BY_FORM, **ABOUT)
 @for_admins
 def sign_out(visitor: Visitor) -> Answer:
     """End the session."""
@@ -125,7 +124,7 @@ def sign_out(visitor: Visitor) -> Answer:
 # --- The first one ---------------------------------------------------------------------------------------------------
 
 
-@operation("Follow the link of a first start", parameters=LinkArguments, **ABOUT_CONSOLE)
+@operation("Follow the link of a first start", parameters=LinkArguments, **ABOUT)
 def first_page() -> Answer:
     """Show the form that makes the first admin; the link is exchanged for a cookie first."""
     token = take(LinkArguments, "query").token
@@ -134,7 +133,7 @@ def first_page() -> Answer:
     return asked_for_first(CONSOLE_COOKIE.visit())
 
 
-@operation("Make the first admin", **BY_FORM, **ABOUT_CONSOLE)
+@operation("Make the first admin", **BY_FORM, **ABOUT)
 def make_first() -> Answer:
     """Make the account that the form asks for, and sign it in."""
     held, sent = CONSOLE_COOKIE.visit(), request.form
@@ -155,7 +154,7 @@ def make_first() -> Answer:
 
 def asked_for_first(held: CookieContent, causes: Any = (), name: str = "", mistake: str = "") -> Answer:
     """Return the form, or that the link is void."""
-    is_void = "first" not in held or not is_without_admin()
+    is_void = not security().first_admin.is_ours(held.get("first", "")) or not is_without_admin()
     template = "console/void.html" if is_void else "console/first.html"
     values = {"csrf": held.get("csrf"), "causes": causes, "name": name, "mistake": mistake}
     return console_page(template, spoken(None), **values)

@@ -16,11 +16,10 @@ from flask import current_app, redirect, render_template, request
 
 from service.context import g
 from service.core.errors import BadRequest, Problem
-from service.documents import Account
 from service.http.web import Answer, current_request
+from service.identity.accounts import locale_of
 from service.identity.admin_log import AdminLog
-from service.mongo import driver
-from service.pages.account import as_page, spoken
+from service.pages.account import SEE_OTHER, as_page, spoken
 from service.pages.console_texts import CONSOLE_TEXTS, NAVIGATION
 from service.pages.cookie import CookieContent, PageCookie, is_own_form
 from service.policy import Identity
@@ -40,7 +39,6 @@ RENEWED_AFTER = 60
 CONSOLE_COOKIE = PageCookie("madang_admin", "/admin", int(IDLE_VISIT.total_seconds()), "console", "Strict")
 SIGN_IN = "/admin/sign-in"
 OWN_PATH = re.compile(r"/admin(/[A-Za-z0-9_.~-]+)*", re.ASCII)
-SEE_NEXT = 303
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +92,7 @@ def find_visitor() -> Visitor | None:
     if who is None:
         return None
     g.identity = who
-    return Visitor(who, held, AdminLog(who, g.address, g.request_id), spoken(spoken_by(who.account)))
-
-
-def spoken_by(account: str) -> str | None:
-    """Return the language tag that an account has named."""
-    found = driver.find_one(Account._get_collection(), {"_id": account}, {"locale": 1})
-    return None if found is None else found.get("locale")
+    return Visitor(who, held, AdminLog(who, g.address, g.request_id), spoken(locale_of(who.account)))
 
 
 def away() -> Answer:
@@ -113,7 +105,7 @@ def away() -> Answer:
 
 def go(path: str) -> Answer:
     """Return the way to another page: a path of ours, whatever host the request names."""
-    return redirect(path, SEE_NEXT, Answer)  # type: ignore[return-value]
+    return redirect(path, SEE_OTHER, Answer)  # type: ignore[return-value]
 
 
 def renewed(visitor: Visitor, answer: Answer) -> Answer:

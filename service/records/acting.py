@@ -29,7 +29,7 @@ RecordJson = dict[str, Any]
 
 
 MOST_NOTED = 1000
-"""Most records of others that are noted: what may hold more of them than that cannot be kept for a retry."""
+"""Most records, and most accounts, of others that are noted: what may hold more of them cannot be kept for a retry."""
 
 
 class ReadOfOthers:
@@ -53,7 +53,7 @@ class ReadOfOthers:
     @property
     def is_too_much(self) -> bool:
         """Tell whether it is more than is noted."""
-        return self.number > MOST_NOTED
+        return max(self.number, len(self.accounts)) > MOST_NOTED
 
     def note(self, type: RecordType, reader: str, record: RecordJson) -> None:
         """Note a record that was told to a reader, with the records that it was expanded by."""
@@ -67,10 +67,10 @@ class ReadOfOthers:
     def note_one(self, type: str, reader: str, record: RecordJson) -> None:
         """Note one record, or the public part of an account, which has no owner."""
         owner: str = record["owner"] if "owner" in record else record["id"]
-        if owner == self.account:
+        if owner == self.account or self.is_too_much:
             return
         self.accounts |= {one for one in (owner, reader) if one != self.account and not one.startswith(GROUP)}
-        if "owner" in record and not self.is_too_much:
+        if "owner" in record:
             ids = self.records.setdefault((type, reader), set())
             self.number += record["id"] not in ids
             ids.add(record["id"])

@@ -9,7 +9,7 @@ from service.core.errors import Cause, Forbidden, NotFound, ValidationFailed
 from service.http.arguments import Arguments, take
 from service.http.languages import sent_language
 from service.http.openapi import operation
-from service.identity.push_devices import locale_of
+from service.identity.accounts import locale_of
 from service.identity.schemas import dump_push, push_registration
 from service.mongo.raw import Raw
 from service.policy import ADMIN
