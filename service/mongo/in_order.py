@@ -8,13 +8,13 @@ from typing import Any
 
 from service.mongo.raw import Filter, Raw
 
-DOCUMENTS_AT_ONCE = 1000
+IN_ORDER_AT_ONCE = 1000
 """Most documents that are read at once."""
 
 
 def each_in_order(collection: Any, condition: Filter, fields: Raw) -> Iterator[Raw]:
     """Yield these fields of the documents that fulfil a condition on others than the id, which is a text."""
     after: Filter = {}
-    while rows := list(collection.find({**condition, **after}, fields, limit=DOCUMENTS_AT_ONCE).sort("_id")):
+    while rows := list(collection.find({**condition, **after}, fields, limit=IN_ORDER_AT_ONCE).sort("_id")):
         yield from rows
         after = {"_id": {"$gt": rows[-1]["_id"]}}
