@@ -12,7 +12,7 @@ import pytest
 from service.core.errors import NotFound, Overloaded, StorageUnavailable
 from service.documents import Blob, BlobChunk, File, Lease
 from service.files import uploads as files_uploads
-from service.files.blobs import CHUNK_BYTES, BytesGone, GridFs
+from service.files.blobs import CHUNK_BYTES, BlobPart, Blobs, BytesGone, GridFs
 from service.files.check import faults
 from service.files.resumable import Resumable
 from service.files.s3 import OBJECT_READ_BYTES, S3, Bucket, bucket_from, client_of
@@ -21,6 +21,7 @@ from service.files.uploads import COPYING, Uploads
 from service.identity import deletion
 from service.streams.transfers import MOST_HELD, Transfers
 from service.upkeep import backup, file_bytes, indexes
+from service.worker.chores import chores
 from tests.client import Person
 from tests.faults import FaultyProxy
 from tests.images import quarters, written
@@ -44,7 +45,7 @@ def store_settings(folder_url: str) -> dict[str, Any]:
     return {"FILES_URL": folder_url}
 
 
-def uploads(blobs: S3) -> Uploads:
+def uploads(blobs: Blobs) -> Uploads:
     return Uploads(REGISTRY, blobs, LIMIT)
 
 
@@ -307,6 +308,23 @@ def test_an_object_of_nobody_is_found_and_goes_after_a_day(
     monkeypatch.setattr(files_uploads, "STRAY_FOR", timedelta())
     assert uploads(blobs).sweep_strays() == 1
     assert keys_in(blobs) == []
+
+
+def test_what_waits_in_mongodb_is_no_stray_while_a_restore_brings_it_back(blobs: S3, ada: Person) -> None:
+    """A restore names its collections one after the other: chunks may be there before their blobs."""
+    GridFs().keep("restored", BlobPart(0, b"hello"))
+    for store in (blobs, GridFs()):
+        assert uploads(store).sweep_strays() == 0
+        assert [(fault.kind, fault.id) for fault in faults(store)] == [("bytes", "restored")]
+    assert BlobChunk._get_collection().count_documents({}) == 1
+
+
+def test_only_where_bytes_are_in_a_bucket_a_worker_looks_for_strays(
+    test_settings: dict[str, Any], folder_url: str
+) -> None:
+    names = [{one.name for one in chores({**test_settings, "FILES_URL": url}, REGISTRY)} for url in ("", folder_url)]
+    assert ["strays" in found for found in names] == [False, True]
+    assert all("bytes" in found for found in names)
 
 
 def test_a_sweep_that_finds_no_store_comes_again(blobs: S3, streams: Served, ada: Person) -> None:

@@ -145,7 +145,12 @@ class GridFs:
             self.keep(blob, BlobPart(start, data))
 
     def strays(self, age: timedelta) -> Iterator[str]:
-        """Yield the blobs that are not there, and have chunks: of any age, for a sweep leaves none."""
+        """Yield the blobs that are not there, and have chunks; of an `age` none, for nothing says how long they lie.
+
+        A sweep leaves none, and those that a restore brings back may be there before their blobs.
+        """
+        if age:
+            return
         for row in BlobChunk._get_collection().aggregate([{"$group": {"_id": "$files_id"}}]):
             # Looked at in this order: a sweep takes the chunks before the blob.
             is_owned = Blob._get_collection().find_one({"_id": row["_id"]}, {"_id": 1}) is not None

@@ -70,7 +70,8 @@ def chores(settings: Mapping[str, Any], registry: Registry) -> list[Chore]:
     if File in registry.by_document:
         uploads = Uploads(registry, store_of(settings), settings["FILES_ACCOUNT_BYTES"])
         found.append(Chore("bytes", 5.0, lambda right: uploads.sweep(lambda: right.held)))
-        found.append(Chore("strays", 21_600.0, lambda right: uploads.sweep_strays(lambda: right.held)))
+        if not uploads.blobs.in_mongodb:
+            found.append(Chore("strays", 21_600.0, lambda right: uploads.sweep_strays(lambda: right.held)))
     found += [sending(sender, settings) for sender in senders(settings)]
     found += pushing(settings)
     found += doing_jobs(jobs_in(functions.modules()), settings)
