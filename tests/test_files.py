@@ -9,6 +9,7 @@ import pytest
 from flask import Flask
 from pymongo.errors import AutoReconnect, NetworkTimeout
 
+from service.core.clock import now
 from service.core.errors import Overloaded
 from service.documents import Blob, File
 from service.files.blobs import CHUNK_BYTES, Blobs
@@ -219,6 +220,25 @@ def test_a_body_that_does_not_come_is_not_waited_for(serve: Any, blobs: Blobs, a
         sent = streams.begin_body("POST", "/v1/files", {}, b"half", whole=False, **asked).result()
     assert (sent.status, sent.json["code"], sent.headers["connection"]) == (408, "request_timeout", "close")
     assert (stored_in(blobs), used(ada)) == ((0, 0), 0)
+
+
+def test_an_upload_that_is_swept_away_at_its_end_is_not_there(
+    streams: Served, blobs: Blobs, ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = type(blobs).send
+
+    def and_swept(self: Blobs, blob: str, start: int, data: bytes, last: bool) -> Any:
+        part = store(self, blob, start, data, last)
+        if last:
+            Blob._get_collection().update_one({"_id": blob}, {"$set": {"expires_at": now()}})
+            assert sweep(self) == 1
+        return part
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(blobs), "send", and_swept)
+        sent = send(streams, ada, bytes(blobs.part + 100))
+    assert (sent.status, sent.json["code"], used(ada)) == (404, "not_found", 0)
+    assert stored_in(blobs) == (0, 0)
 
 
 # Nobody else makes one

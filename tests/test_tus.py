@@ -13,6 +13,7 @@ from service.files.blobs import CHUNK_BYTES, Blobs
 from service.files.check import faults
 from service.files.resumable import Resumable
 from service.files.uploads import Uploads
+from service.streams import tus
 from tests.client import Person
 from tests.object_store import stored_in
 from tests.streaming import Exchange, Sent, Served
@@ -223,6 +224,26 @@ def test_a_creation_that_breaks_off_leaves_nothing(streams: Served, blobs: Blobs
     assert one.messages == []
     assert ada.get("/v1/accounts/me").json["storage"]["used"] == 0
     assert Uploads(REGISTRY, blobs, 2**30).sweep() == 1
+
+
+@pytest.mark.parametrize("hashes", [0, 1000], ids=["all is read again", "the hash is kept"])
+def test_an_upload_that_is_swept_away_at_its_end_is_not_there(
+    streams: Served, blobs: Blobs, ada: Person, monkeypatch: pytest.MonkeyPatch, hashes: int
+) -> None:
+    path = begin(streams, ada).headers["location"]
+    write = Resumable.write
+
+    def and_swept(*args: Any) -> Any:
+        after = write(*args)
+        Blob._get_collection().update_one({}, {"$set": {"expires_at": now()}})
+        assert Uploads(REGISTRY, blobs, 2**30).sweep() == 1
+        return after
+
+    monkeypatch.setattr(Resumable, "write", and_swept)
+    monkeypatch.setattr(tus, "MOST_HASHES", hashes)
+    sent = patch(streams, ada, path, 0, BODY)
+    assert (sent.status, sent.json["code"]) == (404, "not_found")
+    assert stored_in(blobs) == (0, 0)
 
 
 def test_a_creation_that_made_its_file_says_so_though_it_is_deleted_at_once(

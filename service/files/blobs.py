@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from bson.binary import Binary
 
 from service.documents.blob import Blob, BlobChunk
+from service.files.reading import pieces
 from service.mongo.raw import Raw
 
 CHUNK_BYTES = 255 * 1024
@@ -15,6 +17,8 @@ CHUNKS_AT_ONCE = 100
 """Most chunks that one operation deletes."""
 FILE_NOT_THERE = "there is no such file"
 """What somebody hears of a file that is not there, or that they may not read."""
+UPLOAD_ENDED = "the upload has ended; begin another one"
+"""What somebody hears who goes on with an upload of which nothing is left."""
 
 
 class BytesGone(Exception):
@@ -100,10 +104,7 @@ class GridFs:
 
     def rest(self, blob: str, start: int, stop: int) -> bytes:
         """Return the bytes from one place to another. Raises `BytesGone`."""
-        found = b""
-        while len(found) < stop - start:
-            found += self.read(blob, start + len(found), stop)
-        return found
+        return b"".join(pieces(partial(self.read, blob), start, stop))
 
     def settle(self, blob: str) -> None:
         """Do nothing: the parts are the blob."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from service.documents import Account, File
 from service.documents.blob import Blob
 from service.files.blobs import Blobs, BytesGone
+from service.files.reading import pieces
 from service.mongo import transactions
 from service.mongo.in_order import each_in_order
 from service.mongo.raw import Raw
@@ -73,8 +74,7 @@ def wrong_bytes(blobs: Blobs, record: Raw) -> Fault | None:
     """Return what is wrong with the bytes of a file, all of which are read."""
     found, position = hashlib.sha256(), 0
     try:
-        while position < record["size"]:
-            data = blobs.read(record["blob"], position, record["size"])
+        for data in pieces(partial(blobs.read, record["blob"]), 0, record["size"]):
             found.update(data)
             position += len(data)
     except BytesGone:

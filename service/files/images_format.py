@@ -16,9 +16,9 @@ from service.files.images_parts import (
     Extract,
     ImageFile,
     ImageMeasure,
-    Read,
     SharedBytes,
 )
+from service.files.reading import Read
 
 
 class Format(NamedTuple):

@@ -13,7 +13,7 @@ from service.core.errors import NotFound
 from service.documents.blob import Blob
 from service.files.blobs import CHUNK_BYTES, FILE_NOT_THERE, BlobPart, Blobs
 from service.files.images_sizes import Size
-from service.files.uploads import in_its_time
+from service.files.uploads import forget_late, in_its_time
 from service.records.storage import LIVING
 
 MAKER = 1
@@ -60,9 +60,7 @@ def keep(blobs: Blobs, record: Mapping[str, Any], rendition: str, data: bytes) -
     try:
         in_its_time(partial(claim_rendition, blobs, record, blob["_id"], part))
     except NotFound:
-        # A sweep may have come before the bytes were there.
-        if Blob._get_collection().find_one({"_id": blob["_id"]}, {"_id": 1}) is None:
-            blobs.delete(blob["_id"])
+        forget_late(blobs, blob["_id"])
         raise
 
 

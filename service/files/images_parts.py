@@ -1,12 +1,12 @@
 """What image files are made of, whatever their format: how they are read, and which parts of them others get."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import NamedTuple
 
-Read = Callable[[int, int], bytes]
-"""Gives bytes of a file from the first on: at least one where there are any, and none from the second place on."""
+from service.files.reading import Read
+
 BLOCK = 262_144
 """Bytes that are read at once."""
 MOST_FILE_PARTS, MOST_HEAD_PARTS = 200_000, 20_000

@@ -15,9 +15,9 @@ from service.core.clock import now
 from service.core.errors import AlreadyExists, Cause, NotFound, OffsetMismatch, TooLarge, UploadLocked
 from service.documents import File
 from service.documents.blob import Blob
-from service.files.blobs import BlobPart, BytesGone
+from service.files.blobs import UPLOAD_ENDED, BlobPart, BytesGone
 from service.files.findings import found_out
-from service.files.uploads import Uploads, in_its_time
+from service.files.uploads import Uploads, forget_late, in_its_time
 from service.mongo import transactions
 from service.mongo.raw import Raw
 from service.policy import Identity
@@ -27,9 +27,7 @@ RESUMABLE_LIFE = timedelta(hours=24)
 """How long an upload may take from its creation."""
 HELD_FOR = timedelta(seconds=5)
 """How long somebody who writes keeps others out after the last bytes that came."""
-
-
-ENDED = "what was stored of the upload is gone; begin another one"
+GOES_ON_ELSEWHERE = "the upload has ended, or goes on by another connection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +110,14 @@ class Resumable:
             rest = self.blobs.rest(id, begin, offset)
         except BytesGone:
             self.end(id, account)
-            raise NotFound(ENDED) from None
+            raise NotFound(UPLOAD_ENDED) from None
         return Writing(id, account, writer, blob["declared"], offset, begin, rest, blob["expires_at"])
 
     def renew(self, writing: Writing) -> None:
         """Keep others out for some seconds more. Raises `NotFound` where one has come, or the upload has ended."""
         held = {"$set": {"writer_until": now() + HELD_FOR}}
         if not Blob._get_collection().update_one(writing.own, held).matched_count:
-            raise NotFound("the upload has ended, or goes on by another connection")
+            raise NotFound(GOES_ON_ELSEWHERE)
 
     def release(self, id: str, writer: str) -> None:
         """Let others write."""
@@ -145,27 +143,27 @@ class Resumable:
         """Do it, as a part of a transaction."""
         told = {"writer_until": now() + HELD_FOR, **({} if length is None else {"length": length})}
         if not Blob._get_collection().update_one(writing.own, {"$set": told}).matched_count:
-            raise NotFound("the upload has ended, or goes on by another connection")
+            raise NotFound(GOES_ON_ELSEWHERE)
         self.blobs.keep(writing.id, part)
 
     # --- The end -----------------------------------------------------------------------------------------------------
 
     def finish(self, identity: Identity, writing: Writing, digest: str) -> Raw:
         """Make the file of an upload that is whole, and return its record. Raises what a creation does."""
-        blob = self.found(writing.id, writing.account)
-        found = found_out(partial(self.blobs.read, writing.id), writing.declared)
-        content = {**blob["content"], **found, "sha256": digest}
         try:
+            blob = self.found(writing.id, writing.account)
+            found = found_out(partial(self.uploads.read, writing.id), writing.declared)
+            content = {**blob["content"], **found, "sha256": digest}
             return in_its_time(partial(self.finished, identity, writing, content))
         except NotFound:
-            self.uploads.forget_late(writing.id)
+            forget_late(self.blobs, writing.id)
             raise
 
     def finished(self, identity: Identity, writing: Writing, content: Raw) -> Raw:
         """Do it, as a part of a transaction: that all bytes are there is told when the file is."""
         whole = {"$set": {"length": writing.declared}}
         if not Blob._get_collection().update_one(writing.own, whole).matched_count:
-            raise NotFound("the upload has ended, or goes on by another connection")
+            raise NotFound(GOES_ON_ELSEWHERE)
         return self.uploads.claimed(identity, writing.id, content)
 
 

@@ -20,7 +20,7 @@ from botocore.session import Session
 from service.core.errors import NotFound, StorageUnavailable
 from service.core.log import log
 from service.documents.blob import Blob
-from service.files.blobs import CHUNK_BYTES, BlobPart, BytesGone, GridFs, split_evenly
+from service.files.blobs import CHUNK_BYTES, UPLOAD_ENDED, BlobPart, BytesGone, GridFs, split_evenly
 from service.mongo import deadline
 from service.mongo.raw import Raw
 from service.records.storage import LIVING
@@ -118,7 +118,7 @@ class S3:
         try:
             return deadline.apart(self.sent, blob, start, data, whole, last)
         except Ended:
-            raise NotFound("what was stored of the upload is gone; begin another one") from None
+            raise NotFound(UPLOAD_ENDED) from None
 
     def sent(self, blob: str, start: int, data: bytes, whole: int, last: bool) -> BlobPart:
         """Hand over `whole` bytes as parts, and end the upload with the `last`. Raises `Ended`."""

@@ -16,7 +16,7 @@ from service.core.errors import NotFound, Problem
 from service.core.ids import new_id
 from service.documents import File, Lease
 from service.documents.blob import Blob
-from service.files.blobs import CHUNK_BYTES, BlobPart, Blobs
+from service.files.blobs import CHUNK_BYTES, UPLOAD_ENDED, BlobPart, Blobs, BytesGone
 from service.files.findings import found_out
 from service.model.registry import Registry
 from service.mongo import deadline, transactions
@@ -39,6 +39,12 @@ Result = TypeVar("Result")
 def in_its_time(work: Callable[[], Result]) -> Result:
     """Do work as one transaction, whose time does not begin with what another store took before."""
     return deadline.apart(lambda: transactions.run_where_there_are(work))
+
+
+def forget_late(blobs: Blobs, id: str) -> None:
+    """Remove the bytes of a blob that was swept away while they were on their way to a store that undoes nothing."""
+    if not blobs.in_mongodb and Blob._get_collection().find_one({"_id": id}, {"_id": 1}) is None:
+        blobs.delete(id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,7 @@ class Uploads:
         same = {"_id": upload.id, "length": upload.length, "file": None, **storage.LIVING}
         told = {"$set": {"length": after.length, "reserved": after.reserved}}
         if not Blob._get_collection().update_one(same, told).matched_count:
-            raise NotFound("the upload has ended")
+            raise NotFound(UPLOAD_ENDED)
         self.blobs.keep(upload.id, part)
         return after
 
@@ -123,14 +129,21 @@ class Uploads:
             raise
 
     def found_out(self, upload: Upload, rest: bytes) -> Raw:
-        """Return what the bytes of an upload and the rest of them tell of the file."""
+        """Return what the bytes of an upload and the rest of them tell of the file. Raises `NotFound`."""
 
         def read(first: int, stop: int) -> bytes:
             if first < upload.length:
-                return self.blobs.read(upload.id, first, min(stop, upload.length))
+                return self.read(upload.id, first, min(stop, upload.length))
             return rest[first - upload.length : stop - upload.length]
 
         return found_out(read, upload.length + len(rest))
+
+    def read(self, id: str, start: int, stop: int) -> bytes:
+        """Return bytes of an upload, as its store does. Raises `NotFound` where it was swept away meanwhile."""
+        try:
+            return self.blobs.read(id, start, stop)
+        except BytesGone:
+            raise NotFound(UPLOAD_ENDED) from None
 
     def finished(
         self, identity: Identity, upload: Upload, is_new: bool, count: int, part: BlobPart, content: Mapping[str, Any]
@@ -148,7 +161,7 @@ class Uploads:
         """
         blob = Blob._get_collection().find_one({"_id": id, "file": None, **storage.LIVING})
         if blob is None:
-            raise NotFound("the upload has ended")
+            raise NotFound(UPLOAD_ENDED)
         whole = {"_id": new_id(), **content, "blob": id, "size": blob["length"]}
         made = Writer(self.registry, self.registry.of(File), identity).create(whole)
         storage.reserve_bytes(blob["account"], blob["length"] - blob["reserved"], self.limit)
@@ -162,12 +175,7 @@ class Uploads:
         """Leave the bytes of an upload that is not finished to the sweep."""
         unclaimed = {"_id": upload.id, "file": None}
         in_its_time(lambda: storage.orphan(unclaimed))
-        self.forget_late(upload.id)
-
-    def forget_late(self, id: str) -> None:
-        """Remove the bytes of a blob that was swept away while they were on their way."""
-        if not self.blobs.in_mongodb and Blob._get_collection().find_one({"_id": id}, {"_id": 1}) is None:
-            self.blobs.delete(id)
+        forget_late(self.blobs, upload.id)
 
     def sweep_strays(self, going_on: Callable[[], bool] = lambda: True) -> int:
         """Remove the bytes of which nothing is known, while `going_on`; return of how many blobs.

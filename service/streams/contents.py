@@ -15,6 +15,7 @@ from service.files.images import Decoders
 from service.files.images_format import FORMATS
 from service.files.images_parts import SharedBytes
 from service.files.images_sizes import Size, media_type_for, sizes_by_name
+from service.files.reading import pieces
 from service.mongo import deadline
 from service.mongo.raw import Raw
 from service.streams.threads import Threads
@@ -132,19 +133,16 @@ class Contents:
     async def made(self, record: Raw, size: Size, media_type: str, rendition: str) -> Content:
         """Make a smaller image, and keep it."""
         try:
-            data = await self.decoders.rendered(record["owner"], self.pieces(record), size, media_type)
+            data = await self.decoders.rendered(record["owner"], self.whole(record), size, media_type)
         except BytesGone:
             raise NotFound(FILE_NOT_THERE) from None
         await self.threads.do(partial(images_kept.keep, self.blobs, record, rendition, data))
         return content_of(record, rendition, media_type, len(data), lambda first, stop: data[first:stop])
 
-    def pieces(self, record: Raw) -> Iterator[bytes]:
-        """Yield the bytes of a file. Raises `BytesGone`."""
-        place, size = 0, int(record["size"])
-        while place < size:
-            piece = deadline.anew(self.patience, self.blobs.read, record["blob"], place, size)
-            yield piece
-            place += len(piece)
+    def whole(self, record: Raw) -> Iterator[bytes]:
+        """Yield the bytes of a file, each piece in a time of its own. Raises `BytesGone`."""
+        read = partial(deadline.anew, self.patience, self.blobs.read, record["blob"])
+        return pieces(read, 0, int(record["size"]))
 
 
 def content_of(record: Raw, rendition: str, media_type: str, length: int, read: Callable[[int, int], bytes]) -> Content:

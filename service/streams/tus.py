@@ -208,10 +208,10 @@ class Tus:
         return digest if known == stop else None
 
     async def hashed(self, writing: Writing) -> Any:
-        """Return the hash of all that is stored of an upload, and keep others out meanwhile."""
+        """Return the hash of all that is stored of an upload, and keep others out meanwhile. Raises `NotFound`."""
         digest, position, renewed = hashlib.sha256(), 0, monotonic()
         while position < writing.stop:
-            data = await self.threads.do(partial(self.files.blobs.read, writing.id, position, writing.stop))
+            data = await self.threads.do(partial(self.files.uploads.read, writing.id, position, writing.stop))
             digest.update(data)
             position += len(data)
             if monotonic() - renewed > RENEWS_EVERY:

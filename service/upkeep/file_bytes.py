@@ -3,11 +3,10 @@
 So a backup can be brought back into either store, which is also how files move from one to the other.
 """
 
-import os
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import bson
@@ -17,9 +16,11 @@ from service.core.clock import now
 from service.core.log import log
 from service.documents import Blob, BlobChunk, Lease
 from service.files.blobs import CHUNK_BYTES, Blobs, BytesGone, chunk_id
+from service.files.reading import pieces
 from service.files.uploads import COPYING
 from service.mongo.in_order import each_in_order
 from service.mongo.raw import Raw
+from service.outbox.items import worker_name
 from service.records.storage import LIVING
 from service.upkeep.archive import BackupError
 
@@ -36,8 +37,7 @@ class Copying:
 
     def __init__(self) -> None:
         """Raise `BackupError` where another one copies."""
-        holder = f"{socket.gethostname()}:{os.getpid()}"
-        epoch = Lease.take(COPYING, holder, HELD_SECONDS)
+        epoch = Lease.take(COPYING, worker_name(), HELD_SECONDS)
         if epoch is None:
             raise BackupError("another backup is under way, or was cut short; try again in some minutes")
         self.epoch, self.renewed = epoch, time.monotonic()
@@ -92,10 +92,8 @@ def chunk_batches(blobs: Blobs, found: list[tuple[str, int]], right: Copying) ->
 
 def chunks_of(blobs: Blobs, blob: str, length: int) -> Iterator[bytes]:
     """Yield the bytes of a blob, as many as a chunk has at a time. Raises `BytesGone`."""
-    buffer, position = bytearray(), 0
-    while position < length:
-        data = blobs.read(blob, position, length)
-        position += len(data)
+    buffer = bytearray()
+    for data in pieces(partial(blobs.read, blob), 0, length):
         buffer += data
         while len(buffer) >= CHUNK_BYTES:
             yield bytes(buffer[:CHUNK_BYTES])
