@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from queue import Queue
 from typing import Any
 
@@ -106,6 +107,11 @@ def wait_for(ready: Callable[[], bool], left: Callable[[], int] = lambda: 0) -> 
 def waiting() -> int:
     """How many items of the outbox wait."""
     return int(OutboxItem._get_collection().count_documents({"state": "waiting"}))
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process was told to stop, and has."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def is_gone(pid: int) -> bool:

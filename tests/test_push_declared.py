@@ -1,11 +1,14 @@
 """What record types declare of their changes is said once, to whom they name and who may read the record."""
 
+import uuid
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from mongoengine import StringField
+from prometheus_client import REGISTRY as METRICS
 
 from service.changes.follower import Follower
 from service.changes.passage import Passage
@@ -18,13 +21,14 @@ from service.push.declared import FOLLOWER, DeclaredPushes
 from service.worker.chores import declared_pushing
 from service.worker.lease import Alone, Holding
 from tests.client import Person
-from tests.pushing import TOKEN
+from tests.http2_server import Http2Server, Said
+from tests.pushing import TOKEN, Platforms, Sending, credentials, states
 from tests.recording import Recording
 
 
 def told(errand: Any) -> Mapping[str, Any] | None:
     """Tell whoever has to do an errand of it, and of nothing else."""
-    if errand.title == "broken":
+    if errand.title in ("broken", None):
         raise KeyError("a mistake of the team's")
     if errand.title == "to a text":
         return {"to": "ada", "title": "x"}
@@ -104,8 +108,41 @@ def test_nothing_is_said_of_what_names_nobody_is_gone_or_old(people: tuple[Perso
     assert tell(id, gone=True) == []
     Errand._get_collection().update_one({"_id": id}, {"$set": {"updated_at": now() - timedelta(days=2)}})
     assert tell(id) == []
+
+
+def test_a_declaration_is_not_asked_about_what_was_deleted(people: tuple[Person, Person]) -> None:
+    ada, bob = people
+    id = make(ada, title="broken", assignee=bob.id, readers=[bob.id])
+    before = mistakes()
+    tell(id)
+    assert mistakes() == before + 1
     ada.delete(f"/v1/errands/{id}")
-    assert tell(id) == []
+    tell(id)
+    assert mistakes() == before + 1
+
+
+def mistakes() -> float:
+    """How often a declaration has failed."""
+    return METRICS.get_sample_value("madang_push_mistakes_total", {"type": "errands"}) or 0.0
+
+
+def test_what_is_declared_leaves_by_apns_with_an_id_that_is_the_same_at_each_try(
+    people: tuple[Person, Person], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada, bob = people
+    tell(make(ada, assignee=bob.id, readers=[bob.id]))
+    answers = Platforms()
+    answers.say("ab" * 32, Said(500))
+    server = Http2Server(tmp_path, answers)
+    monkeypatch.setenv("SSL_CERT_FILE", str(server.certificate))
+    sending = Sending({**people[0].client.application.config, **credentials(tmp_path, server.url)})
+    sending.step()
+    sending.step(at_once=True)
+    sending.leave()
+    server.stop()
+    assert states() == {"sent": 1}
+    first, second = (uuid.UUID(asked.headers["apns-id"]) for asked in server.asked)
+    assert first == second
 
 
 @pytest.mark.parametrize("title", ["broken", "to a text", "to many"])

@@ -3,13 +3,12 @@
 `MADANG_PUSH_KILLS` is how many are killed at random; `make chaos` kills two hundred.
 """
 
+import itertools
 import os
-import random
 import signal
-import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,9 @@ from flask import Flask
 from service import push
 from service.documents import OutboxItem
 from tests.client import Person
-from tests.forked_workers import Workers, is_gone, wait_for, working
+from tests.forked_workers import Workers, is_gone, is_stopped, wait_for, waiting, working
 from tests.http2_server import Asked, Http2Server, Said
-from tests.push_worker import AT_ONCE, POINTS
+from tests.push_worker import AT_ONCE, POINTS, STOPPED
 from tests.pushing import TOKEN, credentials
 
 pytestmark = [pytest.mark.real, pytest.mark.measured]
@@ -67,10 +66,6 @@ def send(person: Person, first: int, number: int) -> None:
         assert push.send(person.id, title=str(index)) == 1
 
 
-def waiting() -> int:
-    return int(OutboxItem._get_collection().count_documents({"state": "waiting"}))
-
-
 @pytest.fixture
 def person(ada: Person) -> Person:
     assert ada.put("/v1/accounts/me/push", {"platform": "apns", "token": TOKEN}).status_code == 200
@@ -94,19 +89,34 @@ def test_a_worker_that_is_killed_at_any_point_sends_all_and_nothing_that_is_mark
     assert watching.late == []
 
 
-def test_workers_that_are_killed_lose_none_and_send_none_again_that_is_marked(
+def test_a_worker_that_is_stopped_for_longer_than_its_lease_sends_nothing_when_it_goes_on(
     app: Flask, person: Person, tmp_path: Path, server: Http2Server, watching: Watching
 ) -> None:
-    by_chance = random.Random(KILLS)
+    send(person, 0, AT_ONCE)
     with sending(app, tmp_path, server) as workers:
-        running = [workers.start() for _ in range(2)]
-        for number in range(KILLS):
-            send(person, number * AT_A_TIME, AT_A_TIME)
-            time.sleep(by_chance.uniform(0.0, 0.3))
-            with suppress(ProcessLookupError):
-                os.kill(running[number % 2], signal.SIGKILL)
-            running[number % 2] = workers.start()
+        stopped = workers.start(STOPPED)
+        wait_for(lambda: is_stopped(stopped))
+        workers.start()
+        wait_for(lambda: waiting() == 0)
+        os.kill(stopped, signal.SIGCONT)
+        wait_for(lambda: f"went on {stopped}\n" in workers.others)
+    assert watching.came == Counter(map(str, range(AT_ONCE)))
+
+
+def test_workers_that_are_killed_lose_none_and_send_none_again_that_is_marked(
+    app: Flask,
+    person: Person,
+    tmp_path: Path,
+    server: Http2Server,
+    watching: Watching,
+    record_property: Callable[[str, object], None],
+) -> None:
+    numbers = itertools.count(step=AT_A_TIME)
+    with sending(app, tmp_path, server) as workers:
+        workers.kill_by_chance(KILLS, 0.3, lambda: send(person, next(numbers), AT_A_TIME))
         wait_for(lambda: waiting() == 0, waiting)
     assert set(watching.came) == set(map(str, range(KILLS * AT_A_TIME)))
-    assert sum(watching.came.values()) - len(watching.came) <= KILLS * AT_ONCE
+    twice = sum(watching.came.values()) - len(watching.came)
+    assert twice <= KILLS * AT_ONCE
     assert watching.late == []
+    record_property("sent", f"{KILLS} kills, {len(watching.came)} notifications, {twice} of them twice")

@@ -17,6 +17,7 @@ from service import push
 from service.core.clock import now
 from service.documents import OutboxItem, Session
 from service.push import apns, http2
+from service.push.platform import Push
 from service.push.sender import platforms
 from tests.client import Person
 from tests.http2_server import Asked, Http2Server, Said
@@ -495,6 +496,55 @@ def test_what_is_of_no_more_use_is_not_sent(ada: Person, server: Http2Server, se
     sending.step()
     assert (server.asked, states()) == ([], {"failed": 1})
     assert "message" not in (OutboxItem._get_collection().find_one({}) or {})
+
+
+@pytest.mark.parametrize("stored", [{}, {"title": "x", "data": "no JSON"}, {"unknown": 1, "data": "{}"}, None])
+def test_one_that_nobody_can_read_stops_no_other_one(
+    ada: Person, server: Http2Server, sending: Sending, stored: Any
+) -> None:
+    register(ada)
+    push.send(ada.id, title="x")
+    OutboxItem._get_collection().update_one({}, {"$set": {"message": stored}} if stored is not None else UNSAID)
+    push.send(ada.id, title="y")
+    sending.step()
+    assert (states(), len(server.asked)) == ({"sent": 1, "failed": 1}, 1)
+    (failed,) = OutboxItem._get_collection().find({"state": "failed"})
+    assert failed["reason"].startswith("what it says cannot be read")
+
+
+def test_a_mistake_of_ours_that_one_shows_stops_no_other_one(
+    ada: Person, server: Http2Server, sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = apns.payload
+
+    def payload(told: Push) -> dict[str, Any]:
+        if told.notification.title == "x":
+            raise AssertionError("a mistake")
+        return whole(told)
+
+    monkeypatch.setattr(apns, "payload", payload)
+    register(ada)
+    for title in ("w", "x", "y"):
+        push.send(ada.id, title=title)
+    sending.step()
+    assert (states(), len(server.asked)) == ({"sent": 2, "waiting": 1}, 2)
+    assert 3 < due_in() < 11
+    (waiting,) = OutboxItem._get_collection().find({"state": "waiting"})
+    assert waiting["reason"] == "a mistake of ours: AssertionError"
+
+
+def test_what_is_not_answered_while_it_is_ours_is_let_go(ada: Person, answers: Platforms, sending: Sending) -> None:
+    register(ada)
+    answers.say(TOKEN, Said(silent=True))
+    push.send(ada.id, title="x")
+    sending.dispatchers["apns"].sender.seconds = 1.5  # type: ignore[misc]
+    began = time.monotonic()
+    sending.step()
+    assert 0.9 < time.monotonic() - began < 1.5
+    assert (states(), reason()) == ({"waiting": 1}, "no answer in time")
+
+
+UNSAID = {"$unset": {"message": ""}}
 
 
 # FCM

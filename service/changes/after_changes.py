@@ -7,14 +7,14 @@ not each write: of two that come shortly after each other it may hear once.
 import os
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pymongo
 
 from service.changes import set_aside
 from service.changes.follower import Follower, begin_following
-from service.changes.passage import COMMITTED, Passage
+from service.changes.passage import COMMITTED, Passage, was_written_before
 from service.core import metrics
 from service.core.log import log
 from service.core.own_thread import OwnThread
@@ -194,12 +194,6 @@ class AfterChanges:
 
 class Died(Exception):
     """The worker has died at each try."""
-
-
-def was_written_before(stored: Raw, since: datetime) -> bool:
-    """Tell whether a record was written last before a hook came: an order that is made anew has it too."""
-    written = stored.get("updated_at")
-    return isinstance(written, datetime) and written < since
 
 
 def begin_hooks(registry: Registry) -> None:

@@ -1,12 +1,13 @@
 """Passages of the order: the changes of records behind a number, for what goes through all of them.
 
-Hooks and webhooks read them, each from where it has stopped. It needs no change stream, whose tokens the oplog rolls
-over: the order keeps each record's newest change for as long as the record is there, and the end of one as long as its
-tombstone.
+Hooks, webhooks and declared notifications read them, each from where it has stopped. It needs no change stream, whose
+tokens the oplog rolls over: the order keeps each record's newest change for as long as the record is there, and the end
+of one as long as its tombstone.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from pymongo.read_concern import ReadConcern
 
@@ -14,6 +15,7 @@ from service.changes import order
 from service.changes.order import Order
 from service.core.errors import FeedUnavailable
 from service.documents import Change, Lease
+from service.model.record_type import RecordType
 from service.mongo.raw import Filter, Raw
 
 COMMITTED = ReadConcern("majority")
@@ -59,6 +61,25 @@ def changes_in(span: Filter, most: int) -> list[Raw]:
     """Return at most so many changes of records in their order."""
     committed = Change._get_collection().with_options(read_concern=COMMITTED)
     return list(committed.find({**span, "revision": {"$exists": True}}, sort=[("seq", 1)], limit=most, batch_size=most))
+
+
+def records_now(registry: Mapping[str, RecordType], named: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Raw]:
+    """Return those of some records that are there, by type and id, with one look-up for each type."""
+    by_type: dict[str, list[str]] = {}
+    for type, id in named:
+        by_type.setdefault(type, []).append(id)
+    found: dict[tuple[str, str], Raw] = {}
+    for type, ids in by_type.items():
+        there = {"_id": {"$in": ids}, "access": {"$exists": True}}
+        for row in registry[type].collection.find(there, registry[type].unread):
+            found[type, row["_id"]] = row
+    return found
+
+
+def was_written_before(stored: Raw, since: datetime) -> bool:
+    """Tell whether a record was written last before a time (UTC): an order that is made anew tells of it again."""
+    written = stored.get("updated_at")
+    return isinstance(written, datetime) and written < since
 
 
 def committed_order() -> Order | None:

@@ -5,12 +5,15 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from service.core import metrics
+from service.core.clock import elapsed
 from service.core.log import log
 from service.mongo.raw import Raw
 from service.outbox import items
 from service.outbox.arrivals import Arrivals
-from service.outbox.dispatch import AnyDispatcher, AnySender, CannotSend, GivenBack
+from service.outbox.dispatch import AnyDispatcher, AnySender, CannotSend
 
+SENT_WITHIN = 2 / 3
+"""The part of the time for which items are a worker's own in which they are sent; in the rest it marks what was."""
 SendOutcome = Exception | None
 """Why an item was not sent: what `Sender.send` raises; None where it was."""
 
@@ -23,8 +26,11 @@ class BulkSender(AnySender, Protocol):
         """How many it is handed at once; `seconds` are for all of them."""
         ...
 
-    def send_many(self, taken: Sequence[Raw], goes_on: Callable[[], bool]) -> list[SendOutcome]:
-        """Send items; return what has come of each, and raise nothing of that."""
+    def send_many(self, taken: Sequence[Raw], until: float) -> list[SendOutcome]:
+        """Send items; return what has come of each, and raise nothing of that.
+
+        At `until`, of `elapsed`, nothing may be under way any more: soon another worker has them.
+        """
         ...
 
 
@@ -39,30 +45,32 @@ class BulkDispatcher(AnyDispatcher):
         """Send what is due of what nobody else sends, while the worker `goes_on`; False where there is nothing."""
         if time.monotonic() < max(self.look_at, self.paused_until):
             return False
+        # From before MongoDB is asked: here they are no longer ours than there.
+        until = elapsed() + SENT_WITHIN * self.sender.seconds
         taken = items.take_many_due(self.kind, self.sender.seconds, self.bulk_sender.most)
         if not taken:
             self.look_later()
             return False
-        self.deliver_many(taken, goes_on)
+        self.deliver_many(taken, until)
         return True
 
-    def deliver_many(self, taken: Sequence[Raw], goes_on: Callable[[], bool]) -> None:
-        """Send items while the worker `goes_on`, and keep what has come of each."""
+    def deliver_many(self, taken: Sequence[Raw], until: float) -> None:
+        """Send items, until a time at most, and keep what has come of each."""
         sound = []
         for item in taken:
             if (obstacle := self.obstacle(item)) is not None:
                 self.give_up(item, obstacle)
             else:
                 sound.append(item)
-        outcomes = self.bulk_sender.send_many(sound, goes_on)
+        outcomes = self.bulk_sender.send_many(sound, until)
         self.sent = [item for item, outcome in zip(sound, outcomes, strict=True) if outcome is None]
         if self.sent:
             self.reached()
         self.mark()
         unsent = [(item, outcome) for item, outcome in zip(sound, outcomes, strict=True) if outcome is not None]
-        self.give_back([item for item, outcome in unsent if isinstance(outcome, CannotSend | GivenBack)])
+        self.give_back([item for item, outcome in unsent if isinstance(outcome, CannotSend)])
         for item, outcome in unsent:
-            if not isinstance(outcome, CannotSend | GivenBack):
+            if not isinstance(outcome, CannotSend):
                 self.settle(item, outcome)
         # Last: what others of the same moment have come to does not say that there is no trouble.
         if troubles := [outcome for _, outcome in unsent if isinstance(outcome, CannotSend)]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from service.core.log import log
+from service.core.one_line import one_line
 from service.outbox.dispatch import CannotSend, Postponed, Refused
 from service.outbox.mail import MailServer, read_server
 
@@ -78,7 +79,7 @@ class Smtp:
 
     def problem(self, code: int, text: bytes | str) -> Exception:
         """Return what an answer of the server means (RFC 5321, section 4.2.1)."""
-        reason = f"{code} {said(text)}"
+        reason = f"{code} {one_line(text, LONGEST_REASON)}"
         if code == CLOSING:
             self.leave()
             return CannotSend(f"the mail server is closing: {reason}")
@@ -166,14 +167,8 @@ def deadline(smtp: smtplib.SMTP, seconds: float) -> Iterator[None]:
 def error_text(error: Exception) -> str:
     """Return what an error says; never what we sent, which may be a password."""
     if isinstance(error, smtplib.SMTPResponseException):
-        return f"{error.smtp_code} {said(error.smtp_error)}"
-    return f"{type(error).__name__}: {said(str(error))}"
-
-
-def said(text: bytes | str) -> str:
-    """Return what a server says in one line of a good length."""
-    shown = text.decode(errors="replace") if isinstance(text, bytes) else text
-    return " ".join("".join(mark if mark.isprintable() else " " for mark in shown).split())[:LONGEST_REASON]
+        return f"{error.smtp_code} {one_line(error.smtp_error, LONGEST_REASON)}"
+    return f"{type(error).__name__}: {one_line(str(error), LONGEST_REASON)}"
 
 
 class Folder:

@@ -17,12 +17,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from service.core.base64url import encode_base64url
 from service.core.json_text import encode
+from service.core.one_line import one_line
 from service.outbox.bulk_dispatch import SendOutcome
 from service.outbox.calling import wait_asked
 from service.outbox.dispatch import CannotSend, Postponed, Refused
 from service.push.channel import Channel
-from service.push.http2 import Http2Answer, Http2Request, Unanswered
-from service.push.notification import Notification, in_language
+from service.push.http2 import LONGEST_SAID, Http2Answer, Http2Request, Unanswered
+from service.push.notification import Notification
 from service.push.platform import Dead, Push, key_file
 
 TOKEN_SECONDS = 40 * 60
@@ -91,26 +92,17 @@ class Apns:
         """Answer what APNs asks meanwhile: it wants its connections kept."""
         self.channel.rest()
 
-    def deliver(self, pushes: Sequence[Push]) -> list[SendOutcome]:
+    def deliver(self, pushes: Sequence[Push], until: float) -> list[SendOutcome]:
         """Hand notifications over; return what has come of each. Raises `CannotSend` where none was taken."""
         token = self.token.current()
-        replies = self.channel.exchange([self.request(push, token) for push in pushes])
+        replies = self.channel.exchange([self.request(push, token) for push in pushes], until)
         return [self.outcome(reply) for reply in replies]
 
     def request(self, push: Push, token: str) -> Http2Request:
         """Return the request that hands a notification over."""
-        told = push.notification
-        headers = {
-            "authorization": f"bearer {token}",
-            "apns-topic": self.topic,
-            "apns-push-type": "background" if told.is_silent else "alert",
-            # What wakes an app without a word may never have priority 10.
-            "apns-priority": "10" if told.urgent and not told.is_silent else "5",
-        }
-        expires_at = int(push.expires_at.replace(tzinfo=UTC).timestamp()) if told.seconds else 0
-        own = {"apns-id": str(uuid.UUID(int=int(push.id, 16))), "apns-expiration": str(expires_at)}
-        own |= {} if told.collapse is None else {"apns-collapse-id": ascii_id(told.collapse)}
-        return Http2Request(f"/3/device/{push.device.token}", headers, encode(payload(told, push.device.language)), own)
+        headers = {"authorization": f"bearer {token}", "apns-topic": self.topic, **kind_headers(push.notification)}
+        own = {"apns-id": apns_id(push.id), **own_headers(push)}
+        return Http2Request(f"/3/device/{push.device.token}", headers, encode(payload(push)), own)
 
     def outcome(self, reply: Http2Answer | Unanswered) -> SendOutcome:
         """Return what an answer means (*Handling notification responses from APNs*)."""
@@ -142,16 +134,36 @@ class Apns:
         return Refused(said)
 
 
-def payload(told: Notification, language: str | None) -> dict[str, Any]:
-    """Return the JSON of a notification for a device of a language (*Generating a remote notification*)."""
-    texts = {"title": in_language(told.title, language), "body": in_language(told.body, language)}
+def kind_headers(told: Notification) -> dict[str, str]:
+    """Return the headers that many notifications have in common."""
+    return {"apns-push-type": "background" if told.is_silent else "alert", "apns-priority": "10" if told.wakes else "5"}
+
+
+def own_headers(push: Push) -> dict[str, str]:
+    """Return the headers that each notification has of its own."""
+    collapse = push.notification.collapse
+    own = {"apns-expiration": str(push.expires_at)}
+    return own if collapse is None else {**own, "apns-collapse-id": ascii_id(collapse)}
+
+
+def apns_id(item: str) -> str:
+    """Return the UUID of an item, whose id has 24 hexadecimal digits, or 40 where it has a deduplication key."""
+    return str(uuid.UUID(item[:32].zfill(32)))
+
+
+def payload(push: Push) -> dict[str, Any]:
+    """Return the JSON of a notification (*Generating a remote notification*)."""
+    told = push.notification
+    return {**{name: value for name, value in told.data.items() if name != "aps"}, "aps": aps_of(push)}
+
+
+def aps_of(push: Push) -> dict[str, Any]:
+    """Return what Apple's system itself looks at."""
+    told = push.notification
     aps: dict[str, Any] = {} if told.badge is None else {"badge": told.badge}
     if told.is_silent:
-        aps["content-available"] = 1
-    else:
-        aps["alert"] = {name: text for name, text in texts.items() if text is not None}
-        aps |= {} if told.sound is None else {"sound": told.sound}
-    return {**{name: value for name, value in told.data.items() if name != "aps"}, "aps": aps}
+        return {**aps, "content-available": 1}
+    return {**aps, "alert": push.texts, **({} if told.sound is None else {"sound": told.sound})}
 
 
 def ascii_id(collapse: str) -> str:
@@ -167,7 +179,7 @@ def read_reason(body: bytes) -> tuple[str, datetime | None]:
         return "", None
     if not isinstance(found, dict):
         return "", None
-    reason, moment, told_at = str(found.get("reason", ""))[:100], found.get("timestamp"), None
+    moment, told_at = found.get("timestamp"), None
     if isinstance(moment, int) and 0 < moment < 10**13:
         told_at = datetime.fromtimestamp(moment / 1000, UTC).replace(tzinfo=None)
-    return "".join(mark for mark in reason if mark.isprintable()), told_at
+    return one_line(str(found.get("reason", "")), LONGEST_SAID), told_at

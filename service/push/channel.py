@@ -12,6 +12,7 @@ from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, Stream
 from h2.exceptions import H2Error
 from hpack import HeaderTuple, NeverIndexedHeaderTuple
 
+from service.core.clock import elapsed
 from service.outbox.dispatch import CannotSend
 from service.push import http2
 from service.push.http2 import Connection, ExchangeResult, Http2Answer, Http2Request, Http2Server, Unanswered, Unsent
@@ -38,8 +39,9 @@ class OpenRequest:
 class Exchange:
     """Some requests, and what comes of each, over one connection."""
 
-    def __init__(self, connection: Connection, requests: Sequence[Http2Request]) -> None:
-        self.connection, self.requests = connection, requests
+    def __init__(self, connection: Connection, requests: Sequence[Http2Request], until: float) -> None:
+        """Take a connection, and until when, of `elapsed`, its answers are waited for."""
+        self.connection, self.requests, self.until = connection, requests, until
         self.results: list[ExchangeResult | None] = [None] * len(requests)
         self.waiting = deque(range(len(requests)))
         self.under_way: dict[int, OpenRequest] = {}
@@ -50,17 +52,18 @@ class Exchange:
         """Return an answer to each request, or why there is none."""
         connection = self.connection
         connection.heard_at = time.monotonic()
-        ends_at = connection.heard_at + EXCHANGE_SECONDS
+        ends_at = min(self.until, elapsed() + EXCHANGE_SECONDS)
         while (self.waiting and connection.takes_more) or (self.under_way and connection.is_open):
+            # Before anything is begun: it may be long ago that this process was at work.
+            if elapsed() > ends_at or time.monotonic() - connection.heard_at > http2.QUIET_SECONDS:
+                connection.reason = "no answer in time"
+                connection.close()
+                break
             self.begin()
             self.send_bodies()
             for event in connection.pump(0.2):
                 self.take(event)
             self.drop_unseen()
-            moment = time.monotonic()
-            if moment > ends_at or moment - connection.heard_at > http2.QUIET_SECONDS:
-                connection.reason = "no answer in time"
-                connection.close()
         connection.used_at = time.monotonic()
         return list(self.all_results())
 
@@ -169,8 +172,8 @@ class Channel:
         self.connections = 0
         """How many were opened so far."""
 
-    def exchange(self, requests: Sequence[Http2Request]) -> list[Http2Answer | Unanswered]:
-        """Return what came of each request; one that the server has not looked at is sent again by itself.
+    def exchange(self, requests: Sequence[Http2Request], until: float) -> list[Http2Answer | Unanswered]:
+        """Return what came of each request until a time; one that the server has not looked at is sent again by itself.
 
         Raises `CannotSend` where it looks at none: then none was sent.
         """
@@ -182,7 +185,7 @@ class Channel:
             connection = self.connected(any(not isinstance(result, Unsent) for result in results))
             if connection is None:
                 break
-            for index, result in zip(left, Exchange(connection, [requests[i] for i in left]).run(), strict=True):
+            for index, result in zip(left, Exchange(connection, [requests[i] for i in left], until).run(), strict=True):
                 results[index] = result
             left = [index for index in left if isinstance(results[index], Unsent)]
         if left and len(left) == len(requests):

@@ -6,7 +6,7 @@ from typing import Any
 
 from pymongo.errors import PyMongoError
 
-from service.changes.passage import Passage
+from service.changes.passage import Passage, records_now, was_written_before
 from service.core import metrics
 from service.core.clock import now
 from service.core.log import log
@@ -41,13 +41,14 @@ class DeclaredPushes:
 
         Raises `PyMongoError`, and `LeaseLost` where another one goes on.
         """
-        for change in passage.changes:
+        there = [change for change in passage.changes if not change.get("gone")]
+        rows = records_now(self.types, [(change["type"], change["record"]) for change in there])
+        since = now() - STALE
+        for (name, _), record in rows.items():
             if not right.held:
                 raise LeaseLost(FOLLOWER)
-            type = self.types[change["type"]]
-            record = None if change.get("gone") else type.collection.find_one({"_id": change["record"]})
-            if record is not None and record.get("updated_at", now()) > now() - STALE:
-                self.tell_one(type, record)
+            if not was_written_before(record, since):
+                self.tell_one(self.types[name], record)
 
     def tell_one(self, type: RecordType, record: Raw) -> None:
         """Send what is to be said of a record as it is now. What the team's code does wrong stops no other one."""

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -12,13 +11,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from service.core.json_text import encode
+from service.core.one_line import one_line
 from service.outbox.bulk_dispatch import SendOutcome
 from service.outbox.calling import wait_asked
 from service.outbox.dispatch import CannotSend, Postponed, Refused
 from service.push import apns
 from service.push.channel import Channel
-from service.push.http2 import Http2Answer, Http2Request, Unanswered
-from service.push.notification import in_language
+from service.push.http2 import LONGEST_SAID, Http2Answer, Http2Request, Unanswered
 from service.push.platform import Dead, Push, read_file
 
 FCM_SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
@@ -37,25 +36,24 @@ class ServiceAccount:
     def __init__(self, path: str) -> None:
         """Take the file. Raises `ValueError`, which does not repeat what is in it."""
         wanted = f"FCM_CREDENTIALS_FILE: {path} has to be a service account, with {', '.join(ACCOUNT_MEMBERS)}"
+        content = read_file("FCM_CREDENTIALS_FILE", path)
         try:
-            found = orjson.loads(read_file("FCM_CREDENTIALS_FILE", path))
+            found = orjson.loads(content)
             self.project, self.email, text, self.token_uri = (str(found[name]) for name in ACCOUNT_MEMBERS)
             key: Any = load_pem_private_key(text.encode(), None)
-        except (orjson.JSONDecodeError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             raise ValueError(wanted) from None
-        except ValueError as error:
-            raise ValueError(str(error) if str(error).startswith("FCM_") else wanted) from None
         if not isinstance(key, RSAPrivateKey):
             raise ValueError(wanted)
         self.key = key
         self.channel = Channel(self.token_uri)
         self.token, self.good_until = "", 0.0
 
-    def access_token(self) -> str:
-        """Return the token of this moment. Raises `CannotSend`."""
+    def access_token(self, until: float) -> str:
+        """Return the token of this moment, which is waited for until a time. Raises `CannotSend`."""
         if time.monotonic() >= self.good_until:
             asked = time.monotonic()
-            (reply,) = self.channel.exchange([self.asking()])
+            (reply,) = self.channel.exchange([self.asking()], until)
             # It is asked once in an hour: nothing is gained by a connection in between.
             self.channel.leave()
             self.token, seconds = read_token(reply)
@@ -93,12 +91,12 @@ class Fcm:
         """Answer what FCM asks meanwhile."""
         self.channel.rest()
 
-    def deliver(self, pushes: Sequence[Push]) -> list[SendOutcome]:
+    def deliver(self, pushes: Sequence[Push], until: float) -> list[SendOutcome]:
         """Hand notifications over; return what has come of each. Raises `CannotSend` where none was taken."""
-        token = self.account.access_token()
+        token = self.account.access_token(until)
         headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
         requests = [Http2Request(self.path, headers, encode({"message": message(push)})) for push in pushes]
-        return [self.outcome(reply) for reply in self.channel.exchange(requests)]
+        return [self.outcome(reply) for reply in self.channel.exchange(requests, until)]
 
     def outcome(self, reply: Http2Answer | Unanswered) -> SendOutcome:
         """Return what an answer means (*FCM error codes*)."""
@@ -126,39 +124,30 @@ class Fcm:
 
 def message(push: Push) -> dict[str, Any]:
     """Return a notification as FCM takes it (*REST resource: projects.messages*)."""
-    told, language = push.notification, push.device.language
-    texts = {"title": in_language(told.title, language), "body": in_language(told.body, language)}
-    shown = {name: text for name, text in texts.items() if text is not None}
-    left = max(0, int((push.expires_at.replace(tzinfo=UTC).timestamp()) - time.time())) if told.seconds else 0
-    priority = "HIGH" if told.urgent and not told.is_silent else "NORMAL"
-    android: dict[str, Any] = {
-        "priority": priority,
-        "ttl": f"{left}s",
+    told, shown = push.notification, push.texts
+    found: dict[str, Any] = {
+        "token": push.device.token,
+        "android": for_androids(push),
+        # What FCM hands on to APNs for an iPhone that is registered by its library.
+        "apns": {
+            "headers": {**apns.kind_headers(told), **apns.own_headers(push)},
+            "payload": {"aps": apns.aps_of(push)},
+        },
     }
-    android |= {} if told.collapse is None else {"collapse_key": told.collapse}
-    of_android: dict[str, Any] = {"sound": told.sound} if told.sound is not None else {}
-    # What a device shows of it is replaced by the next one with the same tag.
-    of_android |= {"tag": told.collapse} if told.collapse is not None else {}
-    of_android |= {"notification_count": told.badge} if told.badge is not None else {}
-    if of_android and shown:
-        android["notification"] = of_android
-    found: dict[str, Any] = {"token": push.device.token, "android": android, "apns": for_iphones(push)}
     found |= {"notification": shown} if shown else {}
     found |= {"data": data} if (data := {name: as_text(value) for name, value in told.data.items()}) else {}
     return found
 
 
-def for_iphones(push: Push) -> dict[str, Any]:
-    """Return what FCM hands on to APNs for an iPhone that is registered by FCM's library."""
+def for_androids(push: Push) -> dict[str, Any]:
+    """Return what is for Android alone (`AndroidConfig`)."""
     told = push.notification
-    expires_at = int(push.expires_at.replace(tzinfo=UTC).timestamp()) if told.seconds else 0
-    headers = {
-        "apns-priority": "10" if told.urgent and not told.is_silent else "5",
-        "apns-push-type": "background" if told.is_silent else "alert",
-        "apns-expiration": str(expires_at),
-    }
-    headers |= {} if told.collapse is None else {"apns-collapse-id": apns.ascii_id(told.collapse)}
-    return {"headers": headers, "payload": {"aps": apns.payload(told, push.device.language)["aps"]}}
+    # What a device shows is replaced by the next one with the same tag.
+    shown = {"sound": told.sound, "tag": told.collapse, "notification_count": told.badge}
+    shown = {name: value for name, value in shown.items() if value is not None}
+    config = {"priority": "HIGH" if told.wakes else "NORMAL", "ttl": f"{push.seconds_left}s"}
+    config |= {} if told.collapse is None else {"collapse_key": told.collapse}
+    return {**config, "notification": shown} if shown and not told.is_silent else config
 
 
 def as_text(value: Any) -> str:
@@ -174,7 +163,7 @@ def read_token(reply: Http2Answer | Unanswered) -> tuple[str, float]:
         found = orjson.loads(reply.body)
         if reply.status == 200:
             return str(found["access_token"]), float(found.get("expires_in", ASSERTION_SECONDS))
-        said = "".join(mark for mark in str(found.get("error"))[:60] if mark.isprintable())
+        said = one_line(str(found.get("error")), LONGEST_SAID)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
         said = "no JSON that is understood"
     wait = wait_asked(reply.headers.get("retry-after"))
@@ -193,4 +182,4 @@ def read_error(body: bytes) -> tuple[str, bool]:
             is_about_token = is_about_token or "message.token" in violated
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return "", False
-    return "".join(mark for mark in code[:60] if mark.isprintable()), is_about_token
+    return one_line(code, LONGEST_SAID), is_about_token

@@ -21,11 +21,15 @@ from h2.events import (
 )
 from h2.exceptions import H2Error
 
+from service.core.one_line import one_line
+
 QUIET_SECONDS = 10.0
 """Most seconds in which nothing comes although something is asked; then the connection is dead."""
 IDLE_SECONDS = 30.0
 """After so many seconds without use it is asked whether the other end is there, before anything is sent."""
 READ_BYTES = 64 * 1024
+LONGEST_SAID = 100
+"""Most characters that are kept of what a server says."""
 FRAME_HEAD, GOAWAY = 9, 7
 """RFC 9113, sections 4.1 and 6.8."""
 
@@ -203,5 +207,4 @@ class Connection:
         self.is_ending = True
         last = int.from_bytes(content[:4], "big") & 0x7FFFFFFF
         self.last_stream = last if self.last_stream is None else min(last, self.last_stream)
-        told = "".join(mark for mark in content[8:].decode("ascii", "replace") if mark.isprintable())[:100]
-        self.reason = f"the server has closed the connection: {told or 'GOAWAY'}"
+        self.reason = f"the server has closed the connection: {one_line(content[8:], LONGEST_SAID) or 'GOAWAY'}"

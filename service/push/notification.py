@@ -57,6 +57,11 @@ class Notification:
         """Whether nobody sees it: it wakes the app."""
         return self.title is None and self.body is None
 
+    @property
+    def wakes(self) -> bool:
+        """Whether it may wake a device that sleeps: what nobody sees never may."""
+        return self.urgent and not self.is_silent
+
     def stored(self) -> Raw:
         """Return it as an item of the outbox keeps it."""
         told = {name: value for name, value in asdict(self).items() if value is not None}

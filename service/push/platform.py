@@ -1,7 +1,8 @@
 """What a platform is: who takes notifications for devices, and what it makes of a token that nobody is behind."""
 
+import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -10,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from service.core.pem import elliptic_key
 from service.outbox.bulk_dispatch import SendOutcome
 from service.outbox.dispatch import Refused
-from service.push.notification import Notification
+from service.push.notification import Notification, in_language
 from service.push.registrations import Registration
 
 
@@ -28,7 +29,25 @@ class Push(NamedTuple):
     id: str
     device: Registration
     notification: Notification
-    expires_at: datetime
+    until: datetime
+    """When it is of no more use, in UTC."""
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """What is shown of it, in the language of the device."""
+        texts = {"title": self.notification.title, "body": self.notification.body}
+        shown = {name: in_language(text, self.device.language) for name, text in texts.items()}
+        return {name: text for name, text in shown.items() if text is not None}
+
+    @property
+    def expires_at(self) -> int:
+        """When a platform may let go of it, in seconds since 1970; 0 where it comes at once or never."""
+        return int(self.until.replace(tzinfo=UTC).timestamp()) if self.notification.seconds else 0
+
+    @property
+    def seconds_left(self) -> int:
+        """How long a platform may keep it."""
+        return max(0, self.expires_at - int(time.time()))
 
 
 class Platform(Protocol):
@@ -38,10 +57,13 @@ class Platform(Protocol):
     most: int
     """How many it is handed at once."""
     seconds: float
-    """Most seconds that it takes for as many."""
+    """Seconds for which these are its own."""
 
-    def deliver(self, pushes: Sequence[Push]) -> list[SendOutcome]:
-        """Hand notifications over; return what has come of each. Raises `CannotSend` where none was taken."""
+    def deliver(self, pushes: Sequence[Push], until: float) -> list[SendOutcome]:
+        """Hand notifications over; return what has come of each. Raises `CannotSend` where none was taken.
+
+        At `until`, of `elapsed`, nothing is under way any more.
+        """
         ...
 
     def rest(self) -> None:
@@ -60,7 +82,8 @@ def read_file(name: str, path: str) -> str:
 
 def key_file(name: str, path: str) -> EllipticCurvePrivateKey:
     """Return the private key of P-256 in a file that a setting names. Raises `ValueError`, which does not repeat it."""
+    text = read_file(name, path)
     try:
-        return elliptic_key(read_file(name, path))
+        return elliptic_key(text)
     except ValueError as error:
-        raise ValueError(str(error) if str(error).startswith(name) else f"{name}: {path}: {error}") from None
+        raise ValueError(f"{name}: {path}: {error}") from None

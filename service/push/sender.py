@@ -1,6 +1,6 @@
 """The senders of notifications: one for each platform, that hands over what waits for its devices."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.core.log import log
@@ -12,6 +12,7 @@ from service.push.apns import Apns
 from service.push.fcm import Fcm
 from service.push.notification import Notification
 from service.push.platform import Dead, Platform, Push
+from service.push.registrations import Registration
 from service.push.web_push import WebPush
 
 PUSH_RETRIES = Retries(first=10.0, longest=3600.0)
@@ -33,32 +34,49 @@ class PushSender:
         """Hear that there is nothing to send at this moment."""
         self.platform.rest()
 
-    def send_many(self, taken: Sequence[Raw], goes_on: Callable[[], bool]) -> list[SendOutcome]:
-        """Send notifications; return what has come of each. Who is not registered any more gets none."""
+    def send_many(self, taken: Sequence[Raw], until: float) -> list[SendOutcome]:
+        """Send notifications, until a time at most; return what has come of each."""
         devices = registrations.of_sessions([item["content"]["session"] for item in taken], self.kind)
         outcomes: dict[str, SendOutcome] = {}
         pushes = []
         for item in taken:
-            device = devices.get(item["content"]["session"])
-            if device is None or device.account != item["account"]:
-                outcomes[item["_id"]] = Refused("the device is not registered any more")
-            else:
-                pushes.append(Push(item["_id"], device, Notification.of(item["message"]), item["until"]))
-        outcomes |= dict(zip([push.id for push in pushes], self.delivered(pushes), strict=True))
+            try:
+                pushes.append(push_of(item, devices.get(item["content"]["session"])))
+            except Refused as error:
+                outcomes[item["_id"]] = error
+        outcomes |= dict(zip([push.id for push in pushes], self.delivered(pushes, until), strict=True))
         return [outcomes[item["_id"]] for item in taken]
 
-    def delivered(self, pushes: Sequence[Push]) -> list[SendOutcome]:
+    def delivered(self, pushes: Sequence[Push], until: float) -> list[SendOutcome]:
         """Hand notifications to the platform, and let go of the devices that are not there any more."""
         if not pushes:
             return []
         try:
-            found = self.platform.deliver(pushes)
+            found = self.platform.deliver(pushes, until)
         except CannotSend as error:
             return [error] * len(pushes)
+        except Exception as error:
+            # A mistake of ours, that one of them shows: it must not keep the others from being sent.
+            if len(pushes) == 1:
+                return [error]
+            return [outcome for push in pushes for outcome in self.delivered([push], until)]
         for push, outcome in zip(pushes, found, strict=True):
             if isinstance(outcome, Dead):
                 registrations.end_dead(push.device, outcome.until)
         return seen_together(found)
+
+
+def push_of(item: Raw, device: Registration | None) -> Push:
+    """Return the notification of an item for the device of its session.
+
+    Raises `Refused` where that is not registered any more, and for what cannot be read: of another version, it may be.
+    """
+    if device is None or device.account != item["account"]:
+        raise Refused("the device is not registered any more")
+    try:
+        return Push(item["_id"], device, Notification.of(item["message"]), item["until"])
+    except Exception as error:
+        raise Refused(f"what it says cannot be read: {type(error).__name__}") from error
 
 
 def seen_together(found: Sequence[SendOutcome]) -> list[SendOutcome]:
@@ -85,7 +103,7 @@ class Unset:
     def rest(self) -> None:
         """Do nothing."""
 
-    def deliver(self, pushes: Sequence[Push]) -> list[SendOutcome]:
+    def deliver(self, pushes: Sequence[Push], until: float) -> list[SendOutcome]:
         """Write notifications into the log; in production refuse them."""
         if self.is_production:
             return [Refused(f"the settings have no credentials of {self.kind} (docs/push.md)")] * len(pushes)
@@ -105,7 +123,7 @@ def platforms(config: Mapping[str, Any]) -> list[Platform]:
 
 
 def is_set(config: Mapping[str, Any], what: str, names: Sequence[str]) -> bool:
-    """Tell whether settings are there that are needed seen_together. Raises `ValueError` where a part of them is."""
+    """Tell whether settings are there that are needed together. Raises `ValueError` where a part of them is."""
     lacking = [name for name in names if not config[name]]
     if lacking and len(lacking) < len(names):
         lacks = " and ".join(f"SERVICE_{name}" for name in lacking)

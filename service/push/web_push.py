@@ -2,22 +2,22 @@
 
 import hashlib
 import re
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC
 from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from service.core.base64url import encode_base64url
+from service.core.clock import elapsed
 from service.core.json_text import encode
 from service.outbox.bulk_dispatch import SendOutcome
-from service.outbox.calling import Called, OutwardCaller
+from service.outbox.calling import WHOLE_CALL_SECONDS, Called, OutwardCaller
 from service.outbox.dispatch import Postponed, Refused
 from service.outbox.targets import TargetRefused, Targets
-from service.push.notification import Notification, in_language
 from service.push.platform import Dead, Push, key_file
 from service.push.subscription import PushSubscription
 
@@ -37,10 +37,11 @@ VAPID_NEEDED = ("VAPID_KEY_FILE", "VAPID_SUBJECT")
 
 
 class Lately:
-    """What is known for a while of push services, by their origin; of the oldest it is forgotten."""
+    """What is known for a while of push services, by their origin; of the oldest it is forgotten. For many threads."""
 
     def __init__(self) -> None:
         self.found: dict[str, tuple[float, str]] = {}
+        self.lock = threading.Lock()
 
     def get(self, origin: str) -> str | None:
         """Return what is known, None where it is not, or not any more."""
@@ -49,10 +50,11 @@ class Lately:
 
     def put(self, origin: str, value: str, seconds: float) -> None:
         """Know something for so long."""
-        self.found.pop(origin, None)
-        self.found[origin] = (time.monotonic() + seconds, value)
-        while len(self.found) > MOST_ORIGINS:
-            self.found.pop(next(iter(self.found)))
+        with self.lock:
+            self.found.pop(origin, None)
+            self.found[origin] = (time.monotonic() + seconds, value)
+            while len(self.found) > MOST_ORIGINS:
+                self.found.pop(next(iter(self.found)))
 
 
 class WebPush:
@@ -74,13 +76,15 @@ class WebPush:
     def rest(self) -> None:
         """Do nothing: each call has a connection of its own."""
 
-    def deliver(self, pushes: Sequence[Push]) -> list[SendOutcome]:
+    def deliver(self, pushes: Sequence[Push], until: float) -> list[SendOutcome]:
         """Hand notifications over; return what has come of each."""
         with ThreadPoolExecutor(CALLS_AT_ONCE) as threads:
-            return list(threads.map(self.deliver_one, pushes))
+            return list(threads.map(lambda push: self.deliver_one(push, until), pushes))
 
-    def deliver_one(self, push: Push) -> SendOutcome:
-        """Hand one over; return what has come of it."""
+    def deliver_one(self, push: Push, until: float) -> SendOutcome:
+        """Hand one over; return what has come of it. None is begun that could not come to its end before a time."""
+        if elapsed() + WHOLE_CALL_SECONDS > until:
+            return Postponed("other push services have taken too long")
         try:
             subscription = PushSubscription.read(push.device.token)
             target = self.targets.read(subscription.endpoint)
@@ -89,7 +93,7 @@ class WebPush:
         origin = f"{'https' if target.secure else 'http'}://{target.authority}"
         if self.silent.get(origin) is not None:
             return Postponed("its push service did not answer in time a moment ago")
-        body = subscription.encrypted(encode(web_payload(push.notification, push.device.language)))
+        body = subscription.encrypted(encode(web_payload(push)))
         began = time.monotonic()
         called = self.caller.call(subscription.endpoint, body, {**message_headers(push), **self.authorization(origin)})
         if called.status is None and time.monotonic() - began > SLOW_SECONDS:
@@ -109,12 +113,11 @@ class WebPush:
 def message_headers(push: Push) -> dict[str, str]:
     """Return what a push service is told of a message (RFC 8030, section 5)."""
     told = push.notification
-    left = max(0, int(push.expires_at.replace(tzinfo=UTC).timestamp() - time.time())) if told.seconds else 0
     headers = {
         "Content-Type": "application/octet-stream",
         "Content-Encoding": "aes128gcm",
-        "TTL": str(left),
-        "Urgency": "high" if told.urgent and not told.is_silent else "normal",
+        "TTL": str(push.seconds_left),
+        "Urgency": "high" if told.wakes else "normal",
     }
     # Of a message with the same topic that waits this one takes the place.
     return headers | ({} if told.collapse is None else {"Topic": topic_of(told.collapse)})
@@ -127,12 +130,11 @@ def topic_of(collapse: str) -> str:
     return encode_base64url(hashlib.sha256(collapse.encode()).digest())[:LONGEST_TOPIC]
 
 
-def web_payload(told: Notification, language: str | None) -> dict[str, Any]:
+def web_payload(push: Push) -> dict[str, Any]:
     """Return what the service worker of the page is given as JSON."""
-    texts = {"title": in_language(told.title, language), "body": in_language(told.body, language)}
+    told = push.notification
     more = {"tag": told.collapse, "badge": told.badge}
-    shown = {name: value for name, value in {**texts, **more}.items() if value is not None}
-    return {**shown, "data": dict(told.data)}
+    return {**push.texts, **{name: value for name, value in more.items() if value is not None}, "data": dict(told.data)}
 
 
 def outcome(called: Called) -> SendOutcome:

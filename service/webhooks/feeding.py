@@ -4,11 +4,12 @@ An item names a record. What waits for a record says all that there is to say of
 is slow there is one call; and a change that comes while one is under way has an item of its own.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from service.changes.passage import records_now, was_written_before
 from service.core.errors import BadQuery
 from service.core.log import log
 from service.documents import Webhook, WebhookMatch
@@ -16,12 +17,9 @@ from service.model.registry import Registry
 from service.mongo.raw import Raw
 from service.outbox import items
 from service.outbox.items import NewItem
-from service.policy import owned_by
+from service.policy import owner_in
 from service.query.matching import Verdict, record_matcher
 from service.webhooks.keeping import WebhookPlan, webhook_kind
-
-Rows = Mapping[tuple[str, str], Raw]
-"""Records as they are now, by type and id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +62,13 @@ def feed(registry: Registry, changes: Sequence[Raw], since: datetime) -> None:
     rows = records_now(registry, newest)
     for (type, id), change in newest.items():
         row = rows.get((type, id))
-        if row is not None and row["updated_at"] < since:
+        if row is not None and was_written_before(row, since):
             continue
+        # Of one that is gone whose it was, as far as the order knows.
+        owner = owner_in(change["marks"]) if row is None else row["owner"]
         for listener in told:
             if type in listener.fits:
-                tell(listener, type, id, row, owner_of(change, row))
-
-
-def records_now(registry: Registry, named: Iterable[tuple[str, str]]) -> Rows:
-    """Return those of some records that are there, with one look-up for each type."""
-    by_type: dict[str, list[str]] = {}
-    for type, id in named:
-        by_type.setdefault(type, []).append(id)
-    found: dict[tuple[str, str], Raw] = {}
-    for type, ids in by_type.items():
-        there = {"_id": {"$in": ids}, "access": {"$exists": True}}
-        for row in registry[type].collection.find(there, registry[type].unread):
-            found[type, row["_id"]] = row
-    return found
+                tell(listener, type, id, row, owner)
 
 
 def tell(listener: Listener, type: str, id: str, row: Raw | None, owner: str | None) -> None:
@@ -101,15 +88,6 @@ def tell(listener: Listener, type: str, id: str, row: Raw | None, owner: str | N
         # First the item: who dies between the two says it once more.
         put_delivery(listener.id, type, id, owner)
         WebhookMatch._get_collection().delete_one(match)
-
-
-def owner_of(change: Raw, row: Raw | None) -> str | None:
-    """Return whose record it is; of one that is gone whose it was, as far as the order knows."""
-    if row is not None:
-        owner: str = row["owner"]
-        return owner
-    begin = owned_by("")
-    return next((mark[len(begin) :] for mark in change["marks"] if mark.startswith(begin)), None)
 
 
 def put_delivery(webhook: str, type: str, id: str, owner: str | None) -> str:
