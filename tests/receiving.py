@@ -16,7 +16,7 @@ from standardwebhooks import Webhook as Verifier
 from service.changes import order
 from service.changes.follower import Follower
 from service.changes.passage import Passage
-from service.documents import OutboxItem, Right, Webhook
+from service.documents import Account, OutboxItem, Right, Webhook
 from service.model.registry import Registry
 from service.outbox.calling import OutwardCaller
 from service.outbox.dispatch import Dispatcher
@@ -141,6 +141,13 @@ class CallingWorker:
         """Feed, and call."""
         self.feed()
         self.call()
+
+
+def with_role(service: Flask, name: str) -> Person:
+    """Somebody new who has the role `admin`."""
+    person = Person.sign_up(service.test_client(), name)
+    Account._get_collection().update_one({"_id": person.id}, {"$set": {"roles": ["admin"]}})
+    return person
 
 
 def make_webhook(admin: Person, url: str, **more: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from prometheus_client import REGISTRY as METRICS
 
 from service.documents import OutboxItem, Webhook
 from service.mongo import connection
@@ -103,6 +104,26 @@ def test_a_queue_ends_with_its_webhook(webhooks: Webhooks, calling: Queues, endp
     webhooks.change(id, WebhookPlan("https://1.1.1.1/"), False)
     until(lambda: not thread.is_alive())
     assert id not in calling.queues
+
+
+def test_of_a_queue_that_has_ended_nothing_is_counted_any_more(
+    webhooks: Webhooks, calling: Queues, endpoints: Any
+) -> None:
+    id = made(webhooks, endpoints(answer=lambda _: 500))
+    until(lambda: id in calling.queues)
+    queue = calling.queues[id]
+    put_ping(id)
+    until(lambda: queue.dispatcher.look_at > 0)
+    queue.dispatcher.count_at = 0.0
+    until(lambda: counted(id) == 1)
+    webhooks.change(id, WebhookPlan("https://1.1.1.1/"), False)
+    until(lambda: not queue.thread.is_alive())
+    assert counted(id) == 0
+
+
+def counted(id: str) -> float | None:
+    """How much the metrics say waits for a webhook."""
+    return METRICS.get_sample_value("madang_outbox_waiting", {"kind": f"webhook:{id}"})
 
 
 def test_what_waits_for_a_webhook_that_was_removed_meanwhile_goes(webhooks: Webhooks, endpoints: Any) -> None:

@@ -13,7 +13,7 @@ from standardwebhooks import WebhookVerificationError
 from werkzeug.test import TestResponse
 
 from service.core.clock import now
-from service.documents import Account, Lease, OutboxItem, Webhook, WebhookMatch
+from service.documents import AdminAction, Lease, OutboxItem, Webhook, WebhookMatch
 from service.http import openapi
 from service.outbox import items
 from service.outbox.dispatch import Dispatcher
@@ -22,8 +22,7 @@ from service.webhooks import keeping
 from service.webhooks.keeping import WEBHOOKS
 from tests.client import Person, Phone, pointers
 from tests.dispatching import Deaf, look
-from tests.mailbox import Mailbox
-from tests.receiving import OWN, PATH, CallingWorker, Endpoint, items_of, make_webhook
+from tests.receiving import OWN, PATH, CallingWorker, Endpoint, items_of, make_webhook, with_role
 from tests.recording import Recording
 from tests.test_house import Recorder, complaints
 from tests.types import REGISTRY
@@ -40,12 +39,6 @@ def every_session_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def service(make_app: Callable[..., Flask]) -> Flask:
     return make_app(**OWN)
-
-
-def with_role(service: Flask, name: str) -> Person:
-    person = Person.sign_up(service.test_client(), name)
-    Account._get_collection().update_one({"_id": person.id}, {"$set": {"roles": ["admin"]}})
-    return person
 
 
 @pytest.fixture
@@ -109,6 +102,7 @@ def test_a_webhook_is_made_listed_changed_and_removed(admin: Person) -> None:
         "off_reason": None,
         "off_at": None,
         "failing_since": None,
+        "rests_until": None,
         "old_secret_until": None,
         "owner": admin.id,
         "created_at": made["created_at"],
@@ -468,137 +462,6 @@ def test_both_secrets_sign_while_they_are_rotated(
             endpoint.came[1].verified_by(secret)
 
 
-# What fails
-
-
-@pytest.fixture
-def mails(service: Flask) -> Mailbox:
-    return Mailbox(service)
-
-
-@pytest.fixture
-def reached(admin: Person) -> str:
-    """The address of the owner."""
-    address = {"email": "root@example.org", "email_key": "root@example.org", "email_verified": True}
-    Account._get_collection().update_one({"_id": admin.id}, {"$set": address})
-    return "root@example.org"
-
-
-def test_gone_switches_off_at_once_and_tells_the_owner(
-    admin: Person, bob: Person, endpoint: Endpoint, caller: CallingWorker, mails: Mailbox, reached: str
-) -> None:
-    made = make_webhook(admin, endpoint.url)
-    endpoint.answer = lambda _: 410
-    bob.make_note()
-    bob.make_note()
-    caller.work()
-    shown = admin.get(f"{PATH}/{made['id']}").json
-    assert (shown["active"], shown["off_reason"], len(endpoint.came)) == (False, "gone", 1)
-    assert shown["off_at"] is not None
-    (mail,) = mails.collect()
-    assert mail.to == reached
-    assert made["id"] in mail.text
-    assert "410" in mail.text
-    endpoint.answer = lambda _: 204
-    on = admin.patch(f"{PATH}/{made['id']}", {"active": True}).json
-    assert (on["active"], on["off_reason"], on["off_at"], on["failing_since"]) == (True, None, None, None)
-
-
-class Clock:
-    """Time that a test lets pass, of the service and of MongoDB alike."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.ahead = timedelta()
-        for module in ("service.outbox.items", "service.outbox.dispatch", "service.webhooks.sending"):
-            patch.setattr(f"{module}.now", lambda: keeping_now() + self.ahead)
-        patch.setattr("service.webhooks.keeping.now", lambda: keeping_now() + self.ahead)
-        asked = items.connection.server_time
-        patch.setattr(items.connection, "server_time", lambda: asked() + self.ahead)
-
-
-keeping_now = keeping.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
-
-
-def test_a_message_is_tried_for_three_days_less_and_less_often(
-    admin: Person, bob: Person, endpoint: Endpoint, caller: CallingWorker, clock: Clock
-) -> None:
-    made = make_webhook(admin, endpoint.url)
-    endpoint.answer = lambda _: 500
-    bob.make_note()
-    caller.work()
-    waits, passed = [], timedelta()
-    while (item := items_of(made)[0])["state"] == "waiting":
-        wait = item["due_at"] - items.connection.server_time()
-        waits.append(wait.total_seconds())
-        clock.ahead += wait + timedelta(milliseconds=50)
-        passed = clock.ahead
-        caller.call()
-    assert item["state"] == "failed"
-    assert item["reason"] == "500 Internal Server Error"
-    assert timedelta(days=3) <= passed <= timedelta(days=3, hours=6, minutes=1)
-    assert 15 <= len(endpoint.came) <= 35
-    assert len(endpoint.came) == item["tries"]
-    doubled = [min(5.0 * 2**number, 21_600.0) for number in range(len(waits))]
-    assert all(most / 2 - 1 <= wait <= most + 1 for wait, most in zip(waits, doubled, strict=True))
-    assert len({round(wait / most, 3) for wait, most in zip(waits, doubled, strict=True)}) > 3
-
-
-def test_a_week_without_a_call_that_is_taken_switches_off(
-    admin: Person, bob: Person, endpoint: Endpoint, caller: CallingWorker, clock: Clock, mails: Mailbox, reached: str
-) -> None:
-    made = make_webhook(admin, endpoint.url)
-    endpoint.answer = lambda _: 503
-    for day in range(7):
-        clock.ahead = timedelta(days=day)
-        bob.make_note(id=f"day-{day}")
-        caller.work()
-        assert admin.get(f"{PATH}/{made['id']}").json["active"]
-    assert mails.collect() == []
-    clock.ahead = timedelta(days=7, minutes=1)
-    bob.make_note(id="last")
-    caller.work()
-    shown = admin.get(f"{PATH}/{made['id']}").json
-    assert (shown["active"], shown["off_reason"]) == (False, "failing")
-    (mail,) = mails.collect()
-    assert (mail.to, "for a week" in mail.text) == (reached, True)
-
-
-def test_a_call_that_is_taken_begins_the_week_anew(
-    admin: Person, bob: Person, endpoint: Endpoint, caller: CallingWorker, clock: Clock
-) -> None:
-    made = make_webhook(admin, endpoint.url)
-    answers = iter([503, 204, 503])
-    endpoint.answer = lambda _: next(answers, 503)
-    bob.make_note()
-    caller.work()
-    assert admin.get(f"{PATH}/{made['id']}").json["failing_since"] is not None
-    clock.ahead = timedelta(days=2)
-    bob.make_note()
-    caller.call()
-    assert admin.get(f"{PATH}/{made['id']}").json["failing_since"] is None
-    clock.ahead = timedelta(days=8)
-    caller.work()
-    assert admin.get(f"{PATH}/{made['id']}").json["active"]
-
-
-def test_where_the_owner_has_gone_all_who_may_change_it_are_told(
-    service: Flask, admin: Person, bob: Person, endpoint: Endpoint, caller: CallingWorker, mails: Mailbox, reached: str
-) -> None:
-    other = with_role(service, "other")
-    made = make_webhook(other, endpoint.url)
-    assert other.delete("/v1/accounts/me").status_code == 204
-    assert admin.get(f"{PATH}/{made['id']}").json["owner"] is None
-    endpoint.answer = lambda _: 410
-    bob.make_note()
-    caller.work()
-    assert [mail.to for mail in mails.collect()] == [reached]
-
-
 # Deliveries
 
 
@@ -638,6 +501,27 @@ def test_a_ping_says_whether_the_receiver_is_right(admin: Person, endpoint: Endp
     }
     (shown,) = admin.get(f"{PATH}/{made['id']}/deliveries").json["items"]
     assert (shown["id"], shown["state"]) == (answer.json["id"], "sent")
+
+
+def test_what_admins_do_with_webhooks_is_in_their_log(admin: Person, endpoint: Endpoint, caller: CallingWorker) -> None:
+    made = make_webhook(admin, f"{endpoint.url}/secret-path", types=["notes"])
+    path = f"{PATH}/{made['id']}"
+    admin.patch(path, {"types": None, "active": True})
+    admin.post(f"{path}/secret")
+    ping = admin.post(f"{path}/ping").json["id"]
+    caller.call()
+    again = admin.post(f"{path}/deliveries/{ping}/repeat").json["id"]
+    assert admin.patch(f"{PATH}/none-such", {"active": False}).status_code == 404
+    admin.delete(path)
+    noted = list(AdminAction._get_collection().find({}, sort=[("_id", 1)]))
+    assert [(row["action"], row["subject"], row["target"], row["account"]) for row in noted] == [
+        (action, "webhooks", made["id"], admin.id)
+        for action in ("created", "changed", "secret_rotated", "pinged", "repeated", "deleted")
+    ]
+    assert json.loads(noted[0]["after"]) == {"types": ["notes"], "where": None, "active": True, "host": "127.0.0.1"}
+    assert (json.loads(noted[1]["before"]), json.loads(noted[1]["after"])) == ({"types": ["notes"]}, {"types": None})
+    assert [json.loads(row["after"])["delivery"] for row in noted[3:5]] == [ping, again]
+    assert not any("secret-path" in str(row) for row in noted)
 
 
 def test_with_a_webhook_goes_what_was_to_be_sent(

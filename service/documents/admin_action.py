@@ -1,4 +1,4 @@
-"""What admins did in the console: whose records they read, and what they changed, before and after."""
+"""What admins did in the console, and with webhooks: whose records they read, and what they changed."""
 
 from datetime import timedelta
 

@@ -22,6 +22,8 @@ class Webhook(Versioned):
     off_at = DateTimeField()
     # Since when no call has been taken.
     failing_since = DateTimeField()
+    # Until when its server has asked not to be called.
+    rests_until = DateTimeField()
     # The account that is told by mail; gone with it.
     owner = StringField()
     # Its secrets, the newest first, encrypted; until when the older one signs too.

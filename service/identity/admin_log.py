@@ -1,4 +1,4 @@
-"""The log of what admins did in the console, written with what they did, in one transaction."""
+"""The log of what admins did in the console and with webhooks, written with what they did, in one transaction."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -4,9 +4,11 @@ import http.client
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 from service.core.clock import elapsed
 from service.outbox.targets import Callee, TargetRefused, Targets
@@ -19,6 +21,8 @@ LOOK_UP_SECONDS = 15.0
 """After so many seconds of a look at DNS nothing is sent: who has asked may have given it to another by then."""
 MOST_ADDRESSES = 2
 """Addresses of one name that are tried."""
+LONGEST_WAIT_ASKED = 40
+"""Characters of a `Retry-After`; a date has 29."""
 WHOLE_CALL_SECONDS = LOOK_UP_SECONDS + MOST_ADDRESSES * CALL_SECONDS
 """Most seconds after the beginning of a call in which something of it reaches a server."""
 
@@ -124,8 +128,16 @@ class OutwardCaller:
 
 
 def wait_asked(text: str | None) -> float | None:
-    """Return the seconds of a `Retry-After` (RFC 9110, section 10.2.3); a date is passed over."""
-    return float(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 7 else None
+    """Return the seconds of a `Retry-After`, which may be a date (RFC 9110, section 10.2.3); None where it has none."""
+    if text is None or len(text) > LONGEST_WAIT_ASKED:
+        return None
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(0.0, moment.timestamp() - time.time())
 
 
 def failure_told(error: Exception) -> str:

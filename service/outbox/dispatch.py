@@ -209,6 +209,11 @@ class AnyDispatcher:
         metrics.OUTBOX.labels(self.kind).set(waiting)
         metrics.OLDEST.labels(self.kind).set(0.0 if oldest is None else max(0.0, (now() - oldest).total_seconds()))
 
+    def forget(self) -> None:
+        """Set the gauges of what waits to zero, where nobody sends these items any more."""
+        metrics.OUTBOX.labels(self.kind).set(0)
+        metrics.OLDEST.labels(self.kind).set(0.0)
+
 
 class Dispatcher(AnyDispatcher):
     """Sends the items of one kind one at a time, beside the dispatchers of other workers."""

@@ -1,5 +1,6 @@
 """Webhooks: those who run the service see, make, change and remove them, and what is sent to them."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any, Literal
@@ -8,21 +9,22 @@ import orjson
 from flask import Flask
 from pydantic import Field
 
-from service.context import current_globals, current_service
+from service.context import current_globals, current_service, g
 from service.core.errors import Forbidden, NotSupported
 from service.core.log import log
 from service.http.arguments import Arguments, has_body, take
 from service.http.beforehand import beforehand
 from service.http.openapi import operation
 from service.http.web import Answer, json_answer
+from service.identity.admin_log import AdminLog, changed_parts
 from service.identity.schemas import listed
-from service.mongo import connection
+from service.mongo import connection, transactions
 from service.mongo.raw import Raw
 from service.policy import ADMIN
 from service.resources.resource import Resource
 from service.webhooks import deliveries, keeping
 from service.webhooks.deliveries import MOST_DELIVERIES
-from service.webhooks.keeping import WebhookPlan, Webhooks, host_of
+from service.webhooks.keeping import WebhookPlan, Webhooks, host_of, id_in
 from service.webhooks.shown import (
     DELIVERY_SHAPE,
     MADE_WEBHOOK_SHAPE,
@@ -37,7 +39,6 @@ OLD_SECRET_HOURS = 24
 MOST_OLD_SECRET_HOURS = 168
 EXAMPLE_URL = "https://example.com/hook"
 
-DeliveryState = Literal["waiting", "sent", "failed"]
 CalledUrl = Annotated[str, Field(min_length=1, description="what is called", examples=[EXAMPLE_URL])]
 ToldTypes = Annotated[
     list[str], Field(min_length=1, description="record types; where it is left out, all", examples=[["notes"]])
@@ -108,6 +109,30 @@ def admitted_admin() -> str:
     return str(who)
 
 
+def acted(action: str, work: Callable[[], Raw], before: Raw | None = None) -> Raw:
+    """Do something with a webhook, or one of its deliveries, and note it in the log of admins: both or neither."""
+    admin_log = AdminLog(current_globals().identity, g.address, g.request_id)
+
+    def work_and_note() -> Raw:
+        row = work()
+        if "kind" in row:
+            admin_log.note(action, "webhooks", id_in(row["kind"]), after={"delivery": row["_id"]})
+        elif before is None:
+            admin_log.note(action, "webhooks", row["_id"], after=logged_form(row))
+        else:
+            parts = changed_parts(logged_form(before), logged_form(row))
+            admin_log.note(action, "webhooks", row["_id"], before=parts[0], after=parts[1])
+        return row
+
+    return transactions.run_where_there_are(work_and_note)
+
+
+def logged_form(row: Raw) -> dict[str, Any]:
+    """Return what the log tells of a webhook: of its URL the host, for what stands behind it is often a secret."""
+    shown = dump_webhook(row)
+    return {**{name: shown[name] for name in ("types", "where", "active")}, "host": host_of(row["url"])}
+
+
 def made_known(row: Raw, status: int) -> Answer:
     """Return the answer that tells a webhook with its newest secret; what is kept for a retry has no secret."""
     shown = dump_webhook(row)
@@ -151,7 +176,7 @@ class WebhookList(Resource):
         """Have a server told of changes from now on. Its secret is told this once."""
         plan = beforehand(checked_new)
         account = admitted_admin()
-        row = current_webhooks().make(plan, account)
+        row = acted("created", lambda: current_webhooks().make(plan, account))
         log.info("webhook_made", webhook=row["_id"], host=host_of(plan.url), account=account)
         answer = made_known(row, 201)
         answer.headers["Location"] = f"/v1/admin/webhooks/{row['_id']}"
@@ -202,10 +227,10 @@ class WebhookItem(Resource):
         """Change what is named. What changes while it is off is not told to it."""
         asked = beforehand(changed_members)
         account = admitted_admin()
-        row = keeping.find_webhook(id)
-        active = asked["active"] if "active" in asked else row["active"]
-        plan = replace(WebhookPlan.of(row), **{name: asked[name] for name in asked.keys() - {"active"}})
-        changed = current_webhooks().change(id, plan, active)
+        before = keeping.find_webhook(id)
+        active = asked["active"] if "active" in asked else before["active"]
+        plan = replace(WebhookPlan.of(before), **{name: asked[name] for name in asked.keys() - {"active"}})
+        changed = acted("changed", lambda: current_webhooks().change(id, plan, active), before)
         log.info("webhook_changed", webhook=id, host=host_of(plan.url), active=active, account=account)
         return dump_webhook(changed)
 
@@ -218,7 +243,7 @@ class WebhookItem(Resource):
     def delete(self, id: str) -> tuple[None, int]:
         """Remove it, with all that was, or was to be, sent to it."""
         account = admitted_admin()
-        keeping.remove_webhook(id)
+        acted("deleted", lambda: keeping.remove_webhook(id))
         log.info("webhook_removed", webhook=id, account=account)
         return None, 204
 
@@ -239,7 +264,8 @@ class WebhookSecret(Resource):
         """Sign by a new secret, and for a while by that before too, so that its server can change over."""
         sent = take(NewSecret) if has_body() else NewSecret()
         account = admitted_admin()
-        row = current_webhooks().rotate(id, timedelta(hours=sent.keep_hours))
+        keep = timedelta(hours=sent.keep_hours)
+        row = acted("secret_rotated", lambda: current_webhooks().rotate(id, keep))
         log.info("webhook_secret_rotated", webhook=id, account=account)
         return made_known(row, 200)
 
@@ -256,7 +282,7 @@ class WebhookPing(Resource):
     def post(self, id: str) -> tuple[dict[str, Any], int]:
         """Send a message of the type `webhook.ping`; what comes of it stands among the deliveries."""
         admitted_admin()
-        return dump_delivery(deliveries.ping(id)), 202
+        return dump_delivery(acted("pinged", lambda: deliveries.ping(id))), 202
 
 
 class DeliveryList(Resource):
@@ -288,4 +314,4 @@ class DeliveryRepeat(Resource):
     def post(self, id: str, delivery: str) -> tuple[dict[str, Any], int]:
         """Have the same record told once more, as it is then; the answer is the new delivery."""
         admitted_admin()
-        return dump_delivery(deliveries.repeat(id, delivery)), 202
+        return dump_delivery(acted("repeated", lambda: deliveries.repeat(id, delivery))), 202

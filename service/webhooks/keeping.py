@@ -132,7 +132,7 @@ class Webhooks:
         was_off = {"_id": id, "active": False}
         found = None
         if active:
-            on = {"off_reason": "", "off_at": "", "failing_since": ""}
+            on = {"off_reason": "", "off_at": "", "failing_since": "", "rests_until": ""}
             found = changed_one(was_off, {**is_set, "active": True}, {**unset, **on})
         found = found or changed_one({"_id": id}, {**is_set, "active": active}, unset)
         if found is None:
@@ -218,17 +218,25 @@ def webhook_kind(id: str) -> str:
     return f"{KIND_PREFIX}{id}"
 
 
+def id_in(kind: str) -> str:
+    """Return the webhook that items of a kind are for."""
+    return kind.removeprefix(KIND_PREFIX)
+
+
 KIND_PREFIX = "webhook:"
 
 
-def remove_webhook(id: str) -> None:
-    """Remove a webhook with all that was, or was to be, sent to it. Raises `NotFound`.
+def remove_webhook(id: str) -> Raw:
+    """Remove a webhook with all that was, or was to be, sent to it, and return what it was. Raises `NotFound`.
 
     What is fed to it at this moment is removed by the worker, which looks for items that are for nobody.
     """
-    if not Webhook._get_collection().delete_one({"_id": id}).deleted_count:
+    found: Raw | None = Webhook._get_collection().find_one_and_delete({"_id": id})
+    if found is None:
         raise not_there()
-    remove_traces(id)
+    # Not a part of a transaction: there may be more of them than one takes.
+    transactions.afterwards(lambda: remove_traces(id))
+    return found
 
 
 def remove_traces(id: str) -> None:
@@ -254,6 +262,18 @@ def note_failure(webhook: Raw) -> datetime:
         return now()
     since: datetime = webhook["failing_since"]
     return since
+
+
+def note_rest(webhook: Raw, seconds: float) -> None:
+    """Note that a server has asked not to be called for so many seconds, which all workers keep to."""
+    rest = {"$max": {"rests_until": now() + timedelta(seconds=seconds)}}
+    Webhook._get_collection().update_one({"_id": webhook["_id"], "url": webhook["url"]}, rest)
+
+
+def seconds_of_rest(webhook: Raw) -> float:
+    """Return for how many seconds from now a server has asked not to be called; 0 where it has not."""
+    until: datetime = webhook.get("rests_until", datetime.min)
+    return max(0.0, (until - now()).total_seconds())
 
 
 def switch_off(webhook: Raw, reason: OffReason, letters: Letters) -> None:

@@ -13,7 +13,7 @@ from service.documents import OutboxItem, Right, Webhook
 from service.mongo.raw import Raw
 from service.outbox.arrivals import StreamedArrivals
 from service.outbox.dispatch import Dispatcher, Sender
-from service.webhooks.keeping import KIND_PREFIX, remove_traces, webhook_kind
+from service.webhooks.keeping import KIND_PREFIX, id_in, remove_traces, webhook_kind
 
 LOOKED_AFTER = 1.0
 """Seconds after which webhooks are looked for that were made, switched off or removed."""
@@ -59,6 +59,9 @@ class Queue:
                 reason = {"reason": type(error).__name__} if isinstance(error, PyMongoError) else {"exc_info": error}
                 log.error("webhook_queue_failed", kind=self.dispatcher.kind, **reason)
                 self.is_over.wait(GOES_ON_AFTER)
+        if self.is_over.is_set():
+            # Counted no more: what it showed last would stay. The worker ends, it may be: then others count on.
+            self.dispatcher.forget()
 
 
 class Queues:
@@ -106,6 +109,5 @@ def clear() -> None:
     # First the items: a webhook of one that is found here was there before it.
     kinds = OutboxItem._get_collection().distinct("kind", waiting)
     for kind in kinds:
-        id = kind.removeprefix(KIND_PREFIX)
-        if Webhook._get_collection().find_one({"_id": id}, {"_id": 1}) is None:
-            remove_traces(id)
+        if Webhook._get_collection().find_one({"_id": id_in(kind)}, {"_id": 1}) is None:
+            remove_traces(id_in(kind))

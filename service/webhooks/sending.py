@@ -13,7 +13,16 @@ from service.outbox.calling import WHOLE_CALL_SECONDS, Called, OutwardCaller
 from service.outbox.dispatch import CannotSend, Postponed, Refused, Retries
 from service.outbox.letters import Letters
 from service.outbox.sealing import Unsealable
-from service.webhooks.keeping import Webhooks, find_webhook, note_failure, note_taken, switch_off, webhook_kind
+from service.webhooks.keeping import (
+    Webhooks,
+    find_webhook,
+    note_failure,
+    note_rest,
+    note_taken,
+    seconds_of_rest,
+    switch_off,
+    webhook_kind,
+)
 from service.webhooks.messages import NothingToSay, WebhookMessage, message_of
 from service.webhooks.signing import signed_headers
 
@@ -50,6 +59,8 @@ class WebhookSender:
             webhook = find_webhook(self.webhook)
             if not webhook["active"]:
                 raise CannotSend("it is switched off")
+            if rest := seconds_of_rest(webhook):
+                raise CannotSend("its server has asked for time", rest)
             message, secrets = message_of(self.webhooks.registry, webhook, item), self.webhooks.secrets(webhook)
         except (NotFound, NothingToSay) as error:
             raise Refused(str(error)) from None
@@ -78,9 +89,12 @@ class WebhookSender:
             raise Refused(called.reason)
         if note_failure(webhook) <= now() - FAILS_FOR:
             switch_off(webhook, "failing", self.letters)
+        wait = None if called.retry_after is None else min(called.retry_after, RETRIES.longest)
         if called.status is None or called.status in BUSY:
-            raise CannotSend(called.reason)
-        raise Postponed(called.reason)
+            if wait is not None:
+                note_rest(webhook, wait)
+            raise CannotSend(called.reason, wait)
+        raise Postponed(called.reason, wait)
 
 
 def outcome_of(called: Called) -> str:

@@ -30,6 +30,7 @@ WEBHOOK_MEMBERS: Json = {
     ),
     "off_at": or_null(TIME_SHAPE, "when the service has switched it off"),
     "failing_since": or_null(TIME_SHAPE, "since when no call has been taken"),
+    "rests_until": or_null(TIME_SHAPE, "until when its server has asked not to be called"),
     "old_secret_until": or_null(TIME_SHAPE, "until when the secret before signs too"),
     "owner": or_null(TEXT_SHAPE, "the account that is told by mail"),
     "created_at": TIME_SHAPE,
@@ -80,7 +81,7 @@ def dump_webhook(row: Raw) -> Json:
         "active": row["active"],
         "off_reason": row.get("off_reason"),
         "owner": row.get("owner"),
-        **{name: told_time(row, name) for name in ("off_at", "failing_since", "old_secret_until")},
+        **{name: told_time(row, name) for name in ("off_at", "failing_since", "rests_until", "old_secret_until")},
         **{name: told_time(row, name) for name in ("created_at", "updated_at")},
     }
 
