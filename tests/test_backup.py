@@ -114,6 +114,7 @@ OF_THE_MOMENT = {
     "authorization_codes",
     *("sessions", "changes", "corrections", "push_receipts", "awaited_references", "tickets"),
     *("one_time_codes", "invitations", "outbox", "challenges", "set_aside"),
+    *("measurements", "slow_lists", "deleted_contents"),
 }
 """Collections that a restore leaves empty."""
 

@@ -156,9 +156,10 @@ def test_no_secret_is_on_the_page_of_settings(make_app: Any, ada: Person) -> Non
         assert shown in page
 
 
-def test_the_page_of_settings_says_what_the_indexes_lack(admin: AdminBrowser) -> None:
-    assert TEXTS["indexes_good"] in admin.get("/admin/settings").text
+def test_the_page_of_indexes_says_what_they_lack(admin: AdminBrowser) -> None:
+    assert TEXTS["indexes_unused"] not in admin.get("/admin/indexes").text
     Note._get_collection().create_index("body", name="of_somebody")
-    page = admin.get("/admin/settings").text
+    page = admin.get("/admin/indexes").text
     Note._get_collection().drop_index("of_somebody")
-    assert "of_somebody" in page
+    assert f"{TEXTS['indexes_unused']}: <code>notes.of_somebody</code>" in page
+    assert "flask indexes drop" in page

@@ -189,7 +189,7 @@ def test_a_record_is_made_changed_and_deleted_by_forms(admin: AdminBrowser, bob:
     admin.send(f"{path}/edit", **{"/title": "Changed", "/priority": ""})
     note = bob.get(f"/v1/notes/{id}").json
     assert (note["title"], note["revision"]) == ("Changed", 2)
-    assert path_of(admin.send(f"{path}/delete")) == "/admin/records/notes"
+    assert path_of(admin.send(f"{path}/delete")) == f"/admin/deleted/notes/{id}"
     assert bob.get(f"/v1/notes/{id}").status_code == 404
     assert admin.get(path).status_code == 404
     created, changed, deleted = actions("created")[0], actions("changed")[0], actions("deleted")[0]

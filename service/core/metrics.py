@@ -1,6 +1,7 @@
 """What the service counts of itself, for Prometheus."""
 
 import os
+import socket
 import time
 from functools import cache
 
@@ -86,13 +87,23 @@ def recorded(moment: int, changes: int) -> None:
     LAG.set(max(0.0, time.time() - moment))
 
 
-def exposition() -> bytes:
-    """Return the metrics of all workers in Prometheus' text format."""
+def of_all_processes() -> CollectorRegistry:
+    """Return what collects the metrics of all processes of this start; of this one where it is alone."""
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return generate_latest(REGISTRY)
+        return REGISTRY
     registry = CollectorRegistry()
     multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    return registry
+
+
+def exposition() -> bytes:
+    """Return the metrics of all workers in Prometheus' text format."""
+    return generate_latest(of_all_processes())
+
+
+def source() -> str:
+    """Return the name of what `of_all_processes` collects: the same in all processes of one start, and in no other."""
+    return f"{socket.gethostname()} {os.environ.get('PROMETHEUS_MULTIPROC_DIR') or os.getpid()}"
 
 
 def forget(process: int) -> None:

@@ -10,6 +10,7 @@ from service.documents.blob import Blob, BlobChunk
 from service.documents.challenge import Challenge
 from service.documents.change import Change
 from service.documents.correction import Correction
+from service.documents.deleted_content import DeletedContent
 from service.documents.event import Event
 from service.documents.file import File
 from service.documents.group import Group
@@ -17,6 +18,7 @@ from service.documents.invitation import Invitation
 from service.documents.kept_answer import KeptAnswer
 from service.documents.lease import Lease, LeaseLost, Right
 from service.documents.linked_identity import LinkedIdentity
+from service.documents.measurement import Measurement
 from service.documents.migration_run import MigrationRun
 from service.documents.note import Note
 from service.documents.notebook import Notebook
@@ -29,6 +31,7 @@ from service.documents.record import Record
 from service.documents.second_factor import SecondFactor
 from service.documents.session import Session
 from service.documents.set_aside import SetAside
+from service.documents.slow_list import SlowList
 from service.documents.spent_token import SpentToken
 from service.documents.ticket import Ticket
 from service.documents.webhook import Webhook, WebhookMatch
@@ -42,6 +45,7 @@ SYSTEM: tuple[type[Document], ...] = (
     Challenge,
     AdminAction,
     *(Webhook, WebhookMatch),
+    *(DeletedContent, Measurement, SlowList),
 )
 """The document classes with a collection that are no record types."""
 
@@ -57,6 +61,7 @@ __all__ = [
     "Challenge",
     "Change",
     "Correction",
+    "DeletedContent",
     "Event",
     "File",
     "Group",
@@ -65,6 +70,7 @@ __all__ = [
     "Lease",
     "LeaseLost",
     "LinkedIdentity",
+    "Measurement",
     "MigrationRun",
     "Note",
     "Notebook",
@@ -78,6 +84,7 @@ __all__ = [
     "SecondFactor",
     "Session",
     "SetAside",
+    "SlowList",
     "SpentToken",
     "Ticket",
     "Webhook",

@@ -8,7 +8,7 @@ import orjson
 
 from service.core.clock import now
 from service.core.ids import new_id
-from service.documents import AdminAction
+from service.documents import AdminAction, DeletedContent
 from service.documents.admin_action import KEPT_FOR
 from service.mongo.raw import Raw
 from service.policy import Identity
@@ -71,6 +71,10 @@ def logged_actions(last: str, account: str = "", most: int = LOG_PAGE) -> list[R
 
 
 def forget_owner(owner: str) -> None:
-    """Take out of the log what it tells of the data of an account; that something was done to them stays."""
+    """Take out of the log what it tells of the data of an account, and forget what was deleted of them.
+
+    That something was done to them stays.
+    """
     told = {"owner": owner}
     AdminAction._get_collection().update_many(told, {"$unset": {"before": "", "after": "", "owner": ""}})
+    DeletedContent._get_collection().delete_many(told)

@@ -14,8 +14,11 @@ from service.identity.first_admin import FIRST_PATH
 from service.pages.account import ABOUT, kept_file
 from service.pages.console_accounts import ACCOUNT_ROUTES
 from service.pages.console_choices import choices_part
+from service.pages.console_deleted import DELETED_ROUTES
 from service.pages.console_forms import change_record, delete_page, delete_record, edit_page, make_record, new_page
+from service.pages.console_indexes import INDEX_ROUTES
 from service.pages.console_outbox import OUTBOX_ROUTES
+from service.pages.console_plots import day_of_plots
 from service.pages.console_records import all_records, record_page, table_page
 from service.pages.console_service import SERVICE_ROUTES
 from service.pages.console_sign_in import first_page, make_first, sign_in, sign_in_page, sign_out
@@ -27,11 +30,11 @@ SHORT_LOG = 10
 @operation("See what the service keeps", **ABOUT)
 @for_admins
 def overview_page(visitor: Visitor) -> Answer:
-    """Show the record types with about how many records they have, and what admins did last."""
+    """Show the record types with about how many records they have, plots of the last day, and what admins did last."""
     types = [(type, all_records(visitor, name).about_how_many()) for name, type in current_registry().items()]
     accounts = Account._get_collection().estimated_document_count()
     actions = logged_actions("", most=SHORT_LOG)
-    return visitor.shown("console/overview.html", types=types, accounts=accounts, actions=actions)
+    return visitor.shown("console/overview.html", types=types, accounts=accounts, actions=actions, day=day_of_plots())
 
 
 @operation("Get the stylesheet of the console", **{**ABOUT, "media_type": "text/css"})
@@ -66,8 +69,10 @@ CONSOLE_ROUTES: list[tuple[str, str, Any]] = [
     ("POST", f"{RECORD_PATH}/edit", change_record),
     ("GET", f"{RECORD_PATH}/delete", delete_page),
     ("POST", f"{RECORD_PATH}/delete", delete_record),
+    *DELETED_ROUTES,
     *ACCOUNT_ROUTES,
     *OUTBOX_ROUTES,
+    *INDEX_ROUTES,
     *SERVICE_ROUTES,
 ]
 """Method, path and view of each page."""

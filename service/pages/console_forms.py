@@ -40,6 +40,7 @@ from service.pages.console_visit import Visitor, for_admins, go
 from service.records.acting import identity_of
 from service.records.administering import AllRecords
 from service.records.precondition import Precondition
+from service.records.undoing import hindrance, keep_content
 from service.records.writing import Writer, refuse_file
 
 REVISION = re.compile("[0-9]{1,9}")
@@ -270,6 +271,7 @@ def delete_page(visitor: Visitor, name: str, id: str) -> Answer:
         type=records.type,
         id=id,
         revision=record["revision"],
+        why_not=hindrance(records.type, record),
         referrers=[(other.name, reference) for other, reference in current_registry().bound(records.type)],
     )
 
@@ -277,18 +279,19 @@ def delete_page(visitor: Visitor, name: str, id: str) -> Answer:
 @operation("Delete a record", **BY_FORM, **ABOUT)
 @for_admins
 def delete_record(visitor: Visitor, name: str, id: str) -> Answer:
-    """Leave a tombstone, if the record is as it was shown; its content cannot be had again but from the log."""
+    """Leave a tombstone, if the record is as it was shown, and lead to where that can be undone."""
     records = all_records(visitor, name)
     precondition = Precondition(match=(sent_revision(),))
     transactions.run_where_there_are(lambda: delete_by_form(visitor, records, id, precondition))
-    return go(url_for("table_page", name=name))
+    return go(url_for("deleted_page", name=name, id=id))
 
 
 def delete_by_form(visitor: Visitor, records: AllRecords, id: str, precondition: Precondition) -> None:
-    """Delete the record, and write into the log what it was."""
+    """Delete the record, keep what it was as long as its tombstone, and write that into the log."""
     before = found_record(records, id)
     keep = timedelta(days=current_app.config["TOMBSTONE_DAYS"])
     records.delete(id, keep, precondition)
+    keep_content(records.type, before)
     visitor.log.note("deleted", records.type.name, id, before["owner"], before=readable(records, before))
 
 

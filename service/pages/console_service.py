@@ -1,4 +1,4 @@
-"""The service in the console: the log of what admins did, the settings without secrets, and what the indexes lack."""
+"""The service in the console: the log of what admins did, and the settings without secrets."""
 
 import re
 from datetime import timedelta
@@ -7,14 +7,12 @@ from typing import Any
 import orjson
 from flask import current_app
 
-from service.context import current_registry
 from service.http.arguments import parameters
 from service.http.openapi import operation, own_version
 from service.http.web import Answer
 from service.identity.admin_log import LOG_PAGE, logged_actions
 from service.pages.account import ABOUT
 from service.pages.console_visit import Visitor, for_admins
-from service.upkeep import indexes
 
 TOLD_SETTINGS = frozenset(
     {
@@ -41,12 +39,11 @@ def log_page(visitor: Visitor) -> Answer:
 @operation("Look at the settings", **ABOUT)
 @for_admins
 def settings_page(visitor: Visitor) -> Answer:
-    """Show the settings without secrets, and where the indexes are not as declared."""
+    """Show the settings without secrets."""
     visitor.log.note("read", "settings")
-    changes = [str(change) for change in indexes.changes(current_registry())]
     names = sorted(current_app.extensions["madang.settings"])
     told = [(name, setting_text(name, current_app.config[name])) for name in names]
-    return visitor.shown("console/settings.html", settings=told, changes=changes, version=own_version())
+    return visitor.shown("console/settings.html", settings=told, version=own_version())
 
 
 def setting_text(name: str, value: Any) -> str | None:

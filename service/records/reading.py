@@ -1,5 +1,6 @@
 """Reading records of one type as somebody may: one, a page, a total, with the records that they refer to."""
 
+import time
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import replace
@@ -22,6 +23,7 @@ from service.policy import Action, Identity, entries, scope
 from service.query import near
 from service.query.parse import Query, View
 from service.records import people, search_words, searching
+from service.records.slow_lists import SLOW_AFTER, SLOW_LISTS
 
 MOST_COUNTED = 10_000
 """Most records that a count tells exactly: to count reads all of them."""
@@ -62,10 +64,14 @@ class Reader:
         Raises `TooExpensive`, `TooMuch` for a page that has no next one, and `BadQuery` for a shape that is none.
         """
         is_shaped_by_client = asked.where or asked.search is not None or asked.near is not None
+        began = time.monotonic()
         try:
             return deadline.limited(lambda: self.rows(asked)) if is_shaped_by_client else self.rows(asked)
         except OperationFailure as error:
             raise near.refused_shape(asked.shapes, error) from error
+        finally:
+            if (seconds := time.monotonic() - began) >= SLOW_AFTER:
+                SLOW_LISTS.note(asked, self.condition(asked), seconds)
 
     def rows(self, asked: Query) -> Portion:
         """Return what MongoDB finds for a page."""

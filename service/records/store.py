@@ -359,6 +359,20 @@ def bury_many(type: RecordType, records: Sequence[Raw], keep: timedelta, going: 
     give_up_bytes(type, ids)
 
 
+def unbury(type: RecordType, id: str, owner: str, revision: int, content: Mapping[str, Any]) -> Raw | None:
+    """Give the tombstone of this `revision` the content that its record of `owner` had, and return the record.
+
+    Returns None, and changes nothing, when there is none. Raises `AlreadyExists` when a unique value is taken.
+    """
+    access = access_list(owner, content)
+    update: Update = {
+        "$set": {**content, "access": access, **search_words.words_field(type, content, access)},
+        "$unset": {"purge_at": "", "going_at": ""},
+    }
+    buried = {"_id": id, "owner": owner, "revision": revision, "purge_at": {"$gt": now()}}
+    return apply(type, buried, update)
+
+
 def settle(type: RecordType, ids: Sequence[str]) -> None:
     """Take the mark from tombstones to which nothing refers any more; one that stayed for its sake alone goes."""
     type.collection.delete_many({"_id": {"$in": ids}, "purge_at": {"$lte": now() + LEAST_MARKED}})

@@ -17,7 +17,7 @@ from service.serve.failures import CannotStart
 from service.serve.process import DRAIN_SECONDS
 from service.serve.serving import Draining, DrainingServer, Farewell, allow_connections
 from service.serve.signals import become_child, end_with, wake_for_signals
-from service.worker.chores import chores
+from service.worker.chores import chores, measuring
 from service.worker.crew import Crew
 
 
@@ -72,6 +72,9 @@ def create_serving_app(settings: Mapping[str, Any]) -> Flask:
     if connection.is_memory(settings["MONGODB_URI"]):
         # The data is in this process alone.
         Crew(chores(settings, app.extensions["madang.registry"]), alone=True).start()
+    else:
+        # Where there is no worker in this start, nobody else knows what it has counted.
+        Crew([measuring(settings)]).start()
     # What is here now stays for good: without this, looking through it again and again is a fifth of a request.
     gc.collect()
     gc.freeze()

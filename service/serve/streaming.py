@@ -17,6 +17,8 @@ from service.serve.process import DRAIN_SECONDS
 from service.serve.serving import Draining, DrainingServer, allow_connections
 from service.serve.signals import become_child, end_with
 from service.streams.app import Streams
+from service.worker.chores import measuring
+from service.worker.crew import Crew
 
 
 def serve(
@@ -42,5 +44,6 @@ def load_worker(
     config = dict(settings)
     lines = configure_log(config)
     mongoengine.connect(**connection.options(config))
+    Crew([measuring(config)]).start()
     ready()
     return Streams(config, Registry(RECORDS), lambda: bool(draining), others, lines)

@@ -24,14 +24,17 @@ from service.documents import (
     Challenge,
     Change,
     Correction,
+    DeletedContent,
     Invitation,
     Lease,
+    Measurement,
     MigrationRun,
     OneTimeCode,
     OutboxItem,
     PushReceipt,
     Session,
     SetAside,
+    SlowList,
     Ticket,
 )
 from service.documents.versioned import Versioned
@@ -68,7 +71,8 @@ def backed_up(registry: Registry) -> list[Any]:
     tickets, codes and challenges are of the moment, and so is the order of changes, which begins anew after a restore:
     its numbers never go back. So is what sync and hooks keep, which goes by them. What has to be sent is of the moment
     too: from an old backup all of it would be sent again, and its codes do not belong into a file. Invitations that
-    were revoked would be good again.
+    were revoked would be good again. Measurements are those of starts that
+    are over, and what was deleted is no part of what is there.
     """
     beside = (
         Session,
@@ -85,6 +89,9 @@ def backed_up(registry: Registry) -> list[Any]:
         AuthorizationCode,
         Challenge,
         SetAside,
+        DeletedContent,
+        Measurement,
+        SlowList,
     )
     others = [document for document in indexes.document_classes(registry) if document not in beside]
     return [*others, Account]

@@ -32,8 +32,13 @@ class IndexChange:
         """Whether nothing needs the index any more."""
         return self.kind == "unused"
 
+    @property
+    def place(self) -> str:
+        """Its collection and its name."""
+        return f"{self.document._get_collection_name()}.{self.name}"
+
     def __str__(self) -> str:
-        return f"{self.kind:<12} {self.document._get_collection_name()}.{self.name}"
+        return f"{self.kind:<12} {self.place}"
 
 
 class IndexRefused(ValueError):
@@ -117,7 +122,7 @@ def advice(registry: Registry) -> list[str]:
 
 def unused_advice(registry: Registry) -> list[str]:
     """Return what the person who has migrated all documents should know of indexes that nothing reads any more."""
-    names = [f"{found.document._get_collection_name()}.{found.name}" for found in changes(registry) if found.is_unused]
+    names = [found.place for found in changes(registry) if found.is_unused]
     told = f"not used any more, but written with every change: {', '.join(names)}"
     return [f"{told}. `flask indexes drop`, when no older service runs"] if names else []
 

@@ -36,6 +36,8 @@ from service.push.declared import FOLLOWER, DeclaredPushes
 from service.push.fan_out import FanOut
 from service.push.sender import PushSender, platforms
 from service.records import deletion as records_deletion
+from service.records.slow_lists import SLOW_LISTS
+from service.upkeep import measurements
 from service.webhooks.feeding import feed
 from service.webhooks.keeping import WEBHOOKS, Webhooks
 from service.webhooks.queues import Queues
@@ -65,6 +67,7 @@ def chores(settings: Mapping[str, Any], registry: Registry) -> list[Chore]:
         Chore("sweep", 5.0, lambda right: deletion.sweep(registry, age, lambda: right.held)),
         Chore("release", 5.0, lambda right: records_deletion.release_again(registry, age, lambda: right.held)),
         Chore("merge", 1.0, lambda right: guests.go_on_merging(registry, age, keep, lambda: right.held)),
+        measuring(settings),
         Chore("guests", 600.0, lambda right: guests.let_go(registry, guest_days, lambda: right.held)),
     ]
     if File in registry.by_document:
@@ -82,6 +85,16 @@ def chores(settings: Mapping[str, Any], registry: Registry) -> list[Chore]:
         found += [telling(registry, type, keep) for type in registry.values() if AFTER_CHANGE in type.hooks]
         found += telling_webhooks(settings, registry)
     return found
+
+
+def measuring(settings: Mapping[str, Any]) -> Chore:
+    """Return the chore that stores each minute what was counted, and which lists were slow: every program does it."""
+
+    def measure(_right: Right) -> None:
+        measurements.measure(settings["MONGODB_URI"])
+        SLOW_LISTS.store()
+
+    return Chore("measurements", measurements.EVERY, measure, shared=True)
 
 
 def telling(registry: Registry, type: RecordType, keep: timedelta) -> Chore:
