@@ -1,9 +1,9 @@
 """Who may do what: the one place where access is decided, as a filter and as a set.
 
 Each record has a hidden list `access` of all who may read it: `o:` and its owner, `r:` and each principal that it was
-given to. A principal is an account id, `role:<name>`, `group:<id>`, or `*` for everyone signed in. The grammar of the
-list stands here and nowhere else. What belongs to a group (`group:<id>` is its owner) is given to its members, and its
-managers act as its owner.
+given to; of a group there is also the mark of who has founded it, which gives no right. A principal is an account id,
+`role:<name>`, `group:<id>`, or `*` for everyone signed in. The grammar of the list stands here and nowhere else. What
+belongs to a group (`group:<id>` is its owner) is given to its members, and its managers act as its owner.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -118,12 +118,16 @@ def entries(identity: Identity, within: Within = ANY) -> list[str]:
     return found
 
 
-def access_list(owner: str, content: Mapping[str, Any]) -> list[str]:
-    """Return the hidden list of a record of an `owner` whose `content` names its readers and writers."""
+def access_list(owner: str, content: Mapping[str, Any], founder: str = "") -> list[str]:
+    """Return the hidden list of a record of an `owner` whose `content` names its readers and writers.
+
+    Who founds a group is not its owner, and may be no member any more before anybody has looked.
+    """
     principals = {*content.get("readers", ()), *content.get("writers", ())}
     if owner.startswith(GROUP):
         principals.add(owner)
-    return [owned_by(owner), *map(given_to, sorted(principals))]
+    told = [withdrawn(given_to(founder))] if founder else []
+    return [owned_by(owner), *map(given_to, sorted(principals)), *told]
 
 
 def group_principal(group: str) -> str:
@@ -161,6 +165,11 @@ def withdrawn(entry: str) -> str:
     return WITHDRAWN + entry[len(GIVEN) :]
 
 
+def is_withdrawn(mark: str) -> bool:
+    """Tell whether a mark is that of those who can read a record no longer."""
+    return mark.startswith(WITHDRAWN)
+
+
 def member_mark(account: str) -> str:
     """Return the mark of what changes the roles and groups of an account."""
     return MEMBER + account
@@ -174,7 +183,12 @@ def marks(identity: Identity, within: Within = ANY) -> list[str]:
 
 def withdrawal(principal: str) -> dict[str, Any]:
     """Return the MongoDB update that takes away all that a principal was given of a record."""
-    return {"$pull": {"readers": principal, "writers": principal, "access": given_to(principal)}}
+    return {"$pull": {"readers": principal, "writers": principal, "access": {"$in": entries_of(principal)}}}
+
+
+def entries_of(principal: str) -> list[str]:
+    """Return what can stand of a principal in access lists."""
+    return [given_to(principal), withdrawn(given_to(principal))]
 
 
 def may(identity: Identity, action: Action, record: Mapping[str, Any]) -> bool:

@@ -139,7 +139,48 @@ def test_a_stream_hears_of_a_role_that_another_program_writes(
     until(lambda: len(turned) == (3 if way == "changed in the middle of one" else 2))
 
 
+def test_who_founds_a_group_hears_of_its_end_before_the_founding_was_recorded(
+    ada: Person, recording: Recording
+) -> None:
+    adas = Device(ada, recording)
+    adas.pull()
+    found(ada)
+    ada.delete("/v1/groups/family")
+    assert [(item["id"], item["gone"]) for item in adas.pull()] == [("family", "deleted")]
+
+
+def test_a_founder_who_is_removed_before_the_founding_was_recorded_hears_of_that(
+    ada: Person, bob: Person, recording: Recording
+) -> None:
+    adas = Device(ada, recording)
+    adas.pull()
+    found(ada)
+    add(ada, bob, "manager")
+    remove(bob, ada)
+    assert [(item["id"], item["gone"]) for item in adas.pull()] == [("family", "withdrawn")]
+    bob.patch("/v1/groups/family", {"name": "Friends"})
+    assert adas.pull() == []
+    assert ada.get("/v1/groups/family").status_code == 404
+
+
 # Devices that write
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+@pytest.mark.parametrize("end", ["deleted", "left"])
+def test_a_device_of_rxdb_without_a_checkpoint_hears_of_the_end_of_the_group_that_it_founded(
+    ada: Person, bob: Person, recording: Recording, end: str, is_recorded: bool
+) -> None:
+    adas = Replica(ada, recording, "groups")
+    assert adas.push(({"id": "family", "name": "Family", "_deleted": False}, None)) == []
+    if is_recorded:
+        recording.catch_up()
+    if end == "deleted":
+        ada.delete("/v1/groups/family")
+    else:
+        add(ada, bob, "manager")
+        remove(ada, ada)
+    assert [(document["id"], document["_deleted"]) for document in adas.pull()] == [("family", True)]
 
 
 def test_a_device_of_watermelondb_founds_a_group_and_shares_with_it_at_once(

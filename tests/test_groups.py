@@ -52,6 +52,15 @@ def ids(person: Person, collection: str = "groups") -> list[str]:
 # Founding
 
 
+def test_a_group_does_not_name_its_founder_when_the_account_is_gone(ada: Person, bob: Person) -> None:
+    found(ada)
+    add(ada, bob, "manager")
+    assert ada.id in str(Group._get_collection().find_one({"_id": "family"}))
+    assert ada.delete("/v1/accounts/me").status_code == 204
+    assert ada.id not in str(Group._get_collection().find_one({"_id": "family"}))
+    assert ids(bob) == ["family"]
+
+
 def test_who_founds_a_group_manages_it(ada: Person) -> None:
     group = found(ada)
     assert (group["name"], group["owner"], group["readers"]) == ("Family", "group:family", [])

@@ -10,7 +10,7 @@ from typing import Any
 
 from service.documents import Account
 from service.mongo.raw import Raw
-from service.policy import MEMBER, Identity, given_to, member_mark, owned_by, withdrawn
+from service.policy import MEMBER, Identity, given_to, is_withdrawn, member_mark, owned_by, withdrawn
 
 MOST_INTERVALS = 20
 """Most spans of time for which a membership is known exactly; the oldest of more become one."""
@@ -32,13 +32,14 @@ class RecordState:
 
     `purge_at` is when its tombstone goes, None where it has none; `made` the access list with which it was made, if
     that happened a moment ago, and of a tombstone at least its owner: of one that has ended since its maker alone
-    knows, who sent it.
+    knows, who sent it. `founded` is the mark of who has founded a group that is there.
     """
 
     access: tuple[str, ...] = ()
     revision: int = 0
     purge_at: datetime | None = None
     made: tuple[str, ...] = ()
+    founded: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, record: Mapping[str, Any] | None, made: tuple[str, ...] = ()) -> "RecordState":
@@ -49,7 +50,9 @@ class RecordState:
             # Where its making was not seen, a gap has hidden it, and only a device of its owner can know of it.
             owner = (owned_by(record["owner"]),) if isinstance(record.get("owner"), str) else ()
             return cls((), record.get("revision", 0), record["purge_at"], made or owner)
-        return cls(tuple(record.get("access", ())), record.get("revision", 0), made=made)
+        access = tuple(record.get("access", ()))
+        heard = tuple(mark for mark in access if not is_withdrawn(mark))
+        return cls(heard, record.get("revision", 0), None, made, tuple(filter(is_withdrawn, made or access)))
 
     @property
     def is_there(self) -> bool:
@@ -104,6 +107,15 @@ def lost_marks(seen: RecordState, previous: Mapping[str, Any]) -> list[str]:
     return [mark for mark in previous["marks"] if mark not in seen.access] if seen.is_there else []
 
 
+def marks_apart(seen: RecordState, previous: Mapping[str, Any] | None) -> list[str]:
+    """Return the marks of those who are told apart of how a record is: who has lost it, and who has founded it.
+
+    The latter once, at its first change: before that they may have lost it again, and a device of theirs has it.
+    """
+    founded = seen.founded if previous is None or seen.made else ()
+    return [*founded, *(lost_marks(seen, previous) if previous is not None else ())]
+
+
 def withdrawal_id(type: str, id: str, mark: str) -> str:
     """Return the id of the change that tells those of a mark that a record was withdrawn from them."""
     return change_id(type, id, withdrawn(mark))
@@ -113,16 +125,17 @@ def of_withdrawal(
     type: str,
     id: str,
     mark: str,
-    previous: Mapping[str, Any],
+    previous: Mapping[str, Any] | None,
     earlier: Mapping[str, Any] | None,
     seq: int,
     end: datetime,
 ) -> Raw:
     """Return the change at `seq` that tells those of a mark that they no longer may read a record, until `end`.
 
-    `previous` is the record's change in which the mark still stood, `earlier` that of a withdrawal before this one.
+    `previous` is the record's change in which the mark still stood, if it did, `earlier` that of a withdrawal before.
     """
-    since = dict(zip(previous["marks"], previous["since"], strict=True))[mark]
+    known = zip(previous["marks"], previous["since"], strict=True) if previous else ()
+    since = dict(known).get(mark, seq)
     if earlier is not None:
         since = min(since, earlier["since"][0])
     told = withdrawn(mark)

@@ -73,21 +73,18 @@ class News:
             previous = before.get(compaction.change_id(type.name, id))
             if compaction.is_news(seen, previous) and (self.is_written or not compaction.is_recorded(seen, previous)):
                 changed.append((id, seen, previous))
-        lost = [
-            (id, mark, previous)
-            for id, seen, previous in changed
-            if previous is not None
-            for mark in compaction.lost_marks(seen, previous)
+        apart = [
+            (id, mark, previous) for id, seen, previous in changed for mark in compaction.marks_apart(seen, previous)
         ]
-        self.look_at_withdrawals(type, lost)
+        self.look_at_withdrawals(type, apart)
         for id, seen, previous in changed:
             self.of[type.name, id].append(record_maker(type.name, id, seen, previous))
 
-    def look_at_withdrawals(self, type: RecordType, lost: Sequence[tuple[str, str, Raw]]) -> None:
-        """Take the marks that records have lost, each with the record's id and the change in which it still stood."""
-        ids = [compaction.withdrawal_id(type.name, id, mark) for id, mark, _ in lost]
+    def look_at_withdrawals(self, type: RecordType, apart: Sequence[tuple[str, str, Raw | None]]) -> None:
+        """Take the marks of those who are told apart of records, each with the record's id and the change before."""
+        ids = [compaction.withdrawal_id(type.name, id, mark) for id, mark, _ in apart]
         earlier = self.kept_by_id(ids) if ids else {}
-        for (id, mark, previous), told in zip(lost, ids, strict=True):
+        for (id, mark, previous), told in zip(apart, ids, strict=True):
             self.of[type.name, id].append(withdrawal_maker(type.name, id, mark, previous, earlier.get(told)))
 
     def look_at_accounts(self, ids: list[str]) -> None:
@@ -111,7 +108,7 @@ def record_maker(type: str, id: str, seen: RecordState, previous: Mapping[str, A
 
 
 def withdrawal_maker(
-    type: str, id: str, mark: str, previous: Mapping[str, Any], earlier: Mapping[str, Any] | None
+    type: str, id: str, mark: str, previous: Mapping[str, Any] | None, earlier: Mapping[str, Any] | None
 ) -> Maker:
     """Return what makes the change of a withdrawal."""
     return lambda seq, end: compaction.of_withdrawal(type, id, mark, previous, earlier, seq, end)

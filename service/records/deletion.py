@@ -22,7 +22,7 @@ from service.model.places import Place
 from service.model.record_type import RecordType
 from service.model.registry import Referrer, Registry
 from service.mongo import transactions
-from service.policy import given_to, group_principal, withdrawal
+from service.policy import entries_of, given_to, group_principal, withdrawal
 from service.records import founding, store
 
 BATCH = 1000
@@ -128,7 +128,7 @@ def dissolve(registry: Registry, group: str) -> None:
 
 def withdraw_all(registry: Registry, principal: str) -> None:
     """Take from a principal all that it was given, in batches."""
-    given = {"access": given_to(principal)}
+    given = {"access": {"$in": entries_of(principal)}}
     for type in registry.values():
         for ids in id_batches(type, given):
             store.change_many(type, ids, {**given, **OF_LISTS}, withdrawal(principal))

@@ -51,9 +51,10 @@ def create(type: RecordType, owner: str, content: Mapping[str, Any]) -> Raw:
 def new_record(type: RecordType, owner: str, content: Mapping[str, Any]) -> Raw:
     """Return `content` as a whole new record."""
     id = content.get("_id") or new_id()
+    founder = ""
     if type.is_group:
-        owner = group_principal(id)
-    moment, access = now(), access_list(owner, content)
+        owner, founder = group_principal(id), owner
+    moment, access = now(), access_list(owner, content, founder)
     return type.document.new(
         {
             "_id": id,
