@@ -175,6 +175,18 @@ def member_mark(account: str) -> str:
     return MEMBER + account
 
 
+def heard_by(mark: str) -> str:
+    """Return the principal that hears of what has a mark; of one of an owner or a member that is an account."""
+    return mark[len(OWNER) :]
+
+
+def named_by(principals: Collection[str]) -> tuple[list[str], list[str], list[str]]:
+    """Return the accounts, the roles and the groups that some principals stand for."""
+    roles = [one[len(ROLE) :] for one in principals if one.startswith(ROLE)]
+    groups = [one[len(GROUP) :] for one in principals if one.startswith(GROUP)]
+    return [one for one in principals if ":" not in one and one != EVERYONE], roles, groups
+
+
 def marks(identity: Identity, within: Within = ANY) -> list[str]:
     """Return the marks of all changes that an identity hears of, within some scopes."""
     allowed = entries(identity, within)

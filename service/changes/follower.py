@@ -31,8 +31,11 @@ EARLIER = timedelta(minutes=1)
 class Follower:
     """Follows the order under the lease `name`, and has `tell` hear of each passage that has changes in it."""
 
-    def __init__(self, name: str, types: Collection[str], tell: Callable[[Right, Passage], None]) -> None:
-        self.name, self.types, self.tell = name, types, tell
+    def __init__(
+        self, name: str, types: Collection[str], tell: Callable[[Right, Passage], None], of_records: bool = True
+    ) -> None:
+        """Take what is followed: see `next_passage`."""
+        self.name, self.types, self.tell, self.of_records = name, types, tell, of_records
         self.epoch = -1
         self.state: Raw = {}
         self.noted = 0.0
@@ -63,7 +66,7 @@ class Follower:
         """Tell of what comes next, or wait a moment for it. Raises `PyMongoError` or `LeaseLost`."""
         if right.epoch != self.epoch:
             self.begin(right)
-        passage = next_passage(self.types, self.number, TOLD_AT_ONCE)
+        passage = next_passage(self.types, self.number, TOLD_AT_ONCE, self.of_records)
         metrics.BEHIND.labels(self.name).set(passage.newest - self.number)
         self.say_cut(passage)
         if passage.changes:

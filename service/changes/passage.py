@@ -39,11 +39,11 @@ class Passage:
         return self.until == self.newest
 
 
-def next_passage(types: Collection[str], behind: int, most: int) -> Passage:
-    """Return at most so many changes of some record types that come behind a number.
+def next_passage(types: Collection[str], behind: int, most: int, of_records: bool = True) -> Passage:
+    """Return at most so many changes of some types that come behind a number.
 
-    Of each record it is the newest one, or its end; what was withdrawn from somebody, and memberships, are none of a
-    record. Raises `PyMongoError`.
+    Of each record it is the newest one, or its end; what was withdrawn from somebody, and memberships, are none
+    `of_records`. Raises `PyMongoError`.
     """
     found = committed_order()
     if found is None:
@@ -53,14 +53,15 @@ def next_passage(types: Collection[str], behind: int, most: int) -> Passage:
     is_cut = begin != behind or 0 < begin < found.floor
     # The end is read first: who sees a number sees all lower ones, so nothing is missing until it.
     span = {"type": {"$in": sorted(types)}, "seq": {"$gt": begin, "$lte": found.seq}}
+    span |= {"revision": {"$exists": True}} if of_records else {}
     changes = [] if begin == found.seq else changes_in(span, most)
     return Passage(changes, found.seq if len(changes) < most else changes[-1]["seq"], found.seq, is_cut)
 
 
 def changes_in(span: Filter, most: int) -> list[Raw]:
-    """Return at most so many changes of records in their order."""
+    """Return at most so many changes in their order."""
     committed = Change._get_collection().with_options(read_concern=COMMITTED)
-    return list(committed.find({**span, "revision": {"$exists": True}}, sort=[("seq", 1)], limit=most, batch_size=most))
+    return list(committed.find(span, sort=[("seq", 1)], limit=most, batch_size=most))
 
 
 def records_now(registry: Mapping[str, RecordType], named: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Raw]:

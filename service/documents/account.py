@@ -111,6 +111,7 @@ class Account(Versioned):
             {"fields": ["guest_seen_at"], "sparse": True},
             {"fields": ["merged_into"], "sparse": True},
             {"fields": ["groups.group"], "sparse": True},
+            {"fields": ["roles"], "sparse": True},
             {"fields": ["identities.key"], "unique": True, "sparse": True},
             {"fields": ["passkeys.key"], "unique": True, "sparse": True},
         ],

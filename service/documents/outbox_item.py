@@ -21,6 +21,8 @@ class OutboxItem(Document):
     sealed = BinaryField()
     # What it says to somebody, who may not want it to stay: it goes when it is sent, or of no more use.
     message = DictField()
+    # It is removed when it has come to its end, whatever that is.
+    brief = BooleanField()
     # Whose deletion takes it along.
     account = StringField()
     tries = IntField(required=True)

@@ -25,6 +25,12 @@ class Session(Document):
     # Where notifications reach the device; there is none until it says so.
     push = EmbeddedDocumentField(PushRegistration, hidden=True)
 
+    # When the device is to hear that there is something new for it, and when it did last.
+    wake_at = DateTimeField(hidden=True)
+    woken_at = DateTimeField(hidden=True)
+    # Until when it counts as one that has a live connection.
+    live_until = DateTimeField(hidden=True)
+
     meta = {
         "collection": "sessions",
         "auto_create_index": False,
@@ -33,5 +39,6 @@ class Session(Document):
             {"fields": ["expires_at"], "expireAfterSeconds": 0},
             {"fields": ["push.key"], "unique": True, "sparse": True},
             {"fields": ["push.topics", "id"], "sparse": True},
+            {"fields": ["wake_at"], "sparse": True},
         ],
     }

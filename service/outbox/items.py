@@ -42,7 +42,8 @@ class NewItem:
 
     Of those with one `dedupe_key` the first is stored, as long as it is remembered. `due_at` is when, in UTC, if not at
     once; a lower `priority` is sooner; of those that share `alone` one is at work at a time. A `message` is what it
-    says to somebody: it goes when that was said.
+    says to somebody: it goes when that was said. One that is `brief` is removed when it has come to its end, also where
+    it failed: there are many such, and the next one says the same. They are sent many at once.
     """
 
     kind: str
@@ -54,6 +55,7 @@ class NewItem:
     priority: int | None = None
     alone: str | None = None
     message: Mapping[str, Any] | None = None
+    brief: bool = False
 
     def id(self) -> str:
         """Return an id: that of all items of the same kind and deduplication key, else a new one."""
@@ -113,7 +115,7 @@ def stored_form(item: NewItem, sealed: bytes | None) -> Raw:
     }
     expires_at = None if item.until is None else item.until + UNSENT_FOR
     given: Raw = {"sealed": sealed, "account": item.account, "until": item.until, "expires_at": expires_at}
-    given |= {"priority": item.priority, "alone": item.alone, "message": item.message}
+    given |= {"priority": item.priority, "alone": item.alone, "message": item.message, "brief": item.brief or None}
     return document | {name: value for name, value in given.items() if value is not None}
 
 
@@ -228,7 +230,10 @@ def mark_sent(item: Raw) -> None:
 
 def mark_many_sent(sent: Sequence[Raw]) -> None:
     """Say that items were sent, as `mark_sent` does of one."""
-    finish({"_id": {"$in": [item["_id"] for item in sent]}, "state": "waiting"}, sent_form(), *SECRETS, "reason")
+    waiting = {"_id": {"$in": [item["_id"] for item in sent]}, "state": "waiting"}
+    if any("brief" in item for item in sent):
+        OutboxItem._get_collection().delete_many({**waiting, "brief": True})
+    finish(waiting, sent_form(), *SECRETS, "reason")
 
 
 def finish_ours(item: Raw) -> bool:
@@ -247,6 +252,9 @@ def give_up(item: Raw, reason: str) -> None:
 
     What is of use for a while only has secrets, which go.
     """
+    if "brief" in item:
+        OutboxItem._get_collection().delete_one(ours(item))
+        return
     secrets = SECRETS if "until" in item else ()
     finish(ours(item), failed_form(reason), *secrets)
 

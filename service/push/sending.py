@@ -50,10 +50,12 @@ def put_items(devices: Iterable[Registration], notification: Notification) -> No
     items.add_many([device_item(device, message, until) for device in devices])
 
 
-def device_item(device: Registration, message: Raw, until: datetime, dedupe_key: str | None = None) -> NewItem:
+def device_item(
+    device: Registration, message: Raw, until: datetime, dedupe_key: str | None = None, brief: bool = False
+) -> NewItem:
     """Return what is stored of a notification for a device: what is said goes when it is sent."""
     content = {"session": device.session}
-    return NewItem(device.platform, content, device.account, dedupe_key, until, message=message)
+    return NewItem(device.platform, content, device.account, dedupe_key, until, message=message, brief=brief)
 
 
 def until_of(notification: Notification) -> datetime:

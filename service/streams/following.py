@@ -8,15 +8,20 @@ from typing import Any
 from service.changes.barrier import Barrier
 from service.changes.reader import Heard, OrderReader
 from service.core.clock import now
+from service.core.log import log
 from service.identity.security import Security
 from service.identity.usage import usage_by
 from service.model.registry import Registry
 from service.mongo import connection
 from service.mongo.raw import Raw
 from service.policy import Identity
+from service.push.waking import note_live
 from service.streams.delivery import Delivery, entries_now, look_up
 from service.streams.subscriptions import Subscription, Subscriptions
 from service.streams.threads import Threads
+
+PRESENCE_TOLD_EVERY = 20.0
+"""Seconds after which it is told which sessions have a live connection: three times in the time that they count so."""
 
 
 class Following:
@@ -36,12 +41,24 @@ class Following:
         self.client = connection.stream_client(settings)
         self.barrier = Barrier(registry, self.client, settings["MONGODB_CONNECT_TIMEOUT"])
         self.reader: OrderReader | None = None
+        self.presence: asyncio.Task[None] | None = None
         self.reached = 0
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to read, and tell those that listen in an event loop."""
         self.reader = OrderReader(self.client, partial(self.hand_over, loop))
         self.reader.start()
+        self.presence = loop.create_task(self.tell_who_is_live())
+
+    async def tell_who_is_live(self) -> None:
+        """Note again and again, for all processes, which sessions have a connection here: in few writes."""
+        while True:
+            await asyncio.sleep(PRESENCE_TOLD_EVERY)
+            try:
+                await self.threads.do(partial(note_live, [*self.subscriptions.by_session]))
+            except Exception as error:
+                # MongoDB did not answer, or it is a bug: the next time is not to suffer from it.
+                log.error("presence_untold", exc_info=error)
 
     def hand_over(self, loop: asyncio.AbstractEventLoop, heard: Heard) -> None:
         """Tell, from the reader's thread; return when all that listen have been told."""
@@ -88,6 +105,8 @@ class Following:
 
     async def stop(self) -> None:
         """End, when what was begun is done."""
+        if self.presence is not None:
+            self.presence.cancel()
         if self.reader is not None:
             # In a thread: its last words are told in this event loop.
             await asyncio.get_running_loop().run_in_executor(None, self.reader.stop)

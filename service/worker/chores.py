@@ -32,6 +32,7 @@ from service.outbox.jobs import Job, jobs_in
 from service.outbox.letters import Letters
 from service.outbox.performing import JobSender
 from service.outbox.schedule import Schedule
+from service.push import waking
 from service.push.declared import FOLLOWER, DeclaredPushes
 from service.push.fan_out import FanOut
 from service.push.sender import PushSender, platforms
@@ -80,7 +81,7 @@ def chores(settings: Mapping[str, Any], registry: Registry) -> list[Chore]:
     found += doing_jobs(jobs_in(functions.modules()), settings)
     if not connection.is_memory(settings["MONGODB_URI"]):
         # Mongomock has no change streams.
-        found += declared_pushing(registry)
+        found += [*declared_pushing(registry), *waking_devices(registry)]
         found.append(Chore(order.RECORDER, 0.0, Recorder(registry, connection.stream_client(settings), keep).step))
         found += [telling(registry, type, keep) for type in registry.values() if AFTER_CHANGE in type.hooks]
         found += telling_webhooks(settings, registry)
@@ -124,6 +125,12 @@ def declared_pushing(registry: Registry) -> list[Chore]:
         return []
     follower = Follower(FOLLOWER, declared.types, declared.tell)
     return [Chore(FOLLOWER, 0.0, follower.step)]
+
+
+def waking_devices(registry: Registry) -> list[Chore]:
+    """Return the chores that wake devices: one notes for which there is something new, the other sends to them."""
+    follower = Follower(waking.WAKING, waking.waking_types(registry), waking.note_news, of_records=False)
+    return [Chore(waking.WAKING, 0.0, follower.step), Chore("wakes", 1.0, waking.wake_due)]
 
 
 def doing_jobs(jobs: Mapping[str, Job], settings: Mapping[str, Any]) -> list[Chore]:
