@@ -204,6 +204,23 @@ class TestBothDrivers:
         assert driver.change(notes, {"_id": "b"}, {"$set": {"n": 5}}, upsert=True) == {"_id": "b", "n": 5}
         assert [row["n"] for row in driver.find(notes, {}, sort=[("_id", 1)])] == [1, 5]
 
+    def test_an_update_tells_whether_there_was_one(self, notes: Notes) -> None:
+        assert driver.update(notes, {"_id": "a", "n": 0}, {"$inc": {"n": 1}}) is True
+        assert driver.update(notes, {"_id": "a", "n": 0}, {"$inc": {"n": 1}}) is False
+        assert driver.update(notes, {"n": 1}, {"$set": {"n": 1}}) is True
+        assert driver.find(notes, {}) == [{"_id": "a", "n": 1}]
+
+    @pytest.mark.real
+    def test_what_an_update_breaks_is_told(self, notes: Notes) -> None:
+        notes.create_index("n", unique=True)
+        try:
+            driver.insert(notes, {"_id": "b", "n": 1})
+            with pytest.raises(DuplicateKeyError):
+                driver.update(notes, {"_id": "b"}, {"$set": {"n": 0}})
+        finally:
+            notes.drop_index("n_1")
+        assert driver.find_one(notes, {"_id": "b"}) == {"_id": "b", "n": 1}
+
     @pytest.mark.real
     def test_a_write_after_one_that_was_refused_is_done(self, notes: Notes) -> None:
         """The number of the one that was refused is not used again: MongoDB would take it for the same write."""
@@ -332,8 +349,10 @@ class TestFailures:
         driver.insert(notes, {"_id": "b", "n": 0})
         fail(notes, "insert", "findAndModify", **failure)
         assert driver.change(notes, {"_id": "b"}, {"$inc": {"n": 1}}) == {"_id": "b", "n": 1}
-        assert commands.names == ["insert", "insert", "findAndModify", "findAndModify"]
-        assert driver.find_one(notes, {"_id": "b"}) == {"_id": "b", "n": 1}
+        fail(notes, "update", **failure)
+        assert driver.update(notes, {"_id": "b"}, {"$inc": {"n": 1}})
+        assert commands.names == ["insert", "insert", "findAndModify", "findAndModify", "update", "update"]
+        assert driver.find_one(notes, {"_id": "b"}) == {"_id": "b", "n": 2}
 
     def test_a_write_that_was_done_but_not_acknowledged_is_not_done_again(
         self, notes: Notes, commands: Commands
@@ -341,8 +360,11 @@ class TestFailures:
         late = {"code": 89, "errmsg": "the others do not answer"}
         fail(notes, "findAndModify", writeConcernError=late, errorLabels=["RetryableWriteError"])
         assert driver.change(notes, {"_id": "a"}, {"$inc": {"n": 1}}) == {"_id": "a", "n": 1}
-        assert commands.names == ["findAndModify", "findAndModify"]
-        assert driver.find_one(notes, {"_id": "a"}) == {"_id": "a", "n": 1}
+        fail(notes, "update", writeConcernError=late, errorLabels=["RetryableWriteError"])
+        # The condition holds no longer: it is told what the first try did.
+        assert driver.update(notes, {"_id": "a", "n": 1}, {"$inc": {"n": 1}})
+        assert commands.names == ["findAndModify", "findAndModify", "update", "update"]
+        assert driver.find_one(notes, {"_id": "a"}) == {"_id": "a", "n": 2}
 
     def test_connections_that_broke_unseen_are_replaced(self, notes: Notes) -> None:
         driver.find_one(notes, {"_id": "a"})
@@ -351,7 +373,7 @@ class TestFailures:
         assert driver.find_one(notes, {"_id": "a"}) == {"_id": "a", "n": 0}
         assert driver.change(notes, {"_id": "a"}, {"$inc": {"n": 1}}) == {"_id": "a", "n": 1}
 
-    @pytest.mark.parametrize("command", ["find", "insert", "findAndModify"])
+    @pytest.mark.parametrize("command", ["find", "insert", "findAndModify", "update"])
     def test_a_server_that_does_not_answer_is_waited_for_until_the_deadline(self, notes: Notes, command: str) -> None:
         fail(notes, command, blockConnection=True, blockTimeMS=int(SECONDS * 1700), times=3)
         begun = time.monotonic()
@@ -360,6 +382,7 @@ class TestFailures:
                 "find": lambda: driver.find(notes, {}),
                 "insert": lambda: driver.insert(notes, {"_id": "b"}),
                 "findAndModify": lambda: driver.change(notes, {"_id": "a"}, {"$inc": {"n": 1}}),
+                "update": lambda: driver.update(notes, {"_id": "a"}, {"$inc": {"n": 1}}),
             }[command]()
         assert problems.is_transient(raised.value)
         assert SECONDS * 0.9 < time.monotonic() - begun < SECONDS * 2.5
@@ -516,9 +539,24 @@ def test_the_plain_case_does_without_pymongos_layers(server: str, no_pymongo: Ca
         driver.insert(notes, {"_id": "a", "n": 1})
         assert driver.change(notes, {"_id": "a"}, {"$inc": {"n": 1}}) == {"_id": "a", "n": 2}
         assert driver.change(notes, {"_id": "b"}, {"$set": {"n": 0}}, upsert=True) == {"_id": "b", "n": 0}
+        assert driver.update(notes, {"_id": "b"}, {"$inc": {"n": 1}})
         assert driver.find(notes, {"n": 2}) == [{"_id": "a", "n": 2}]
         assert driver.find_one(notes, {"_id": "c"}) is None
         assert driver.find_at(notes, "a", {"n": 1})[0] == {"_id": "a", "n": 2}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("kind", ["short"], indirect=True)
+def test_a_write_that_names_an_id_goes_by_the_index_of_ids(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So MongoDB does not weigh the other indexes of what else the condition says."""
+    sent: list[dict[str, Any]] = []
+    exchange = wire.exchange
+    monkeypatch.setattr(wire, "exchange", lambda *args: sent.append(bson.decode(args[1])) or exchange(*args))
+    for condition in ({"_id": "a", "n": {"$gte": 0}}, {"n": {"$gte": 0}}):
+        driver.change(notes, condition, {"$inc": {"n": 1}})
+        driver.update(notes, condition, {"$inc": {"n": 1}})
+    hints = [command.get("updates", [command])[0].get("hint") for command in sent]
+    assert hints == ["_id_", "_id_", None, None]
 
 
 @pytest.mark.real
@@ -556,7 +594,10 @@ def test_a_write_whose_reply_gets_lost_is_done_once(server: str, kind: str) -> N
         proxy.loses = b"lastErrorObject"
         assert driver.change(notes, {"_id": "a"}, {"$inc": {"n": 1}}) == {"_id": "a", "n": 1}
         assert proxy.loses is None
-        assert driver.find(notes, {}) == [{"_id": "a", "n": 1}]
+        proxy.loses = b"nModified"
+        assert driver.update(notes, {"_id": "a", "n": 1}, {"$inc": {"n": 1}})
+        assert proxy.loses is None
+        assert driver.find(notes, {}) == [{"_id": "a", "n": 2}]
 
 
 @pytest.mark.real

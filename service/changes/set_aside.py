@@ -11,7 +11,7 @@ from service.core.clock import now
 from service.core.log import log
 from service.documents import SetAside
 from service.mongo.raw import Filter, Raw
-from service.records.store import DUPLICATE
+from service.records.refusals import DUPLICATE
 
 HOOK_TRIES = 8
 FIRST_HOOK_DELAY, LONGEST_HOOK_DELAY = 1.0, 300.0

@@ -66,6 +66,10 @@ class Driver(Protocol):
         """Change the one document that fulfils a condition and return it as it then is."""
         ...
 
+    def update(self, collection: Collection[Raw], condition: Mapping[str, Any], update: Mapping[str, Any]) -> bool:
+        """Change the one document that fulfils a condition and tell whether there was one."""
+        ...
+
 
 def driver_of(collection: Collection[Raw]) -> Driver:
     """Return the driver that was chosen for the connection of a collection: see `connection.Client`."""
@@ -124,3 +128,12 @@ def change(
     Raises `pymongo.errors.DuplicateKeyError` where it breaks a unique index.
     """
     return driver_of(collection).change(collection, condition, update, upsert, projection)
+
+
+def update(collection: Collection[Raw], condition: Mapping[str, Any], update: Mapping[str, Any]) -> bool:
+    """Apply `update` to the one document that fulfils `condition` and tell whether there was one.
+
+    MongoDB neither returns the document nor keeps a copy of it for a retry, as it does for `change`.
+    Raises as that does.
+    """
+    return driver_of(collection).update(collection, condition, update)

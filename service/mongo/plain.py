@@ -63,6 +63,16 @@ class PyMongoDriver:
         )
         return found
 
+    def update(
+        self,
+        collection: Collection[Raw],
+        condition: Mapping[str, Any],
+        update: Mapping[str, Any],
+        session: ClientSession | None = None,
+    ) -> bool:
+        """Change the one document that fulfils a condition and tell whether there was one."""
+        return bool(collection.update_one(condition, update, session=session).matched_count)
+
 
 def cursor_over(selected: Selection) -> Cursor[Raw]:
     """Return PyMongo's cursor over the documents that are selected."""

@@ -24,7 +24,8 @@ from service.mongo.raw import Raw
 from service.policy import given_to, owned_by
 from service.records import storage, store
 from service.records.deletion import bury_for_release
-from service.records.store import DUPLICATE, Edit
+from service.records.refusals import DUPLICATE
+from service.records.store import Edit
 
 BATCH = 200
 """Most records of a transaction: it locks them, and others wait for it."""

@@ -1,21 +1,69 @@
-"""What MongoDB refuses of a record although all rules of its fields hold, as causes that name the fields."""
+"""What MongoDB refuses of a record: what is taken, and what breaks no rule of its fields, told with their names."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from pymongo.errors import DocumentTooLarge, OperationFailure, PyMongoError
+from pymongo.errors import DocumentTooLarge, DuplicateKeyError, OperationFailure, PyMongoError
 
-from service.core.errors import Cause, Unreadable, ValidationFailed, pointer
+from service.core.errors import AlreadyExists, Cause, Unreadable, ValidationFailed, pointer
 from service.model.places import Pointed
 from service.model.record_type import RecordType
+from service.model.unique import Unique, stored_unique
 from service.mongo import driver, problems, transactions
-from service.mongo.raw import in_bson
+from service.mongo.raw import Raw, in_bson
 
+Written = TypeVar("Written")
 PointerSteps = tuple[str | int, ...]
 SHAPE = "a shape whose lines touch and cross nothing, with holes within the first ring"
+DUPLICATE = 11000
+"""The server's code of a value that an index has already."""
 INDEXED = re.compile(r"\[([^\[\]]+)\]|path: (\S+)")
 """How MongoDB writes the names of fields that an index cannot hold."""
+
+
+def explained(
+    type: RecordType, condition: Mapping[str, Any], brought: Mapping[str, Any], write: Callable[[], Written]
+) -> Written:
+    """Return what a `write` of the record that fulfils `condition` gives, to which it brings some values.
+
+    Raises, for what MongoDB refuses, what it means.
+    """
+    try:
+        return write()
+    except DuplicateKeyError as error:
+        raise taken(type, error, condition.get("_id", ""), brought) from None
+    except (OperationFailure, DocumentTooLarge) as error:
+        if (problem := unlike_fields(type, error, condition)) is not None:
+            raise problem from None
+        raise refused(type, error, brought) from error
+
+
+def taken(type: RecordType, error: DuplicateKeyError, id: str, values: Mapping[str, Any]) -> Exception:
+    """Return the problem of a unique value that another record has; the error as it is where that is the id."""
+    pattern = (error.details or {}).get("keyPattern")
+    unique = guessed(type, id, values) if pattern is None else stored_unique(type.uniques, pattern)
+    if unique is not None:
+        return unique.problem()
+    if pattern is None or list(pattern) == ["_id"]:
+        return error
+    return AlreadyExists("a value is taken that has to be unique")
+
+
+def guessed(type: RecordType, id: str, values: Mapping[str, Any]) -> Unique | None:
+    """Return whose value another record has, if any: mongomock does not say which index it was."""
+    for unique in type.uniques:
+        same = {place.stored: value for place in unique.places for _, value in place.stored_values(values)}
+        if same and type.collection.find_one({**same, "_id": {"$ne": id}}):
+            return unique
+    return None
+
+
+def problem_of_one(type: RecordType, told: Mapping[str, Any], record: Raw) -> Exception:
+    """Return what MongoDB tells of one record of many that it does not store."""
+    if told["code"] == DUPLICATE:
+        return taken(type, DuplicateKeyError(told["errmsg"], DUPLICATE, told), record["_id"], record)
+    return refused(type, OperationFailure(told["errmsg"], told["code"], told), record)
 
 
 def refused(type: RecordType, error: Exception, brought: Mapping[str, Any]) -> Exception:

@@ -14,11 +14,10 @@ from pymongo import UpdateOne
 from pymongo.errors import BulkWriteError, DocumentTooLarge, DuplicateKeyError, OperationFailure
 
 from service.core.clock import now
-from service.core.errors import AlreadyExists, DatabaseUnavailable
+from service.core.errors import DatabaseUnavailable
 from service.core.ids import new_id
 from service.documents.record import LEFT
 from service.model.record_type import RecordType
-from service.model.unique import Unique, stored_unique
 from service.mongo import driver, problems, transactions
 from service.mongo.raw import Raw
 from service.policy import access_list, group_principal
@@ -40,7 +39,7 @@ def create(type: RecordType, owner: str, content: Mapping[str, Any]) -> Raw:
     try:
         driver.insert(type.collection, record)
     except DuplicateKeyError as error:
-        raise taken(type, error, record["_id"], record) from None
+        raise refusals.taken(type, error, record["_id"], record) from None
     except (OperationFailure, DocumentTooLarge) as error:
         raise refusals.refused(type, error, record) from error
     if type.is_group:
@@ -117,34 +116,11 @@ def apply(
     brought: Mapping[str, Any] | None = None,
 ) -> Raw | None:
     """Apply an `update` that says all that is to change, with the stamps; see `change`."""
-    try:
-        return driver.change(type.collection, condition, stamped(type, update), upsert, type.unread)
-    except DuplicateKeyError as error:
-        raise taken(type, error, condition.get("_id", ""), update.get("$set", {})) from None
-    except (OperationFailure, DocumentTooLarge) as error:
-        if (problem := refusals.unlike_fields(type, error, condition)) is not None:
-            raise problem from None
-        raise refusals.refused(type, error, update.get("$set", {}) if brought is None else brought) from error
-
-
-def taken(type: RecordType, error: DuplicateKeyError, id: str, values: Mapping[str, Any]) -> Exception:
-    """Return the problem of a unique value that another record has; the error as it is where that is the id."""
-    pattern = (error.details or {}).get("keyPattern")
-    unique = guessed(type, id, values) if pattern is None else stored_unique(type.uniques, pattern)
-    if unique is not None:
-        return unique.problem()
-    if pattern is None or list(pattern) == ["_id"]:
-        return error
-    return AlreadyExists("a value is taken that has to be unique")
-
-
-def guessed(type: RecordType, id: str, values: Mapping[str, Any]) -> Unique | None:
-    """Return whose value another record has, if any: mongomock does not say which index it was."""
-    for unique in type.uniques:
-        same = {place.stored: value for place in unique.places for _, value in place.stored_values(values)}
-        if same and type.collection.find_one({**same, "_id": {"$ne": id}}):
-            return unique
-    return None
+    values = update.get("$set", {}) if brought is None else brought
+    return refusals.explained(
+        *(type, condition, values),
+        lambda: driver.change(type.collection, condition, stamped(type, update), upsert, type.unread),
+    )
 
 
 def create_many(type: RecordType, owner: str, contents: Iterable[Mapping[str, Any]]) -> list[Raw]:
@@ -170,19 +146,8 @@ def take_over(type: RecordType, records: Sequence[Raw], together: bool = False) 
         told = error.details["writeErrors"]
         if problems.is_transient(error) or not told:
             raise
-        return {records[one["index"]]["_id"]: problem_of_one(type, one, records[one["index"]]) for one in told}
+        return {records[one["index"]]["_id"]: refusals.problem_of_one(type, one, records[one["index"]]) for one in told}
     return {}
-
-
-def problem_of_one(type: RecordType, told: Mapping[str, Any], record: Raw) -> Exception:
-    """Return what MongoDB tells of one record of many that it does not store."""
-    if told["code"] == DUPLICATE:
-        return taken(type, DuplicateKeyError(told["errmsg"], DUPLICATE, told), record["_id"], record)
-    return refusals.refused(type, OperationFailure(told["errmsg"], told["code"], told), record)
-
-
-DUPLICATE = 11000
-"""The server's code of a value that an index has already."""
 
 
 SEEN_BY = {"owner", "readers", "writers"}
@@ -221,6 +186,10 @@ class Edit:
         update = {"$set": {**self.given, **shared}}
         return {**update, "$unset": cleared} if cleared else update
 
+    def stored(self, moment: datetime) -> Raw:
+        """Return the record as it is once this was written at a `moment`."""
+        return {**self.after, "updated_at": moment, "revision": self.current["revision"] + 1}
+
 
 def change_each(type: RecordType, edits: Sequence[Edit]) -> list[Raw]:
     """Change records, each in its own way, as a part of a transaction, and return them as they then are.
@@ -233,15 +202,19 @@ def change_each(type: RecordType, edits: Sequence[Edit]) -> list[Raw]:
     type.collection.bulk_write(
         [UpdateOne({"_id": edit.current["_id"]}, stamped(type, update, moment)) for edit, update in updates]
     )
-    return [{**edit.after, "updated_at": moment, "revision": edit.current["revision"] + 1} for edit in edits]
+    return [edit.stored(moment) for edit in edits]
 
 
 def change_one(type: RecordType, condition: Mapping[str, Any], edit: Edit) -> Raw | None:
     """Change the one record that fulfils `condition` still, which was read as the edit says, and return it.
 
-    Returns None, and changes nothing, when there is none. Raises as `change` does.
+    What it is then is known without MongoDB. Returns None, and changes nothing, when there is none. Raises as `change`
+    does.
     """
-    return apply(type, condition, search_words.rewritten(type, edit.update, edit.current, edit.after))
+    moment = now()
+    update = stamped(type, search_words.rewritten(type, edit.update, edit.current, edit.after), moment)
+    is_done = refusals.explained(type, condition, edit.given, lambda: driver.update(type.collection, condition, update))
+    return edit.stored(moment) if is_done else None
 
 
 def change_many(type: RecordType, ids: Sequence[str], condition: Mapping[str, Any], update: Update) -> None:
@@ -270,8 +243,7 @@ def rewrite(type: RecordType, condition: Mapping[str, Any], content: Mapping[str
 
     Returns None, and changes nothing, when there is none.
     """
-    after = {**content, "access": access_list(current["owner"], content)}
-    return apply(type, condition, search_words.rewritten(type, replacement(type, after), current, after))
+    return change_one(type, condition, Edit(current, {name: content.get(name) for name in type.given}))
 
 
 def put(type: RecordType, condition: Mapping[str, Any], content: Mapping[str, Any], owner: str) -> Raw:
@@ -282,7 +254,6 @@ def put(type: RecordType, condition: Mapping[str, Any], content: Mapping[str, An
     """
     own = type.schema.owner_only
     update = replacement(type, {name: value for name, value in content.items() if name not in own}, own)
-    update["$set"].pop("access", None)
     first = {name: content[name] for name in own & content.keys()}
     first |= {"owner": owner, "created_at": now(), "access": access_list(owner, content)}
     record = apply(type, condition, {**update, "$setOnInsert": type.document.new(first)}, upsert=True)
@@ -290,9 +261,9 @@ def put(type: RecordType, condition: Mapping[str, Any], content: Mapping[str, An
     return record
 
 
-def replacement(type: RecordType, content: Mapping[str, Any], kept: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
+def replacement(type: RecordType, content: Mapping[str, Any], kept: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return the update that leaves of a record's content only `content`, and what is `kept` or the server's."""
-    update = {"$set": {name: value for name, value in content.items() if name in type.given or name == "access"}}
+    update = {"$set": {name: value for name, value in content.items() if name in type.given}}
     gone = type.given - content.keys() - {*kept}
     return {**update, "$unset": dict.fromkeys(gone, "")} if gone else update
 

@@ -106,12 +106,14 @@ class Writer(Reader):
         """Return the record after a patch by one operation; None where that cannot be, or conditions do not hold."""
         if not wanted.direct or BEFORE_CHANGE in self.type.hooks:
             return None
-        condition = {"_id": id, **self.scope(action), **wanted.guard, **precondition.condition}
+        allowed = self.scope(action)
         if texts := search_words.touched(self.type, wanted.update):
             if None in texts.values():
                 return None
-            # Most are the own and given to nobody. Of any other one has to know who may find it.
-            condition["access"] = access_list(str(self.identity), {})
+            # Most are the own and given to nobody, which says all that the scope does. Of any other one has to know
+            # who may find it.
+            allowed = {"access": access_list(str(self.identity), {})}
+        condition = {"_id": id, **allowed, **wanted.guard, **precondition.condition}
         try:
             return store.change(self.type, condition, wanted.update, wanted.values)
         except ValidationFailed as error:
