@@ -3,12 +3,16 @@
 import hashlib
 import hmac
 import secrets
+import threading
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
+
+from pymongo.errors import PyMongoError
 
 from service.core.base64url import decode_base64url, encode_base64url
 from service.core.clock import now
@@ -27,15 +31,23 @@ SESSION_ENDED = "the session has ended; log in again"
 KNOWN_SESSIONS = 10_000
 CHECK_SECONDS = 0.8
 """How long a session is taken to be alive without a look: an ended one is dead everywhere within a second."""
+RENEWAL_PAUSE = 0.3
+"""Seconds between two looks at all sessions that were used lately."""
+LATELY_SECONDS = 10.0
+"""How long a session is looked at so after a use: beyond that it costs more than a look of its own at the next one."""
+LOOKED_AT_ONCE = 1000
+"""Most sessions that one query asks for."""
 SECRET_BYTES = 32
 MAC_BYTES = 16
 
 
-class Seen(NamedTuple):
-    """Whom a session acts for, and the `moment` of the monotonic clock at which it was found to be alive."""
+@dataclass(slots=True)
+class Seen:
+    """Whom a session acts for, by the monotonic clock the `moment` at which it was alive, and when it was used last."""
 
     moment: float
     identity: Identity
+    used: float = 0.0
 
     @property
     def is_stale(self) -> bool:
@@ -57,11 +69,12 @@ class Sessions:
     def identity(self, account: str, session: str, auth_time: int) -> Identity | None:
         """Return whom a session acts for; None when it has ended, or is not of this account.
 
-        It is looked up at most once in `CHECK_SECONDS`.
+        It is looked up where neither this nor `renew` has done so within `CHECK_SECONDS`.
         """
         seen = self.seen.get(session)
         if seen is None or seen.identity.account != account or seen.is_stale:
             return self.current_identity(account, session, auth_time)
+        seen.used = time.monotonic()
         same = seen.identity.auth_time == auth_time
         return seen.identity if same else replace(seen.identity, auth_time=auth_time)
 
@@ -72,8 +85,38 @@ class Sessions:
         if found is None:
             return None
         identity = Identity.of(found, session, auth_time)
-        self.seen.put(session, Seen(moment, identity))
+        self.seen.put(session, Seen(moment, identity, moment))
         return identity
+
+    def renew(self) -> None:
+        """Look at all sessions at once that were used lately, and forget the others and those that have ended."""
+        moment = time.monotonic()
+        self.seen.drop(lambda seen: moment - seen.used >= LATELY_SECONDS)
+        used = [*self.seen.entries.items()]
+        for first in range(0, len(used), LOOKED_AT_ONCE):
+            some = used[first : first + LOOKED_AT_ONCE]
+            moment = time.monotonic()
+            found = live_accounts({id: seen.identity.account for id, seen in some})
+            for id, seen in some:
+                if id in found:
+                    # Not put anew: one that was forgotten meanwhile stays so.
+                    seen.identity, seen.moment = Identity.of(found[id], id, seen.identity.auth_time), moment
+                else:
+                    self.seen.entries.pop(id, None)
+
+    def keep_renewing(self) -> None:
+        """Start a thread that does so every `RENEWAL_PAUSE`.
+
+        While MongoDB does not answer, each request looks for itself, and tells of it.
+        """
+
+        def work() -> None:
+            while True:
+                time.sleep(RENEWAL_PAUSE)
+                with suppress(PyMongoError):
+                    self.renew()
+
+        threading.Thread(target=work, name="sessions", daemon=True).start()
 
     def expiry(self, session: str) -> datetime | None:
         """Return when a session ends if nobody refreshes it, in UTC without zone; None when it has ended."""
@@ -226,10 +269,27 @@ def look(account: str, session: str) -> Raw | None:
 
 def live_account(account: str, session: str) -> Raw | None:
     """Return the account of a session that has not ended, with its memberships; None when one of the two is gone."""
-    alive = driver.find_one(Session._get_collection(), {"_id": session, "account": account}, {"expires_at": 1})
-    if alive is None or alive["expires_at"] <= now():
-        return None
-    return driver.find_one(Account._get_collection(), {"_id": account, **ALIVE}, HELD)
+    return live_accounts({session: account}).get(session)
+
+
+def live_accounts(owners: Mapping[str, str]) -> dict[str, Raw]:
+    """Return the accounts, with their memberships, of those sessions that have not ended, of all with their accounts.
+
+    One whose account is gone, or another one, has ended.
+    """
+    moment = now()
+    shown, sessions = {"account": 1, "expires_at": 1}, Session._get_collection()
+    alive = {
+        row["_id"]: row["account"]
+        for row in driver.find(sessions, {"_id": {"$in": [*owners]}}, shown, limit=len(owners))
+        if row["account"] == owners[row["_id"]] and row["expires_at"] > moment
+    }
+    if not alive:
+        return {}
+    wanted = {*alive.values()}
+    living = {"_id": {"$in": [*wanted]}, **ALIVE}
+    accounts = {row["_id"]: row for row in driver.find(Account._get_collection(), living, HELD, limit=len(wanted))}
+    return {session: accounts[account] for session, account in alive.items() if account in accounts}
 
 
 def device_of(session: str) -> str | None:

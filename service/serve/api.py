@@ -69,6 +69,7 @@ def create_serving_app(settings: Mapping[str, Any]) -> Flask:
     app = application.create_app(settings)
     connection.tell_driver()
     connection.keep_counting()
+    app.extensions["madang.security"].sessions.keep_renewing()
     if connection.is_memory(settings["MONGODB_URI"]):
         # The data is in this process alone.
         Crew(chores(settings, app.extensions["madang.registry"]), alone=True).start()
