@@ -41,14 +41,15 @@ def send(streams: Served, person: Person, body: bytes, **headers: str) -> Sent:
     return streams.post("/v1/files", {}, body, **asked)
 
 
-def form(streams: Served, person: Person, *parts: tuple[str, str | None, bytes]) -> Sent:
+def form(streams: Served, person: Person, *parts: tuple[str, str | None, bytes], key: str | None = None) -> Sent:
     """Upload a form of parts: name, file name if it is a file, content."""
     body = b""
     for name, filename, content in parts:
         named = f'; filename="{filename}"' if filename is not None else ""
         body += f'--x\r\nContent-Disposition: form-data; name="{name}"{named}\r\n\r\n'.encode() + content + b"\r\n"
     kind = "multipart/form-data; boundary=x"
-    return send(streams, person, body + b"--x--\r\n", content_type=kind, content_disposition="")
+    again = {} if key is None else {"idempotency_key": key}
+    return send(streams, person, body + b"--x--\r\n", content_type=kind, content_disposition="", **again)
 
 
 def get(streams: Served, person: Person, id: str, query: str = "", method: str = "GET", **headers: str) -> Sent:
@@ -264,6 +265,86 @@ def test_a_file_is_renamed_and_nothing_else(streams: Served, ada: Person) -> Non
     assert get(streams, ada, made["id"]).body == b"hello"
 
 
+# They come again
+
+
+def keyed(streams: Served, person: Person, body: bytes, key: str = "k1", **more: str) -> Sent:
+    return send(streams, person, body, idempotency_key=key, **more)
+
+
+def test_an_upload_that_is_sent_again_is_one_file(streams: Served, blobs: Blobs, ada: Person, bob: Person) -> None:
+    first = keyed(streams, ada, b"hello")
+    again = keyed(streams, ada, b"hello")
+    assert (first.status, first.headers.get("idempotent-replayed")) == (201, None)
+    assert (again.status, again.body, again.headers["idempotent-replayed"]) == (201, first.body, "true")
+    for name in ("etag", "location", "content-type"):
+        assert again.headers[name] == first.headers[name]
+    assert (File._get_collection().count_documents({}), used(ada)) == (1, 5)
+    assert keyed(streams, bob, b"hello").json["id"] != first.json["id"]
+    assert keyed(streams, ada, b"hello", "k2").json["id"] != first.json["id"]
+    sweep(blobs)
+    assert list(faults(blobs, content=True)) == []
+
+
+def test_a_large_upload_that_is_sent_again_leaves_nothing_of_itself(streams: Served, blobs: Blobs, ada: Person) -> None:
+    body = bytes(blobs.part + 100)
+    assert keyed(streams, ada, body).json == keyed(streams, ada, body).json
+    assert used(ada) == len(body)
+    assert sweep(blobs) == 1
+    assert list(faults(blobs, content=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "more"),
+    [(b"hallo", {}), (b"hello", {"content_disposition": 'attachment; filename="b.txt"'})],
+    ids=["other bytes", "another name"],
+)
+def test_a_key_is_good_for_one_upload(streams: Served, ada: Person, body: bytes, more: dict[str, str]) -> None:
+    keyed(streams, ada, b"hello")
+    sent = keyed(streams, ada, body, **more)
+    assert (sent.status, sent.json["code"]) == (422, "idempotency_mismatch")
+    assert used(ada) == 5
+
+
+def test_a_key_of_another_request_is_none_of_an_upload(streams: Served, ada: Person) -> None:
+    assert ada.post("/v1/notes", {"title": "Milk"}, headers={"Idempotency-Key": "k1"}).status_code == 201
+    assert keyed(streams, ada, b"hello").json["code"] == "idempotency_mismatch"
+    keyed(streams, ada, b"hello", "k2")
+    answer = ada.post("/v1/notes", {"title": "Milk"}, headers={"Idempotency-Key": "k2"})
+    assert answer.json["code"] == "idempotency_mismatch"
+
+
+def test_what_is_no_key_is_refused(streams: Served, ada: Person) -> None:
+    for key in ("", "k" * 256, "ä"):
+        assert keyed(streams, ada, b"hello", key).json["code"] == "bad_request"
+    assert used(ada) == 0
+
+
+def test_the_first_refusal_comes_again_too(streams: Served, ada: Person) -> None:
+    form(streams, ada, ("id", None, b"mine"), ("file", "a", b"1"))
+    first, again = (form(streams, ada, ("id", None, b"mine"), ("file", "a", b"2"), key="k1") for _ in range(2))
+    assert (first.status, again.status, again.body) == (409, 409, first.body)
+    assert again.headers["idempotent-replayed"] == "true"
+
+
+def test_nobody_has_more_kept_answers_than_they_may(serve: Any, ada: Person) -> None:
+    with serve(KEPT_ANSWERS_ACCOUNT_BYTES=2000) as streams:
+        told = [keyed(streams, ada, b"hello", f"k{number}").status for number in range(4)]
+    assert told == [201, 201, 429, 429]
+
+
+@pytest.mark.real
+def test_of_one_upload_that_comes_many_times_at_once_there_is_one_file(
+    streams: Served, blobs: Blobs, ada: Person
+) -> None:
+    answers = at_once(*[lambda: keyed(streams, ada, b"hello")] * 8)
+    assert {sent.status for sent in answers} == {201}
+    assert len({sent.body for sent in answers}) == 1
+    assert (File._get_collection().count_documents({}), used(ada)) == (1, 5)
+    sweep(blobs)
+    assert list(faults(blobs, content=True)) == []
+
+
 # They go
 
 
@@ -341,6 +422,15 @@ def test_what_a_device_has_is_not_sent_again(streams: Served, ada: Person, hundr
         sent = get(streams, ada, hundred, if_none_match=known)
         assert (sent.status, sent.body, sent.headers["etag"]) == (304, b"", tag)
     assert get(streams, ada, hundred, if_none_match='"other"').status == 200
+
+
+def test_what_a_device_has_a_part_of_is_that_or_nothing(streams: Served, ada: Person, hundred: str) -> None:
+    tag = get(streams, ada, hundred).headers["etag"]
+    for named in (tag, f'"other", {tag}', "*"):
+        assert get(streams, ada, hundred, if_match=named).status == 200
+    for named in ('"other"', f"W/{tag}", ""):
+        sent = get(streams, ada, hundred, if_match=named, range="bytes=0-1")
+        assert (sent.status, sent.json["code"]) == (412, "revision_mismatch")
 
 
 def test_a_range_is_of_the_same_content_or_not_a_range(streams: Served, ada: Person, hundred: str) -> None:

@@ -14,7 +14,7 @@ from service.core.clock import now
 from service.documents import Event, KeptAnswer, Session
 from service.documents.event import KEPT_FOR
 from service.documents.versioned import Versioned
-from service.http import idempotency
+from service.records import kept_answers
 from settings.base import Base
 from tests.conftest import ROOT
 from tests.test_readme import Block, blocks
@@ -115,7 +115,7 @@ def test_the_page_tells_how_long_documents_without_a_version_live() -> None:
     for document in (KeptAnswer, Session, Event):
         assert not issubclass(document, Versioned)
     session = timedelta(seconds=Base.JWT_REFRESH_EXPIRATION_DELTA)
-    assert [life.days for life in (session, KEPT_FOR, idempotency.KEPT_FOR)] == [30, 90, 1]
+    assert [life.days for life in (session, KEPT_FOR, kept_answers.KEPT_FOR)] == [30, 90, 1]
     assert "they live for 30 days, 90 days and a day at most" in PAGE.read_text()
 
 

@@ -11,6 +11,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
+from pymongo.errors import DuplicateKeyError
+
 from service.core.clock import now
 from service.core.errors import NotFound, Problem
 from service.core.ids import new_id
@@ -45,6 +47,12 @@ def forget_late(blobs: Blobs, id: str) -> None:
     """Remove the bytes of a blob that was swept away while they were on their way to a store that undoes nothing."""
     if not blobs.in_mongodb and Blob._get_collection().find_one({"_id": id}, {"_id": 1}) is None:
         blobs.delete(id)
+
+
+def noted(made: Raw, beside: Callable[[Raw], None]) -> Raw:
+    """Do what is to be done beside a record that was made, and return that."""
+    beside(made)
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +118,18 @@ class Uploads:
         self.blobs.keep(upload.id, part)
         return after
 
-    def finish(self, identity: Identity, upload: Upload | None, rest: bytes, content: Mapping[str, Any]) -> Raw:
+    def finish(
+        self,
+        identity: Identity,
+        upload: Upload | None,
+        rest: bytes,
+        content: Mapping[str, Any],
+        beside: Callable[[Raw], None] = lambda _made: None,
+    ) -> Raw:
         """Add the last bytes and make the record with this `content`, in BSON form; return it.
 
-        Without an `upload` these are all bytes. Raises what `begin`, `add` and `Writer.create` do.
+        Without an `upload` these are all bytes; `beside` is done with the record, in the same transaction. Raises what
+        `begin`, `add`, `Writer.create` and `beside` do.
         """
         if upload is None and not self.blobs.in_mongodb:
             # Nothing undoes what such a store has got: so there is a blob by which the sweep finds it.
@@ -122,8 +138,9 @@ class Uploads:
         try:
             part = self.blobs.send(begun.id, begun.length, rest, True)
             whole = {**content, **self.found_out(begun, rest)}
-            return in_its_time(partial(self.finished, identity, begun, upload is None, len(rest), part, whole))
-        except Problem:
+            work = partial(self.finished, identity, begun, upload is None, len(rest), part, whole)
+            return in_its_time(lambda: noted(work(), beside))
+        except (Problem, DuplicateKeyError):
             # Mongomock has undone nothing.
             self.give_up(begun)
             raise

@@ -4,22 +4,17 @@ The claim of the key, the write and the kept answer are one MongoDB transaction.
 either all of them, and the retry gets the answer, or none, and the retry does the write.
 """
 
-import hmac
-import re
 from collections.abc import Callable
-from datetime import timedelta
 from functools import wraps
 from typing import Any, cast
 
 import orjson
 from flask import current_app, request
-from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
-from pymongo.read_concern import ReadConcern
 
 from service.context import current_registry, current_service, g
 from service.core.clock import now
-from service.core.errors import BadRequest, IdempotencyMismatch, NotFound, Problem, RequestInProgress
+from service.core.errors import IdempotencyMismatch, NotFound, Problem, RequestInProgress
 from service.core.json_text import canonical
 from service.documents import KeptAnswer
 from service.http.beforehand import BEFOREHAND, in_transaction, made_by
@@ -30,13 +25,10 @@ from service.mongo import connection, driver, transactions
 from service.mongo.raw import Raw
 from service.policy import scope
 from service.records.acting import identity_of
+from service.records.kept_answers import OVERHEAD, check_idempotency_key, find_kept, kept_form, keyed_digest
 from service.security import security
 
 WRITE_METHODS = frozenset({"POST", "PATCH", "PUT", "DELETE"})
-KEY_PATTERN = re.compile(r"[\x20-\x7e]{1,255}")
-KEPT_FOR = timedelta(hours=24)
-OVERHEAD = 1024
-"""Bytes that a kept answer takes beside its body, its places in the indexes among them."""
 KEPT_HEADERS = ("Content-Type", "ETag", "Location", "WWW-Authenticate")
 DERIVED_KEY = "madang.idempotency-key"
 """Where a batch puts the key of one of its requests, made from its own key and the place of the request."""
@@ -65,8 +57,8 @@ def idempotent(view: ViewFunction) -> ViewFunction:
         key = sent.get(DERIVED_KEY) or sent.get("HTTP_IDEMPOTENCY_KEY")
         if key is None or sent["REQUEST_METHOD"] not in WRITE_METHODS:
             return view(**kwargs)
-        if DERIVED_KEY not in sent and not KEY_PATTERN.fullmatch(key):
-            raise BadRequest("Idempotency-Key takes 1 to 255 printable ASCII characters")
+        if DERIVED_KEY not in sent:
+            check_idempotency_key(key)
         asked = operation_of(current_service(), cast(str, request.endpoint), request.method) or NO_OPERATION
         return Attempt(key, asked, lambda: safely(view, **kwargs)).answer()
 
@@ -142,7 +134,7 @@ class Attempt:
 
     def claim(self) -> Raw:
         """Return the document that says that this request has come."""
-        return {"_id": self.id, "account": self.account, "request": self.request, "expires_at": now() + KEPT_FOR}
+        return {"_id": self.id, **kept_form(self.account, self.request)}
 
     def keep(self, response: Answer) -> Answer:
         """Keep an answer whose request changed nothing, or cannot be undone; the first one kept stays.
@@ -189,7 +181,7 @@ class Attempt:
         It is admitted as a read is: what has another's content is sent as long as that may be read. Raises
         `IdempotencyMismatch` when it is another request's, `NotFound` when what it held is gone or out of sight.
         """
-        kept = known_to_majority().find_one({"_id": self.id, "expires_at": {"$gt": now()}})
+        kept = find_kept(self.id, current_app.config)
         if kept is None:
             return None
         if kept["request"] != self.request:
@@ -251,17 +243,6 @@ def accounts_in(told: Any) -> set[str]:
     return {account for body in bodies for account in accounts_in(body)}
 
 
-def known_to_majority() -> Collection[Raw]:
-    """Return the kept answers that outlive the primary.
-
-    One that only the primary has was acknowledged to nobody, and is lost with it; sent again, it would be a promise.
-    """
-    kept: Collection[Raw] = KeptAnswer._get_collection()
-    if connection.is_memory(current_app.config["MONGODB_URI"]):
-        return kept
-    return kept.with_options(read_concern=ReadConcern("majority"))
-
-
 def fingerprint() -> bytes:
     """Return what tells the request at hand from others: two that mean the same have the same."""
     sent = current_request()
@@ -274,7 +255,5 @@ def fingerprint() -> bytes:
 
 
 def digest(*parts: str | bytes) -> bytes:
-    """Return a keyed hash of `parts`: a body may hold a password, for which a plain hash would not do."""
-    packed = [part.encode() if isinstance(part, str) else part for part in parts]
-    text = b"".join(len(part).to_bytes(8, "big") + part for part in packed)
-    return hmac.digest(security().keys.derived("idempotency"), text, "sha256")
+    """Return a keyed hash of `parts`."""
+    return keyed_digest(security().keys.derived("idempotency"), *parts)

@@ -15,14 +15,13 @@ from service.core.errors import Overloaded, Problem, TooManyRequests
 from service.documents import KeptAnswer
 from service.identity.tokens import Recent
 from service.mongo import connection
+from service.records.kept_answers import NO_ROOM_FOR_ANOTHER, ROOM_AFTER, bytes_of
 
 KNOWN_ACCOUNTS = 10_000
 LOOKS = 16
 """A worker looks how much an account keeps each time that it has added this part of what is allowed."""
 PAUSE = 10.0
 """Least seconds between two looks at an account that is over its limit, and at all together."""
-ROOM_AFTER = 60
-"""Seconds after which somebody who keeps too much may try again."""
 
 
 @dataclass(slots=True)
@@ -55,7 +54,7 @@ class KeptBytes:
             return Overloaded("there is no room to keep another answer for a retry")
         usage = self.accounts.get(account)
         if usage is not None and self.is_over(usage, self.of_account, partial(bytes_of, account)):
-            return TooManyRequests("too many answers are kept for your retries; wait, or send no key", ROOM_AFTER)
+            return TooManyRequests(NO_ROOM_FOR_ANOTHER, ROOM_AFTER)
         return None
 
     def is_over(self, usage: Usage, limit: int, count: Callable[[], int], regularly: bool = False) -> bool:
@@ -78,12 +77,6 @@ class KeptBytes:
         if self.is_memory:
             return 0
         return int(get_db().command({"collStats": KeptAnswer._get_collection_name()})["size"])
-
-
-def bytes_of(account: str) -> int:
-    """Return the bytes of the answers that are kept for an account."""
-    pipeline = [{"$match": {"account": account}}, {"$group": {"_id": None, "bytes": {"$sum": "$size"}}}]
-    return sum(row["bytes"] for row in KeptAnswer._get_collection().aggregate(pipeline))
 
 
 def init_app(app: Flask) -> None:

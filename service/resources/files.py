@@ -69,7 +69,7 @@ class FileContent(Resource):
         answer={200: CONTENT, 206: CONTENT, 304: None},
         headers={200: FILE_HEADERS, 206: [*FILE_HEADERS, "Content-Range"], 304: ["ETag"]},
         media_type="application/octet-stream",
-        problems=["range_not_satisfiable", "bad_image", "storage_unavailable", *OF_STREAMS],
+        problems=["range_not_satisfiable", "revision_mismatch", "bad_image", "storage_unavailable", *OF_STREAMS],
     )
     def get(self, id: str) -> None:
         """Say that the streams answer: a door hands over to them what comes here."""
@@ -85,7 +85,7 @@ class ReferredFile(Resource):
         answer={200: CONTENT, 206: CONTENT, 304: None},
         headers={200: FILE_HEADERS, 206: [*FILE_HEADERS, "Content-Range"], 304: ["ETag"]},
         media_type="application/octet-stream",
-        problems=["range_not_satisfiable", "bad_image", "storage_unavailable", *OF_STREAMS],
+        problems=["range_not_satisfiable", "revision_mismatch", "bad_image", "storage_unavailable", *OF_STREAMS],
     )
     def get(self, id: str, file: str) -> None:
         """Say that the streams answer: a door hands over to them what comes here."""

@@ -6,7 +6,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from service.core.errors import BadParameter, Cause, NotFound, TooLarge
+from pymongo.errors import DuplicateKeyError
+
+from service.core.errors import BadParameter, Cause, NotFound, Problem, RequestInProgress, RevisionMismatch, TooLarge
 from service.core.json_text import decode
 from service.core.query_string import each_once
 from service.documents import File
@@ -25,6 +27,7 @@ from service.records.reading import Reader
 from service.streams.contents import Content, Contents
 from service.streams.exchange import Request, Response, json_response
 from service.streams.forms import MOST_TEXT, MULTIPART, body_kind, pieces_of
+from service.streams.retries import UploadRetries, UploadRetry
 from service.streams.threads import Threads
 from service.streams.transfers import Intake, Transfers, received
 
@@ -58,6 +61,7 @@ class Files:
         self.transfers = Transfers()
         self.contents = Contents(settings, threads, blobs)
         self.links = FileLinks(security.keys.each("file link"))
+        self.retries = UploadRetries(settings, security.keys)
 
     async def identity(self, request: Request) -> Identity:
         """Return who asks. Raises `NotAuthenticated` or `TokenExpired`."""
@@ -75,7 +79,10 @@ class Files:
         identity = await self.identity(request)
         with self.transfers.coming(identity.account, self.held(request)):
             async with received(request, self.patience, self.most) as body:
-                record = await self.taken(request, identity, body)
+                return await self.taken(request, identity, body)
+
+    def made(self, record: Raw) -> Response:
+        """Return the answer that tells of a new file."""
         answer = json_response(self.type.schema.dump(record), 201)
         tag = f'"{record["revision"]}"'
         return Response(201, answer.body, (*answer.headers, ("Location", f"/v1/files/{record['_id']}"), ("ETag", tag)))
@@ -84,8 +91,8 @@ class Files:
         """Return how many bytes of an upload are in memory at once."""
         return min(self.blobs.part, max(GridFs.part, told_length(request) or self.most))
 
-    async def taken(self, request: Request, identity: Identity, body: AsyncGenerator[bytes, None]) -> Raw:
-        """Return the record of the file in the body."""
+    async def taken(self, request: Request, identity: Identity, body: AsyncGenerator[bytes, None]) -> Response:
+        """Make the file in the body, and tell of it."""
         is_form = body_kind(request.headers)[0] == MULTIPART
         length = told_length(request)
         if length > self.most + (MOST_TEXT if is_form else 0):
@@ -94,10 +101,32 @@ class Files:
         try:
             filename, fields = await fill(intake, request, body)
             content = self.type.schema.load({"name": filename, **form_members(fields)})
-            return await intake.finish(content)
+            retry = self.retries.of(request, identity.account, content, intake.hash.hexdigest())
+            if retry is not None:
+                return await self.once(request, intake, content, retry)
+            return self.made(await intake.finish(content))
         except BaseException:
             await intake.give_up()
             raise
+
+    async def once(self, request: Request, intake: Intake, content: Raw, retry: UploadRetry) -> Response:
+        """Make a file unless that was done by an earlier request with its key, and tell of it.
+
+        Raises `IdempotencyMismatch`, `TooManyRequests`, `RequestInProgress`, and what a creation does.
+        """
+        try:
+            if (kept := await self.threads.do(partial(self.retries.kept, retry))) is None:
+                return self.made(await intake.finish(content, lambda made: self.retries.keep(retry, self.made(made))))
+        except DuplicateKeyError:
+            # The same request has come at the same moment, and was quicker.
+            kept = await self.threads.do(partial(self.retries.kept, retry))
+        except Problem as problem:
+            await self.threads.do(partial(self.retries.keep_problem, retry, problem, request))
+            raise
+        await intake.give_up()
+        if kept is None:
+            raise RequestInProgress("an earlier request with this key is still running")
+        return kept
 
     # --- They go -----------------------------------------------------------------------------------------------------
 
@@ -162,6 +191,10 @@ class Files:
         """Return the bytes of a file, as a request asks for them."""
         headers = headers_of(content, inline)
         tag = content.tag
+        wanted = request.headers.get("if-match")
+        # A weak tag is none here (RFC 9110, section 13.1.1).
+        if wanted is not None and not is_any_of(tag, [one.strip() for one in wanted.split(",")]):
+            raise RevisionMismatch(f"the content has the entity tag {tag}")
         if knows(request.headers.get("if-none-match"), tag):
             return Response(304, b"", headers)
         size = content.size
@@ -275,7 +308,11 @@ def is_inline(sent: Mapping[str, str]) -> bool:
 
 def knows(header: str | None, tag: str) -> bool:
     """Tell whether a client has what has this entity tag: `If-None-Match` (RFC 9110, section 13.1.2)."""
-    named = [one.strip().removeprefix("W/") for one in (header or "").split(",")]
+    return is_any_of(tag, [one.strip().removeprefix("W/") for one in (header or "").split(",")])
+
+
+def is_any_of(tag: str, named: list[str]) -> bool:
+    """Tell whether an entity tag is among those that a header names; `*` names any."""
     return named == ["*"] or tag in named
 
 

@@ -140,10 +140,10 @@ class Intake:
             self.upload = await self.threads.do(partial(self.uploads.add, self.upload, part))
             del self.rest[: self.part]
 
-    async def finish(self, content: Mapping[str, Any]) -> Raw:
+    async def finish(self, content: Mapping[str, Any], beside: Callable[[Raw], None] = lambda _made: None) -> Raw:
         """Make the record with `content` of what has come, and return it; raises what `Uploads.finish` does."""
         told = {**content, "sha256": self.hash.hexdigest()}
-        finish = partial(self.uploads.finish, self.identity, self.upload, bytes(self.rest), told)
+        finish = partial(self.uploads.finish, self.identity, self.upload, bytes(self.rest), told, beside)
         record = await self.threads.do(finish)
         self.upload = None
         return record
