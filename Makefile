@@ -77,7 +77,7 @@ bench: install .venv-bench/installed  ## measure the service beside others and w
 	@command -v wrk >/dev/null || sh tools/apt-install wrk
 	$(BIN)/python -m bench $(ARGS)
 
-chaos: install  ## kill databases, workers and servers, and ask for too much; takes a quarter of an hour
+chaos: install build/clients/installed  ## kill databases, workers and servers, and ask for too much; takes a quarter of an hour
 	$(BIN)/python -m chaos $(ARGS)
 	MADANG_CRASH_EVERY=1 $(BIN)/pytest --mongodb tests/test_crash.py
 	MADANG_OUTBOX_KILLS=100 $(BIN)/pytest --mongodb tests/test_outbox_kills.py
@@ -86,6 +86,7 @@ chaos: install  ## kill databases, workers and servers, and ask for too much; ta
 	MADANG_PUSH_KILLS=200 $(BIN)/pytest --mongodb tests/test_push_kills.py
 	MADANG_HOOK_KILLS=200 $(BIN)/pytest --mongodb tests/test_after_change_kills.py
 	MADANG_FILE_KILLS=200 $(BIN)/pytest --mongodb tests/test_file_kills.py
+	MADANG_TUS_UPLOADS=200 MADANG_TUS_BYTES=30000000 $(BIN)/pytest --mongodb -s tests/test_tus_clients.py
 	MADANG_MERGE_RECORDS=100000 MADANG_MERGE_KILLS=5 $(BIN)/pytest --mongodb tests/test_guest_kills.py
 
 fuzz: install  ## send whatever a machine makes up to the API and the parsers; takes a quarter of an hour
