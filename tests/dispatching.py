@@ -1,11 +1,15 @@
 """What tests of dispatchers hold in their hands: one that waits for nobody, and the items as they are stored."""
 
+import math
+
 from service.documents import OutboxItem
 from service.mongo.raw import Raw
 from service.outbox import items
 from service.outbox.arrivals import Looks
-from service.outbox.dispatch import AnyDispatcher
+from service.outbox.dispatch import AnyDispatcher, Turn
 from service.worker.lease import Alone
+
+AS_LONG_AS_IT_TAKES = Turn(lambda: True, math.inf)
 
 
 class Deaf(Looks):

@@ -8,6 +8,7 @@ from flask import Flask
 from service.outbox import dispatch
 from service.outbox.arrivals import Looks
 from service.outbox.composing import MailSender
+from tests.dispatching import AS_LONG_AS_IT_TAKES
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,10 @@ class Mailbox:
         self.came.clear()
         self.dispatcher.look_at = 0.0
         while (item := self.dispatcher.next_item()) is not None:
-            self.dispatcher.deliver(item, lambda: True)
+            self.dispatcher.deliver(item, AS_LONG_AS_IT_TAKES)
         return list(self.came)
 
-    def deliver(self, message: EmailMessage, sender: str, recipient: str) -> None:
+    def deliver(self, message: EmailMessage, sender: str, recipient: str, until: float) -> None:
         text, html = (message.get_body((kind,)) for kind in ("plain", "html"))
         assert text is not None
         assert html is not None

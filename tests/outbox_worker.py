@@ -22,6 +22,8 @@ from service.worker import chores
 from service.worker.lease import Alone
 
 POINTS = ("taken", "connected", "data sent", "acknowledged", "marked")
+STOPPED = "stopped"
+"""A point at which a worker stops, when it has taken something."""
 LEASE = 3.0
 """Seconds for which an item is a worker's own."""
 
@@ -44,10 +46,25 @@ def dying(work: Callable[..., Any], before: bool = False) -> Callable[..., Any]:
     return die_too
 
 
+def stopping(work: Callable[..., Any]) -> Callable[..., Any]:
+    """What does the same, and once, when something has come of it, stops this process until a test has it go on."""
+    left = [signal.SIGSTOP]
+
+    def stop_too(*args: Any) -> Any:
+        result = work(*args)
+        if result and left:
+            os.kill(os.getpid(), left.pop())
+        return result
+
+    return stop_too
+
+
 def arm(point: str) -> None:
     """Have this process die at a point."""
     if point == "taken":
         items.take_due = dying(items.take_due)
+    elif point == STOPPED:
+        items.take_due = stopping(items.take_due)
     elif point == "connected":
         smtplib.SMTP.data = dying(smtplib.SMTP.data, before=True)  # type: ignore[method-assign]
     elif point == "data sent":

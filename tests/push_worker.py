@@ -1,8 +1,5 @@
 """Workers of notifications that die where they are told to: `python -m tests.push_worker`, as `tests.outbox_worker`."""
 
-import os
-import signal
-from collections.abc import Callable
 from typing import Any
 
 import mongoengine
@@ -15,26 +12,13 @@ from service.push.channel import Channel, Exchange
 from service.push.sender import PushSender
 from service.worker import chores
 from service.worker.lease import Alone
-from tests.outbox_worker import die, dying, fork_workers
+from tests.outbox_worker import STOPPED, die, dying, fork_workers, stopping
 
 POINTS = ("taken", "under way", "answered", "marked")
-STOPPED = "stopped"
-"""A point at which a worker stops when it has taken something, until a test has it go on; it says how it ends then."""
 LEASE = 3.0
 """Seconds for which items are a worker's own."""
 AT_ONCE = 5
 """Items that a worker takes."""
-
-
-def telling_the_end(deliver: Callable[..., None]) -> Callable[..., None]:
-    """What stops before it does the same, and then tells that it has ended."""
-
-    def deliver_many(*args: Any) -> None:
-        os.kill(os.getpid(), signal.SIGSTOP)
-        deliver(*args)
-        os.write(1, f"went on {os.getpid()}\n".encode())
-
-    return deliver_many
 
 
 def arm(point: str) -> None:
@@ -50,7 +34,7 @@ def arm(point: str) -> None:
 
         items.take_many_due = take_many_due
     elif point == STOPPED:
-        BulkDispatcher.deliver_many = telling_the_end(BulkDispatcher.deliver_many)  # type: ignore[method-assign]
+        items.take_many_due = stopping(items.take_many_due)
     elif point == "under way":
         take_event = Exchange.take
 

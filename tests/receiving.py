@@ -27,6 +27,7 @@ from service.webhooks.queues import Bell
 from service.webhooks.sending import WebhookSender
 from service.worker.lease import Holding
 from tests.client import Person
+from tests.dispatching import AS_LONG_AS_IT_TAKES
 from tests.recording import Recording
 
 OWN = {"WEBHOOK_ALLOW": ["127.0.0.0/8"]}
@@ -134,7 +135,7 @@ class CallingWorker:
             dispatcher = self.dispatchers.setdefault(row["_id"], Dispatcher(self.sender_of(row["_id"]), Bell()))
             dispatcher.look_at = dispatcher.paused_until = 0.0
             while (item := dispatcher.next_item()) is not None:
-                dispatcher.deliver(item, lambda: True)
+                dispatcher.deliver(item, AS_LONG_AS_IT_TAKES)
                 dispatcher.look_at = dispatcher.paused_until = 0.0
 
     def work(self) -> None:

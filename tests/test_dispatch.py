@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +17,7 @@ from service.mongo import connection, transactions
 from service.mongo.raw import Raw
 from service.outbox import items
 from service.outbox.arrivals import StreamedArrivals
-from service.outbox.dispatch import CannotSend, Dispatcher, Postponed, Refused, Retries, delay
+from service.outbox.dispatch import CannotSend, Dispatcher, Postponed, Refused, Retries, Turn, delay
 from service.outbox.items import NewItem
 from service.worker.chores import Chore
 from service.worker.crew import Crew
@@ -40,7 +40,7 @@ class Recorded:
     def retries(self, item: Raw) -> Retries:
         return Retries(FIRST_DELAY, LONGEST_DELAY, within=timedelta(days=1), tries=self.tries)
 
-    def send(self, item: Raw, goes_on: Callable[[], bool]) -> None:
+    def send(self, item: Raw, turn: Turn) -> None:
         if self.raised and (error := self.raised.pop(0)) is not None:
             raise error
         self.sent.append(item["_id"])

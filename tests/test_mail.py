@@ -1,5 +1,6 @@
 """Mail: by a real server, with what its answers mean, over connections that are secured where they have to be."""
 
+import math
 import socket
 import ssl
 import stat
@@ -27,6 +28,7 @@ from service.outbox.mail import read_sender, read_server
 from service.outbox.transports import Folder, Smtp, transport_for
 from service.worker import chores
 from tests.certificates import certified
+from tests.dispatching import AS_LONG_AS_IT_TAKES
 from tests.mailbox import Mailbox
 from tests.smtp_server import Handler, MailServer, authenticator
 
@@ -185,7 +187,7 @@ def message(id: str = "a") -> EmailMessage:
 
 
 def send(transport: Smtp, id: str = "a", to: str = "mina@example.org") -> None:
-    transport.deliver(message(id), "mail@example.com", to)
+    transport.deliver(message(id), "mail@example.com", to, math.inf)
 
 
 Served, Closing = Callable[..., MailServer], Callable[..., Smtp]
@@ -388,7 +390,7 @@ def deliver(app: Flask, config: dict[str, Any], *addresses: str, **given: Any) -
     sender = MailSender(config, security.keys.each("outbox"))
     worker = Dispatcher(sender, Looks())
     while (item := worker.next_item()) is not None:
-        worker.deliver(item, lambda: True)
+        worker.deliver(item, AS_LONG_AS_IT_TAKES)
     if isinstance(sender.transport, Smtp):
         sender.transport.leave()
 
@@ -450,7 +452,7 @@ def test_a_mail_that_nobody_can_read_any_more_fails(app: Flask) -> None:
     worker = Dispatcher(MailSender(app.config, [b"another key of 32 bytes, for once"[:32]], None), Looks())
     item = worker.next_item()
     assert item is not None
-    worker.deliver(item, lambda: True)
+    worker.deliver(item, AS_LONG_AS_IT_TAKES)
     found = OutboxItem._get_collection().find_one({})
     assert found["state"] == "failed"
     assert "secret" in found["reason"]
@@ -503,7 +505,7 @@ def test_by_a_server_nothing_of_a_mail_is_in_the_log(
 def test_a_folder_that_cannot_be_written_makes_mail_wait(tmp_path: Path) -> None:
     (tmp_path / "mail").write_text("a file")
     with pytest.raises(CannotSend, match="cannot be written"):
-        Folder(tmp_path / "mail").deliver(message(), "mail@example.com", "mina@example.org")
+        Folder(tmp_path / "mail").deliver(message(), "mail@example.com", "mina@example.org", math.inf)
 
 
 @pytest.mark.once

@@ -4,6 +4,7 @@
 """
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -14,8 +15,8 @@ from flask import Flask
 
 from service.documents import OutboxItem
 from service.outbox.letters import Letter
-from tests.forked_workers import Workers, wait_for, waiting, working
-from tests.outbox_worker import POINTS
+from tests.forked_workers import Workers, is_stopped, wait_for, waiting, working
+from tests.outbox_worker import POINTS, STOPPED
 from tests.smtp_server import Handler, MailServer
 
 pytestmark = [pytest.mark.real, pytest.mark.measured]
@@ -85,6 +86,22 @@ def test_a_worker_that_is_killed_at_any_point_sends_once_or_says_so(
     twice = {died["data sent"], died["acknowledged"]}
     assert {id: number for id, number in came.items() if number != 1} == dict.fromkeys(twice, 2)
     assert handler.late == []
+
+
+def test_a_worker_that_is_stopped_for_longer_than_its_lease_sends_nothing_of_what_it_had(
+    app: Flask, handler: Watching, server: MailServer
+) -> None:
+    post(app, 1)
+    with sending(app, server.port) as workers:
+        stopped = workers.start(STOPPED)
+        wait_for(lambda: is_stopped(stopped))
+        other = workers.start()
+        wait_for(lambda: waiting() == 0)
+        os.kill(other, signal.SIGKILL)
+        os.kill(stopped, signal.SIGCONT)
+        post(app, 1)
+        wait_for(lambda: waiting() == 0)
+    assert Counter(map(id_of, handler.ids())) == dict.fromkeys(all_items(), 1)
 
 
 def test_workers_that_are_killed_lose_no_mail_and_send_none_again_that_is_marked(

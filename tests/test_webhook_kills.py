@@ -19,11 +19,11 @@ import pytest
 from flask import Flask
 from mongoengine.connection import get_connection
 
-from service.documents import OutboxItem
 from service.resources.webhooks import EXTENSION
 from service.webhooks.keeping import WebhookPlan
 from tests.client import Person
-from tests.forked_workers import Workers, is_gone, wait_for, working
+from tests.forked_workers import Workers, is_gone, is_stopped, wait_for, waiting, working
+from tests.outbox_worker import STOPPED
 from tests.receiving import OWN, Endpoint
 from tests.webhook_worker import POINTS
 
@@ -77,8 +77,7 @@ def told_last(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def is_told(endpoint: Endpoint, wanted: dict[str, Any]) -> bool:
-    waiting = OutboxItem._get_collection().count_documents({"state": "waiting"})
-    return waiting == 0 and told_last(endpoint) == wanted
+    return waiting() == 0 and told_last(endpoint) == wanted
 
 
 def test_a_worker_that_is_killed_at_any_point_tells_at_least_once(
@@ -93,6 +92,24 @@ def test_a_worker_that_is_killed_at_any_point_tells_at_least_once(
     workers.start()
     wait_for(lambda: is_told(endpoint, {f"note-{number}": 1 for number in range(len(POINTS))}))
     assert len(endpoint.came) <= 2 * len(POINTS)
+
+
+def test_a_worker_that_is_stopped_for_longer_than_its_lease_tells_nothing_older_when_it_goes_on(
+    service: Flask, endpoint: Endpoint, workers: Workers
+) -> None:
+    service.extensions[EXTENSION].make(WebhookPlan(endpoint.url, ["notes"]), None)
+    ada = Person.sign_up(service.test_client(), "ada")
+    stopped = workers.start(STOPPED)
+    ada.make_note(id="a")
+    wait_for(lambda: is_stopped(stopped))
+    ada.patch("/v1/notes/a", {"title": "newer"})
+    other = workers.start()
+    wait_for(lambda: is_told(endpoint, {"a": 2}))
+    os.kill(other, signal.SIGKILL)
+    os.kill(stopped, signal.SIGCONT)
+    ada.make_note(id="b")
+    wait_for(lambda: is_told(endpoint, {"a": 2, "b": 1}))
+    assert [message.data["id"] for message in endpoint.came] in (["a", "b"], ["a", "a", "b"])
 
 
 def test_workers_that_are_killed_lose_nothing_and_keep_the_order(

@@ -12,7 +12,7 @@ from service.outbox import items
 from service.webhooks.sending import WebhookSender
 from service.worker import chores
 from service.worker.crew import Crew
-from tests.outbox_worker import dying, fork_workers, telling
+from tests.outbox_worker import STOPPED, dying, fork_workers, stopping, telling
 
 POINTS = ("fed", "taken", "called", "marked")
 LEASE = 3.0
@@ -30,6 +30,8 @@ def work(config: dict[str, Any], point: str) -> None:
         items.add_once = dying(items.add_once)
     elif point == "taken":
         items.take_due = dying(items.take_due)
+    elif point == STOPPED:
+        items.take_due = stopping(items.take_due)
     elif point == "called":
         items.mark_sent = dying(items.mark_sent, before=True)
     elif point == "marked":

@@ -4,7 +4,7 @@ App stores ask that of apps (RFC 7009; Apple's *Revoke tokens*). Nothing else is
 is stored, and only a worker opens it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -21,7 +21,7 @@ from service.identity.issuers import Endpoints
 from service.identity.providers import GOOGLE, Provider, Providers
 from service.mongo.raw import Raw
 from service.outbox import items
-from service.outbox.dispatch import FOR_A_DAY, Postponed, Refused, Retries
+from service.outbox.dispatch import FOR_A_DAY, Postponed, Refused, Retries, Turn
 from service.outbox.items import NewItem
 from service.outbox.sealing import Seal, Unsealable
 
@@ -94,7 +94,7 @@ class ProviderSender:
         """Return how often and how long an item is tried."""
         return FOR_A_DAY
 
-    def send(self, item: Raw, goes_on: Callable[[], bool]) -> None:
+    def send(self, item: Raw, turn: Turn) -> None:
         """Redeem a code, or revoke a token. Raises `Refused`, or `Postponed` where the provider is away."""
         provider = self.providers.by_name.get(item["content"]["provider"])
         if provider is None or provider.secret is None:

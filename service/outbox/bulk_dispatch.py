@@ -10,10 +10,8 @@ from service.core.log import log
 from service.mongo.raw import Raw
 from service.outbox import items
 from service.outbox.arrivals import Arrivals
-from service.outbox.dispatch import AnyDispatcher, AnySender, CannotSend
+from service.outbox.dispatch import SENT_WITHIN, AnyDispatcher, AnySender, CannotSend
 
-SENT_WITHIN = 2 / 3
-"""The part of the time for which items are a worker's own in which they are sent; in the rest it marks what was."""
 SendOutcome = Exception | None
 """Why an item was not sent: what `Sender.send` raises; None where it was."""
 

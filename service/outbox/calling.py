@@ -1,6 +1,7 @@
 """Calls: one POST to a server that nobody knows, and what it answers; nothing of it can keep us for long."""
 
 import http.client
+import math
 import socket
 import ssl
 import threading
@@ -78,8 +79,11 @@ class OutwardCaller:
         self.targets = targets
         self.context = ssl.create_default_context()
 
-    def call(self, url: str, body: bytes, headers: Mapping[str, str]) -> Called:
-        """Send a POST. No redirect is followed, and nothing is read behind the headers of the answer."""
+    def call(self, url: str, body: bytes, headers: Mapping[str, str], until: float = math.inf) -> Called:
+        """Send a POST; at `until`, of `elapsed`, nothing of it is under way any more.
+
+        No redirect is followed, and nothing is read behind the headers of the answer.
+        """
         began = elapsed()
         try:
             target = self.targets.read(url)
@@ -90,18 +94,22 @@ class OutwardCaller:
             return Called(None, f"no address: {error.strerror or type(error).__name__}")
         if elapsed() > began + LOOK_UP_SECONDS:
             return Called(None, "no address in time")
-        return self.call_first(target, addresses, body, headers)
+        return self.call_first(target, addresses, body, headers, until)
 
-    def call_first(self, target: Callee, addresses: list[str], body: bytes, headers: Mapping[str, str]) -> Called:
+    def call_first(
+        self, target: Callee, addresses: list[str], body: bytes, headers: Mapping[str, str], until: float
+    ) -> Called:
         """Send a request to the first of some addresses that takes a connection."""
         last = Called(None, "no address")
         for address in addresses[:MOST_ADDRESSES]:
             connection = CheckedConnection(target, address, self.context)
-            late = threading.Timer(CALL_SECONDS, connection.cut)
+            late = threading.Timer(min(CALL_SECONDS, max(0.0, until - elapsed())), connection.cut)
             late.daemon = True
             late.start()
             try:
                 connection.connect()
+                if elapsed() >= until:
+                    return Called(None, "no connection in time")
                 return self.answered(connection, body, headers)
             except (OSError, http.client.HTTPException) as error:
                 last = Called(None, failure_told(error))

@@ -1,6 +1,6 @@
 """Mails out of the items of the outbox: rendered, with the headers that a mail needs, and handed to a transport."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from email import policy
 from email.headerregistry import Address
@@ -9,7 +9,7 @@ from typing import Any
 
 from service.mongo.raw import Raw
 from service.outbox import mail
-from service.outbox.dispatch import FOR_A_DAY, Refused, Retries
+from service.outbox.dispatch import FOR_A_DAY, Refused, Retries, Turn
 from service.outbox.letters import address
 from service.outbox.rendering import Renderer
 from service.outbox.sealing import Seal, Unsealable
@@ -33,17 +33,17 @@ class MailSender:
 
     @property
     def seconds(self) -> float:
-        """Most seconds that one takes."""
+        """For how many seconds one is its own."""
         return self.transport.seconds
 
     def retries(self, item: Raw) -> Retries:
         """Return how often and how long a mail is tried."""
         return FOR_A_DAY
 
-    def send(self, item: Raw, goes_on: Callable[[], bool]) -> None:
+    def send(self, item: Raw, turn: Turn) -> None:
         """Send a mail. Raises `Refused`, `Postponed` or `CannotSend`."""
         message, recipient = self.compose(item)
-        self.transport.deliver(message, self.sender.addr_spec, recipient)
+        self.transport.deliver(message, self.sender.addr_spec, recipient, turn.until)
 
     def rest(self) -> None:
         """Hear that there is nothing to send at this moment."""

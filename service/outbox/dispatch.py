@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from service.core import metrics
-from service.core.clock import now
+from service.core.clock import elapsed, now
 from service.core.log import log
 from service.documents import Right
 from service.mongo.raw import Raw
@@ -43,6 +43,22 @@ class Retries:
 
 FOR_A_DAY = Retries(first=15.0, longest=1800.0, within=timedelta(days=1))
 """RFC 5321, section 4.5.4.1, asks for less haste and four days; what we send is of little use after one."""
+
+
+SENT_WITHIN = 2 / 3
+"""The part of the time for which an item is a worker's own in which it is sent; in the rest that is marked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """For how long a sender may work at what it is handed.
+
+    While the worker `goes_on`; and at `until`, of `elapsed`, nothing may be under way any more of what it does not keep
+    for longer: soon another worker has it.
+    """
+
+    goes_on: Callable[[], bool]
+    until: float
 
 
 class Refused(Exception):
@@ -83,7 +99,7 @@ class AnySender(Protocol):
 
     @property
     def seconds(self) -> float:
-        """Most seconds that what it is handed takes, or until it is kept for more."""
+        """For how many seconds what it is handed is its own, unless it keeps it for more."""
         ...
 
     def retries(self, item: Raw) -> Retries:
@@ -98,8 +114,8 @@ class AnySender(Protocol):
 class Sender(AnySender, Protocol):
     """Sends the items of one kind, one at a time."""
 
-    def send(self, item: Raw, goes_on: Callable[[], bool]) -> None:
-        """Send an item; when this returns it was acknowledged. What takes long asks whether the worker `goes_on`.
+    def send(self, item: Raw, turn: Turn) -> None:
+        """Send an item; when this returns it was acknowledged.
 
         Raises `Refused`, `Postponed`, `CannotSend`, `GivenBack` or `Lost`.
         """
@@ -225,9 +241,11 @@ class Dispatcher(AnyDispatcher):
 
     def send_due(self, goes_on: Callable[[], bool]) -> bool:
         """Send what is due of what nobody else sends, while the worker `goes_on`; False where there is nothing."""
+        # From before MongoDB is asked: here it is no longer ours than there.
+        until = elapsed() + SENT_WITHIN * self.sender.seconds
         item = self.next_item()
         if item is not None:
-            self.deliver(item, goes_on)
+            self.deliver(item, Turn(goes_on, until))
         return item is not None
 
     def next_item(self) -> Raw | None:
@@ -239,13 +257,13 @@ class Dispatcher(AnyDispatcher):
             self.look_later()
         return item
 
-    def deliver(self, item: Raw, goes_on: Callable[[], bool]) -> None:
-        """Send an item while the worker `goes_on`, and keep what has come of it."""
+    def deliver(self, item: Raw, turn: Turn) -> None:
+        """Send an item, and keep what has come of it."""
         if (obstacle := self.obstacle(item)) is not None:
             self.give_up(item, obstacle)
             return
         try:
-            self.one_sender.send(item, goes_on)
+            self.one_sender.send(item, turn)
         except Exception as error:
             self.settle(item, error)
         else:

@@ -12,7 +12,7 @@ from service.core.log import log
 from service.core.own_thread import Interrupted
 from service.mongo.raw import Raw
 from service.outbox import items
-from service.outbox.dispatch import GivenBack, Lost, Postponed, Refused, Retries
+from service.outbox.dispatch import GivenBack, Lost, Postponed, Refused, Retries, Turn
 from service.outbox.jobs import JOB, Job
 from service.outbox.run import KEPT_FOR, Cut, Run
 
@@ -50,7 +50,7 @@ class JobSender:
     def rest(self) -> None:
         """Do nothing: nothing is kept between two jobs."""
 
-    def send(self, item: Raw, goes_on: Callable[[], bool]) -> None:
+    def send(self, item: Raw, turn: Turn) -> None:
         """Do a job. Raises `Refused`, `Postponed`, `GivenBack` or `Lost`."""
         name = item["content"]["name"]
         job = self.jobs.get(name)
@@ -62,7 +62,7 @@ class JobSender:
         log.info("job_began", job=name, item=run.id, tries=run.tries)
         with metrics.JOBS_AT_WORK.track_inprogress():
             run.begin(lambda: job.work(run, **item["content"]["arguments"]))
-            self.watch(run, job, goes_on)
+            self.watch(run, job, turn.goes_on)
         seconds = time.monotonic() - began
         failure = self.failure(run, job)
         outcome = "done" if failure is None else type(failure).__name__.lower()

@@ -11,9 +11,10 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any, Protocol
 
+from service.core.clock import elapsed
 from service.core.log import log
 from service.core.one_line import one_line
-from service.outbox.dispatch import CannotSend, Postponed, Refused
+from service.outbox.dispatch import SENT_WITHIN, CannotSend, Postponed, Refused
 from service.outbox.mail import MailServer, read_server
 
 IDLE = 5.0
@@ -31,10 +32,13 @@ class Transport(Protocol):
     """Takes messages away."""
 
     seconds: float
-    """Most seconds that it needs for one."""
+    """For how many seconds one is to be its own."""
 
-    def deliver(self, message: EmailMessage, sender: str, recipient: str) -> None:
-        """Return when a message was taken. Raises `Refused`, `Postponed` or `CannotSend`."""
+    def deliver(self, message: EmailMessage, sender: str, recipient: str, until: float) -> None:
+        """Return when a message was taken; at `until`, of `elapsed`, nothing of it is under way any more.
+
+        Raises `Refused`, `Postponed` or `CannotSend`.
+        """
         ...
 
     def rest(self) -> None:
@@ -48,21 +52,24 @@ class Smtp:
     def __init__(self, server: MailServer, timeout: float) -> None:
         """Take the server, and the seconds that it may take for an answer."""
         self.server, self.timeout = server, timeout
-        # To connect, and then to answer; another worker takes the message over when this is over.
-        self.seconds = 2 * ANSWERS * timeout
+        # To connect and to answer, twice as long as a server may take for each.
+        self.seconds = 2 * ANSWERS * timeout / SENT_WITHIN
         self.open: smtplib.SMTP | None = None
         self.used_at, self.messages = 0.0, 0
 
-    def deliver(self, message: EmailMessage, sender: str, recipient: str) -> None:
+    def deliver(self, message: EmailMessage, sender: str, recipient: str, until: float) -> None:
         """Hand a message over. Raises `Refused`, `Postponed` or `CannotSend`."""
         smtp = self.connected()
+        left = until - elapsed()
+        if left <= 0:
+            raise CannotSend("the mail server took too long to begin with it")
         options = []
         if not recipient.isascii():
             if not smtp.has_extn("smtputf8"):
                 raise Refused("the mail server takes no address with such letters before the @ (RFC 6531)")
             options = ["SMTPUTF8", "BODY=8BITMIME"]
         try:
-            with deadline(smtp, ANSWERS * self.timeout):
+            with deadline(smtp, min(ANSWERS * self.timeout, left)):
                 smtp.sendmail(sender, [recipient], message.as_bytes(), options)
         except smtplib.SMTPSenderRefused as error:
             self.leave()
@@ -179,7 +186,7 @@ class Folder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def deliver(self, message: EmailMessage, sender: str, recipient: str) -> None:
+    def deliver(self, message: EmailMessage, sender: str, recipient: str, until: float) -> None:
         """Write a message, named by its id. Raises `CannotSend` where the folder takes none."""
         name = str(message["Message-ID"]).strip("<>").partition("@")[0]
         path = self.folder / f"{name}.eml"

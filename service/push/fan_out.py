@@ -1,13 +1,13 @@
 """Fan-out: of a notification for many accounts one item for each of their devices, in steps that are done once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 from service.documents import OutboxItem
 from service.mongo import transactions
 from service.mongo.raw import Raw
 from service.outbox import items
-from service.outbox.dispatch import GivenBack, Lost, Postponed, Retries
+from service.outbox.dispatch import GivenBack, Lost, Postponed, Retries, Turn
 from service.push import registrations
 from service.push.registrations import PLATFORMS, Registration
 from service.push.sending import BROADCAST, device_item
@@ -33,10 +33,10 @@ class FanOut:
     def rest(self) -> None:
         """Do nothing."""
 
-    def send(self, item: Raw, goes_on: Callable[[], bool]) -> None:
+    def send(self, item: Raw, turn: Turn) -> None:
         """Store an item for each device. Raises `Postponed`, `GivenBack` or `Lost`."""
         while True:
-            if not goes_on():
+            if not turn.goes_on():
                 raise GivenBack(item["_id"])
             if is_full():
                 raise Postponed(f"over {MOST_UNSENT:,} notifications wait already", WAIT_SECONDS)

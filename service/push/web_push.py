@@ -95,7 +95,9 @@ class WebPush:
             return Postponed("its push service did not answer in time a moment ago")
         body = subscription.encrypted(encode(web_payload(push)))
         began = time.monotonic()
-        called = self.caller.call(subscription.endpoint, body, {**message_headers(push), **self.authorization(origin)})
+        called = self.caller.call(
+            subscription.endpoint, body, {**message_headers(push), **self.authorization(origin)}, until
+        )
         if called.status is None and time.monotonic() - began > SLOW_SECONDS:
             self.silent.put(origin, "silent", SILENT_SECONDS)
         return outcome(called)

@@ -1,7 +1,6 @@
 """The sender of one webhook: takes its items from the outbox, and calls it for each."""
 
 import time
-from collections.abc import Callable
 from datetime import timedelta
 
 from service.core import metrics
@@ -10,7 +9,7 @@ from service.core.errors import NotFound
 from service.core.log import log
 from service.mongo.raw import Raw
 from service.outbox.calling import WHOLE_CALL_SECONDS, Called, OutwardCaller
-from service.outbox.dispatch import CannotSend, Postponed, Refused, Retries
+from service.outbox.dispatch import SENT_WITHIN, CannotSend, Postponed, Refused, Retries, Turn
 from service.outbox.letters import Letters
 from service.outbox.sealing import Unsealable
 from service.webhooks.keeping import (
@@ -33,7 +32,7 @@ FAILS_FOR = timedelta(days=7)
 BUSY = frozenset({429, 502, 503, 504})
 """Statuses that are about the server, not about what it was sent: nothing else is sent to it for a while."""
 GONE_STATUS = 410
-TAKEN_SECONDS = WHOLE_CALL_SECONDS + 15.0
+TAKEN_SECONDS = (WHOLE_CALL_SECONDS + 5.0) / SENT_WITHIN
 
 
 class WebhookSender:
@@ -53,7 +52,7 @@ class WebhookSender:
     def rest(self) -> None:
         """Do nothing: nothing is kept between two calls."""
 
-    def send(self, item: Raw, goes_on: Callable[[], bool]) -> None:
+    def send(self, item: Raw, turn: Turn) -> None:
         """Call the webhook about an item. Raises `Refused`, `Postponed` or `CannotSend`."""
         try:
             webhook = find_webhook(self.webhook)
@@ -66,13 +65,13 @@ class WebhookSender:
             raise Refused(str(error)) from None
         except Unsealable:
             raise Postponed("its secrets were encrypted with a secret that this service does not have") from None
-        self.judge(webhook, self.called(webhook, message, secrets))
+        self.judge(webhook, self.called(webhook, message, secrets, turn.until))
 
-    def called(self, webhook: Raw, message: WebhookMessage, secrets: list[str]) -> Called:
-        """Send a message, and return what came of it."""
+    def called(self, webhook: Raw, message: WebhookMessage, secrets: list[str], until: float) -> Called:
+        """Send a message, until a time at most, and return what came of it."""
         began = time.monotonic()
         headers = signed_headers(message.id, now(), message.body, secrets)
-        called = self.caller.call(webhook["url"], message.body, headers)
+        called = self.caller.call(webhook["url"], message.body, headers, until)
         seconds = time.monotonic() - began
         metrics.WEBHOOK_CALLS.labels(outcome_of(called)).inc()
         metrics.WEBHOOK_SECONDS.observe(seconds)
