@@ -3,6 +3,7 @@
 import re
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,12 +14,15 @@ from playwright.sync_api import Browser, Page
 from pymongo import MongoClient
 from werkzeug.serving import make_server
 
-from service.documents import Account, OutboxItem, Record
+from service.core.clock import now
+from service.core.metrics import BUCKETS
+from service.documents import Account, Measurement, OutboxItem, Record
 from service.model.example import example_of
 from service.model.registry import Registry
 from service.outbox import items
 from service.upkeep import indexes
 from tests.client import PASSWORD, Person, make_verified
+from tests.contrast import too_faint
 from tests.gym import Gym, Visit
 from tests.mailbox import Mailbox
 from tests.test_browser import ARTEFACTS, HOST, PHONE, browser
@@ -95,7 +99,7 @@ def first_link(service: Running) -> str:
     return found[1]
 
 
-def test_from_the_first_start_to_a_record_made_found_changed_in_conflict_and_deleted(
+def test_from_the_first_start_to_a_record_made_shared_found_changed_in_conflict_deleted_and_restored(
     service: Running, browser: Browser, tmp_path: Path
 ) -> None:
     base = f"http://127.0.0.1:{service.port}"
@@ -126,6 +130,15 @@ def test_from_the_first_start_to_a_record_made_found_changed_in_conflict_and_del
     (note,) = service.send("GET", "/v1/notes", token=token).json()["items"]
     assert (note["title"], note["tags"], note["priority"]) == ("Milk", ["shop"], 2)
 
+    reader = sign_up(service, "sora")
+    shared = f"/v1/notes/{note['id']}"
+    assert service.send("GET", shared, token=reader).status_code == 404
+    console.follow("Edit")
+    console.press("Add to readers")
+    page.get_by_label("readers 1").fill(service.send("GET", "/v1/accounts/me", token=reader).json()["id"])
+    console.press("Save")
+    assert service.send("GET", shared, token=reader).json()["title"] == "Milk"
+
     console.open("/admin/records/notes")
     page.get_by_label(re.compile("^Owner")).fill("mina")
     page.get_by_label("Field 1").select_option("title")
@@ -148,7 +161,21 @@ def test_from_the_first_start_to_a_record_made_found_changed_in_conflict_and_del
     assert (changed["title"], changed["priority"]) == ("Soy milk", 5)
     console.follow("Delete")
     console.press("Delete")
-    assert service.send("GET", f"/v1/notes/{note['id']}", token=token).status_code == 404
+    assert service.send("GET", shared, token=token).status_code == 404
+    console.photograph("deleted", tmp_path)
+    console.press("Undo the deletion")
+    for one in (token, reader):
+        restored = service.send("GET", shared, token=one).json()
+        assert (restored["title"], restored["revision"]) == ("Soy milk", changed["revision"] + 2)
+
+    # Each program has stored what it counted when it began; the requests of the first minute are told by the next one.
+    console.follow("Overview")
+    assert page.locator("figure.plot").count() == 8
+    page.get_by_text("The numbers").click()
+    assert page.get_by_role("columnheader", name="99 of 100 within").is_visible()
+    console.follow("Indexes")
+    assert page.get_by_role("row", name=re.compile("notes.*_id")).first.is_visible()
+    console.photograph("indexes", tmp_path)
 
     assert console.complaints == []
     assert console.asked == {f"{HOST}:{service.port}"}
@@ -298,6 +325,79 @@ def test_a_reference_is_found_while_somebody_types(console: Console, ada: Person
     assert console.complaints == []
 
 
+def test_a_point_is_chosen_on_the_map_by_a_press(console: Console, tmp_path: Path) -> None:
+    console.open("/admin/new/gyms")
+    console.page.locator("#in-name").fill("Gym of Seoul")
+    with console.page.expect_navigation():
+        console.page.locator('input[name="map /place"]').click(position={"x": 256, "y": 44})
+    longitude, latitude = (console.page.locator(f"#in-place-{axis}").input_value() for axis in ("lon", "lat"))
+    assert (abs(float(longitude) - 127.2) < 1.3, abs(float(latitude) - 37.2) < 1.3) == (True, True)
+    assert console.page.locator("#in-name").input_value() == "Gym of Seoul"
+    console.page.locator(".mark").scroll_into_view_if_needed()
+    console.photograph("map", tmp_path)
+    assert console.complaints == []
+
+
+def test_what_a_form_offers_is_of_the_owner_that_was_typed(console: Console, ada: Person, bob: Person) -> None:
+    books = {person.username: person.make_notebook(title="Recipes")["id"] for person in (ada, bob)}
+    console.open("/admin/new/notes")
+    console.page.get_by_label(re.compile("^Owner")).fill("bob")
+    console.page.locator("#in-notebook").press_sequentially("Rec")
+    console.page.locator(f'#in-notebook-list option[value="{books["bob"]}"]').wait_for(state="attached")
+    assert console.page.locator(f'#in-notebook-list option[value="{books["ada"]}"]').count() == 0
+    assert console.complaints == []
+
+
+PAGES = (
+    *("", "/accounts", "/outbox", "/indexes", "/log", "/settings", "/upload", "/records/gyms", "/new/gyms"),
+    *("/records/notes/{note}", "/records/notes/{note}/edit", "/records/notes/{note}/delete", "/deleted/notes"),
+    *("/deleted/notes/{gone}", "/accounts/{ada}", "/accounts/{ada}/delete", "/records/none"),
+)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_that_is_shown_has_the_contrast_that_wcag_asks_for(
+    browser: Browser, gyms: str, ada: Person, scheme: Any
+) -> None:
+    moment = now()
+    for minutes, number in ((20, 0), (10, 50), (0, 90)):
+        store_measurement(moment - timedelta(minutes=minutes), number)
+    ids = {"note": ada.make_note(title="Milk", tags=["shop"])["id"], "ada": ada.id, "gone": ada.make_note()["id"]}
+    context = browser.new_context(viewport={"width": 1200, "height": 900}, color_scheme=scheme)
+    console = Console(context.new_page(), gyms)
+    console.open("/admin/sign-in")
+    assert too_faint(console.page) == []
+    console.sign_in("ada")
+    console.open(f"/admin/records/notes/{ids['gone']}/delete")
+    console.press("Delete")
+    for path in PAGES:
+        console.open("/admin" + path.format(**ids))
+        assert too_faint(console.page) == [], path
+    console.open("/admin/new/gyms")
+    console.page.locator("#in-steps").fill("much")
+    console.press("Save")
+    assert console.page.locator(".mistake").count() > 1
+    assert too_faint(console.page) == []
+    context.close()
+
+
+def store_measurement(moment: datetime, number: int) -> None:
+    """Store what a start had counted at a moment."""
+    names = ("requests", "refused", "failed", "changes", "jobs", "jobs_failed", "sent", "not_sent")
+    row = {"_id": f"{moment}", "time": moment, "source": "one", "counted": dict.fromkeys(names, number)}
+    held = {"lag": 0.5, "waiting": 2, "data": 10_000 + number, "indexes": 20_000}
+    buckets = [0] * 5 + [number] * (len(BUCKETS) - 5)
+    Measurement._get_collection().insert_one({**row, "held": held, "buckets": buckets})
+
+
+def test_a_text_that_is_too_faint_is_found(browser: Browser) -> None:
+    page = browser.new_page()
+    shown = "".join(f'<p style="color: #{colour}">{colour}</p>' for colour in ("767676", "777777", "000000"))
+    page.set_content(f'<body style="background: #fff">{shown * 3}</body>')
+    assert [text.count("#777777") for text in too_faint(page)] == [1, 1, 1]
+    page.close()
+
+
 SPOKEN = "input:not([type=hidden]), select, textarea, button:not([aria-hidden])"
 
 
@@ -318,7 +418,9 @@ def test_the_console_is_used_by_keyboard_on_a_phone_without_javascript(
         nameless = [
             one.evaluate("one => one.outerHTML")
             for one in console.page.locator(SPOKEN).all()
-            if not one.evaluate("one => (one.labels?.[0] ?? one).textContent.trim() || one.getAttribute('aria-label')")
+            if not one.evaluate(
+                "one => (one.labels?.[0] ?? one).textContent.trim() || one.getAttribute('aria-label') || one.alt"
+            )
         ]
         assert nameless == [], path
     console.photograph("phone", tmp_path)

@@ -1,13 +1,14 @@
 """A deletion in the console is undone while the tombstone lasts, where the content can be had."""
 
 import json
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from flask import Flask
-from mongoengine import IntField, StringField
+from mongoengine import IntField, StringField, UUIDField
 
 from service.core.clock import now
 from service.documents import Account, AdminAction, DeletedContent, Group, Note, Record
@@ -147,11 +148,15 @@ def test_records_of_another_form_do_not_come_back(admin: AdminBrowser, bob: Pers
     assert admin.post(path, form).status_code == 404
 
 
+TICKET = uuid.UUID(int=7)
+
+
 class Ticketed(Record):
     """A type of somebody's own, with a unique value, and one that no client sees."""
 
     number = IntField(required=True, unique=True)
     secret = StringField(hidden=True)
+    ticket = UUIDField()
     meta = {"collection": "console_ticketed"}
 
 
@@ -170,11 +175,11 @@ def test_a_type_of_ones_own_comes_back_with_what_is_hidden_and_not_where_a_uniqu
 ) -> None:
     path = ticketed.send("/admin/new/console_ticketed", owner="ada", **{"/number": "7"}).headers["Location"]
     id = path.rpartition("/")[2]
-    Ticketed._get_collection().update_one({"_id": id}, {"$set": {"secret": "hidden"}})
+    Ticketed._get_collection().update_one({"_id": id}, {"$set": {"secret": "hidden", "ticket": TICKET}})
     left = deleted(ticketed, "console_ticketed", id)
     other = ticketed.send("/admin/new/console_ticketed", owner="ada", **{"/number": "7"}).headers["Location"]
     assert ticketed.send(left).status_code == 409
     ticketed.send(f"{other}/edit", **{"/number": "8"})
     assert ticketed.send(left).status_code == 303
     found = Ticketed._get_collection().find_one({"_id": id})
-    assert (found["number"], found["secret"]) == (7, "hidden")
+    assert (found["number"], found["secret"], found["ticket"]) == (7, "hidden", TICKET)

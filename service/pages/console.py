@@ -22,6 +22,7 @@ from service.pages.console_plots import day_of_plots
 from service.pages.console_records import all_records, record_page, table_page
 from service.pages.console_service import SERVICE_ROUTES
 from service.pages.console_sign_in import first_page, make_first, sign_in, sign_in_page, sign_out
+from service.pages.console_upload import UPLOAD_ROUTES
 from service.pages.console_visit import SIGN_IN, Visitor, for_admins
 
 SHORT_LOG = 10
@@ -46,8 +47,18 @@ def console_style() -> Answer:
 @operation("Get the script of the console", **{**ABOUT, "media_type": "text/javascript"})
 def console_script() -> Answer:
     """Return htmx as it is published: the pages work without it, and it runs no text as code."""
-    script = resources.files("service.pages").joinpath("vendored/htmx.min.js").read_text(encoding="utf-8")
-    return kept_file(script, "text/javascript")
+    return kept_file(vendored("htmx.min.js"), "text/javascript")
+
+
+@operation("Get the map of the console", **{**ABOUT, "media_type": "image/svg+xml"})
+def console_map() -> Answer:
+    """Return the land of the earth, from 180° west to 180° east: a degree is as long everywhere."""
+    return kept_file(vendored("land.svg"), "image/svg+xml")
+
+
+def vendored(name: str) -> str:
+    """Return a text that others have made, as it is published."""
+    return resources.files("service.pages").joinpath("vendored", name).read_text(encoding="utf-8")
 
 
 RECORD_PATH = "/admin/records/<name>/<id>"
@@ -55,6 +66,7 @@ CONSOLE_ROUTES: list[tuple[str, str, Any]] = [
     ("GET", "/admin", overview_page),
     ("GET", "/admin/style.css", console_style),
     ("GET", "/admin/htmx.js", console_script),
+    ("GET", "/admin/land.svg", console_map),
     ("GET", SIGN_IN, sign_in_page),
     ("POST", SIGN_IN, sign_in),
     ("POST", "/admin/sign-out", sign_out),
@@ -69,6 +81,7 @@ CONSOLE_ROUTES: list[tuple[str, str, Any]] = [
     ("POST", f"{RECORD_PATH}/edit", change_record),
     ("GET", f"{RECORD_PATH}/delete", delete_page),
     ("POST", f"{RECORD_PATH}/delete", delete_record),
+    *UPLOAD_ROUTES,
     *DELETED_ROUTES,
     *ACCOUNT_ROUTES,
     *OUTBOX_ROUTES,

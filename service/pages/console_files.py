@@ -14,6 +14,7 @@ from service.pages.console_visit import Visitor
 from service.records.administering import AllRecords
 from service.security import security
 
+FILES_NAME = str(File._get_collection_name())
 PREVIEW_SECONDS = 300
 PREVIEWED = ("image/jpeg", "image/png", "image/gif", "image/webp", "image/avif", "image/heic")
 

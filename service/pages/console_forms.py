@@ -12,7 +12,7 @@ import orjson
 from flask import current_app, request, url_for
 
 from service.context import current_registry
-from service.core.errors import AlreadyExists, NotFound, Problem, RevisionMismatch, ValidationFailed
+from service.core.errors import AlreadyExists, NotFound, Problem, QuotaExceeded, RevisionMismatch, ValidationFailed
 from service.core.ids import new_id
 from service.http.openapi import operation
 from service.http.web import Answer
@@ -23,9 +23,12 @@ from service.model.record_type import RecordType
 from service.mongo import transactions
 from service.mongo.raw import Raw
 from service.pages.account import ABOUT
+from service.pages.console_files import FILES_NAME, Preview, preview
 from service.pages.console_inputs import Inputs, inputs
+from service.pages.console_maps import pressed_map
 from service.pages.console_records import all_records, found_record, named_type, owner_named, pretty, unreadable_at
 from service.pages.console_sign_in import BY_FORM
+from service.pages.console_upload import FILE_INPUT, uploaded
 from service.pages.console_values import (
     Flat,
     Reading,
@@ -116,14 +119,20 @@ def sent_hashes(text: str) -> dict[str, str]:
     return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
 
 
-def with_button(form: RecordForm) -> bool:
-    """Do to the form what its button asks for, other than to save; tell whether it was that."""
+def with_button(visitor: Visitor, form: RecordForm) -> bool:
+    """Do to the form what its button, or its map, asks for, other than to save; tell whether it was that."""
+    if (pressed := pressed_map(request.form)) is not None:
+        at, texts = pressed
+        form.flat |= texts if f"{at}#lon" in form.flat else {}
+        return True
     verb, _, at = request.form.get("do", "save").partition(" ")
-    if verb == "add":
+    if verb == "upload" and at in form.flat:
+        form.flat[at] = str(uploaded(visitor, form.owner, request.files.get(FILE_INPUT + at))["_id"])
+    elif verb == "add":
         form.flat = with_input(form.flat, form.fields, at)
     elif verb == "remove":
         form.flat = without_input(form.flat, at)
-    return verb in ("add", "remove")
+    return verb in ("add", "remove", "upload")
 
 
 @operation("Show the form of a record", **ABOUT)
@@ -162,10 +171,18 @@ def shown_form(
         form=form,
         was=orjson.dumps(form.was or {}).decode(),
         inputs=made,
+        previews=previews_of(visitor, made),
         problem=problem,
         conflicts=conflicts,
         pretty=pretty,
     )
+
+
+def previews_of(visitor: Visitor, made: Inputs) -> dict[str, Preview]:
+    """Return the previews of the files that the references of a form name, by the names of their inputs."""
+    named = {at: one.text for at, one in made.by_name.items() if one.target == FILES_NAME and one.text}
+    found = {at: preview(visitor, file) for at, file in named.items()}
+    return {at: one for at, one in found.items() if one is not None}
 
 
 @operation("Change a record by its form", **BY_FORM, **ABOUT)
@@ -174,13 +191,13 @@ def change_record(visitor: Visitor, name: str, id: str) -> Answer:
     """Store what was changed in the form, if nobody else has changed the record meanwhile."""
     records = all_records(visitor, name)
     form = record_form(records, patched_fields(records.type))
-    if with_button(form):
-        return shown_form(visitor, form, id)
     try:
+        if with_button(visitor, form):
+            return shown_form(visitor, form, id)
         transactions.run_where_there_are(lambda: change_by_form(visitor, form, id))
     except RevisionMismatch:
         return conflicting(visitor, form, id)
-    except (ValidationFailed, AlreadyExists) as problem:
+    except (ValidationFailed, AlreadyExists, QuotaExceeded) as problem:
         return shown_form(visitor, form, id, problem)
     return go(url_for("record_page", name=name, id=id))
 
@@ -242,11 +259,11 @@ def make_record(visitor: Visitor, name: str) -> Answer:
     type = named_type(name)
     refuse_file(type)
     form = record_form(all_records(visitor, name), created_fields(type))
-    if with_button(form):
-        return shown_form(visitor, form)
     try:
+        if with_button(visitor, form):
+            return shown_form(visitor, form)
         made = transactions.run_where_there_are(lambda: create_by_form(visitor, form, type))
-    except (ValidationFailed, AlreadyExists, NotFound) as problem:
+    except (ValidationFailed, AlreadyExists, NotFound, QuotaExceeded) as problem:
         return shown_form(visitor, form, "", problem)
     return go(url_for("record_page", name=name, id=made["_id"]))
 

@@ -9,7 +9,9 @@ import orjson
 
 from service.core.errors import Cause
 from service.model.field import Field
+from service.pages.console_files import FILES_NAME
 from service.pages.console_kinds import choices, input_kind
+from service.pages.console_maps import Mark, mark
 from service.pages.console_values import SAID_TO_BE_THERE, Flat, Reading
 
 
@@ -38,6 +40,11 @@ class Input:
     target: str = ""
 
     @property
+    def mark(self) -> Mark | None:
+        """Where a point is on its map."""
+        return mark(self.longitude, self.latitude)
+
+    @property
     def id(self) -> str:
         """The id of its element."""
         return "in" + self.at.replace("/", "-").replace("#", "_")
@@ -60,6 +67,11 @@ class Inputs:
         self.by_name: dict[str, Input] = {}
         self.all: list[Input] = []
         self.others: list[str] = []
+
+    @property
+    def has_files(self) -> bool:
+        """Whether one of them takes a file."""
+        return any(one.target == FILES_NAME for one in self.by_name.values())
 
     def of(self, field: Field, at: str, label: str, is_entry: bool = False) -> Input:
         """Return the input of a field at a name."""

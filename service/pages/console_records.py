@@ -17,6 +17,7 @@ from service.model.record_type import RecordType
 from service.mongo.raw import Raw
 from service.pages.account import ABOUT
 from service.pages.console_files import preview
+from service.pages.console_maps import marks_of
 from service.pages.console_tables import (
     FILTER_ROWS,
     TABLE_OPERATORS,
@@ -119,6 +120,7 @@ def record_page(visitor: Visitor, name: str, id: str) -> Answer:
         references=references_of(records.type, told),
         owner=record["owner"],
         files=files,
+        marks=marks_of(records.type, told),
         picture=preview(visitor, id) if records.type.is_file else None,
     )
 

@@ -15,7 +15,7 @@ from service.documents.record import LEFT, WORDS
 from service.model.record_type import RecordType
 from service.model.registry import Registry
 from service.mongo import driver
-from service.mongo.raw import Raw
+from service.mongo.raw import STANDARD, Raw
 from service.records import store
 from service.records.acting import identity_of
 from service.records.writing import Writer
@@ -36,7 +36,7 @@ def hindrance(type: RecordType, record: Mapping[str, Any]) -> WhyNot | None:
         return "bytes_gone"
     if type.is_group:
         return "members_gone"
-    return "too_large" if len(bson.encode(record)) > LARGEST_KEPT else None
+    return "too_large" if len(bson.encode(record, codec_options=STANDARD)) > LARGEST_KEPT else None
 
 
 def keep_content(type: RecordType, record: Raw) -> None:

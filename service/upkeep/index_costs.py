@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pymongo.errors import OperationFailure
 
+from service.core.clock import now
 from service.model.registry import Registry
 from service.upkeep import indexes
+
+IDLE_AFTER = timedelta(days=7)
+"""After so long without a use an index may be called idle: what is asked for once a week is no less wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +29,13 @@ class IndexCost:
     uses: int = 0
     since: datetime | None = None
     guards: str = ""
+    is_of_records: bool = False
 
     @property
     def is_idle(self) -> bool:
-        """Whether it costs each write, and serves nobody: it is declared, unused, and guards nothing."""
-        return not self.state and not self.uses and not self.guards
+        """Whether it costs each write of records, and has served nobody for long: as declared, and guarding nothing."""
+        has_lasted = self.since is not None and now() - self.since >= IDLE_AFTER
+        return self.is_of_records and has_lasted and not self.uses and not self.state and not self.guards
 
 
 def index_costs(registry: Registry) -> list[IndexCost]:
@@ -43,7 +49,8 @@ def index_costs(registry: Registry) -> list[IndexCost]:
         for name, about in there.items():
             state = states.pop((document, name), "")
             used, since = uses.get(name, (0, None))
-            found.append(IndexCost(collection, name, state, sizes.get(name, 0), used, since, guarded(about)))
+            told = (sizes.get(name, 0), used, since, guarded(about), collection in registry)
+            found.append(IndexCost(collection, name, state, *told))
     found += [IndexCost(document._get_collection_name(), name, state) for (document, name), state in states.items()]
     return sorted(found, key=lambda cost: (-cost.bytes, cost.collection, cost.name))
 
