@@ -1,6 +1,8 @@
 # Madang: `make` lists the targets.
 PYTHON ?= python3
 BIN = .venv/bin
+# Where Python is told to keep no compiled modules, every process that a test starts would compile all of them.
+export PYTHONDONTWRITEBYTECODE =
 # What is installed already stays. A Python that was named is meant; else any that .venv has and that is new enough will do.
 INSTALL = command -v $(PYTHON) >/dev/null || { echo "Madang needs Python 3.11 or newer; there is no $(PYTHON)" >&2; exit 1; }; \
 	$(PYTHON) tools/install.py $(if $(filter-out file,$(origin PYTHON)),--this-python)

@@ -1,18 +1,20 @@
 """One suite, two databases: mongomock, or with `--mongodb` a real server started for the run."""
 
+import gc
 import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
-from argon2 import PasswordHasher
 from coverage import Coverage
 from flask import Flask
 from flask.testing import FlaskClient
 from mongoengine.connection import get_connection
+from werkzeug.routing import Rule
 
 import settings
 from service import app as application
@@ -26,7 +28,8 @@ from service.mongo import connection
 from service.serve import mongod
 from service.streams.app import Streams
 from service.upkeep import indexes
-from tests.client import PASSWORD, Person, Phone
+from tests import remembering
+from tests.client import Person, Phone
 from tests.examples import Examples
 from tests.recording import Recording
 from tests.streaming import Served, served
@@ -37,18 +40,38 @@ from tests.types import REGISTRY, SHIPPED
 def pytest_configure() -> None:
     """Hear SIGINT: a shell has the programs in its background ignore it, and so would all that the tests start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    Rule._compile_builder = remembering.builder_at_need
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector leave out what stays for the whole run: all modules and tests."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--mongodb", action="store_true", help="run on a real MongoDB instead of mongomock")
 
 
+DATABASE = {"app", "mongodb_uri", "pytestconfig"}
+"""The fixtures by which a test comes to the database of the run, or asks which one it is."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out, and count, what only a real server has; there, what has nothing to do with a database."""
-    elsewhere = {"once"} if config.getoption("--mongodb") else {"real", "browser", "clients"}
-    left_out = {item for item in items if elsewhere & {marker.name for marker in item.iter_markers()}}
-    config.hook.pytest_deselected(items=list(left_out))
-    items[:] = [item for item in items if item not in left_out]
+    left_out = [item for item in items if is_for_another(item, config.getoption("--mongodb"))]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in {*left_out}]
+
+
+def is_for_another(item: pytest.Item, real: bool) -> bool:
+    """Whether a test runs on the other database alone. One that has to do with none runs on mongomock."""
+    marks = {marker.name for marker in item.iter_markers()}
+    is_real = bool(marks & {"real", "browser", "clients"})
+    if not real:
+        return is_real
+    assert isinstance(item, pytest.Function)
+    return "once" in marks or not (is_real or DATABASE & {*item.fixturenames})
 
 
 MEASURED = """[run]
@@ -118,29 +141,10 @@ def whole_app(test_settings: dict[str, Any], shared_app: Flask) -> Flask:
     return app
 
 
-class Remembering(PasswordHasher):
-    """Hashes the password of all people of the tests once, as the service does, and then gives that hash again."""
-
-    kept: str | None = None
-
-    def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
-        if password != PASSWORD or salt is not None:
-            return super().hash(password, salt=salt)
-        self.kept = self.kept or super().hash(PASSWORD)
-        return self.kept
-
-    def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:
-        return True if (hash, password) == (self.kept, PASSWORD) else super().verify(hash, password)
-
-
-REAL = passwords.HASHER
-REMEMBERING = Remembering(time_cost=REAL.time_cost, memory_cost=REAL.memory_cost, parallelism=REAL.parallelism)
-
-
 @pytest.fixture(autouse=True)
 def remembering_hasher(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two hashes for each person of each test were half of the run. A module on hashing itself overrides this."""
-    monkeypatch.setattr(passwords, "HASHER", REMEMBERING)
+    monkeypatch.setattr(passwords, "HASHER", remembering.HASHER)
 
 
 @pytest.fixture
@@ -221,11 +225,15 @@ def draining() -> Draining:
 def object_store_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a server that speaks S3, which all tests share, with a bucket."""
     # What it stands on is large, and most runs have no use for it.
+    from botocore.loaders import create_loader
+
     from tests.object_store import CREDENTIALS, make_bucket, object_store
 
     with object_store(tmp_path_factory.mktemp("s3")) as port, pytest.MonkeyPatch.context() as patch:
         for name, text in CREDENTIALS.items():
             patch.setenv(name, text)
+        # What botocore knows of S3 is megabytes of JSON, which each client would read for itself.
+        patch.setattr("botocore.session.create_loader", cache(create_loader))
         make_bucket(port)
         yield port
 

@@ -382,7 +382,9 @@ def test_a_login_that_comes_too_late_opens_nothing(
 
 
 def test_a_login_is_noted_on_its_account_and_in_its_events(ada: Person, bob: Person) -> None:
+    # Those of the sign-ups, a millisecond ago.
     Account.objects.update(last_login_at=now() - timedelta(days=1))
+    Event.objects.update(time=now() - timedelta(days=1))
     before = now()
     bob.log_in("a phone")
     assert [account.id for account in Account.objects(last_login_at__gte=before)] == [bob.id]
