@@ -100,7 +100,7 @@ def first_link(service: Running) -> str:
 
 
 def test_from_the_first_start_to_a_record_made_shared_found_changed_in_conflict_deleted_and_restored(
-    service: Running, browser: Browser, tmp_path: Path
+    service: Running, browser: Browser, mongodb_uri: str, tmp_path: Path
 ) -> None:
     base = f"http://127.0.0.1:{service.port}"
     console = Console(browser.new_page(viewport={"width": 1200, "height": 900}), base)
@@ -168,7 +168,9 @@ def test_from_the_first_start_to_a_record_made_shared_found_changed_in_conflict_
         restored = service.send("GET", shared, token=one).json()
         assert (restored["title"], restored["revision"]) == ("Soy milk", changed["revision"] + 2)
 
-    # Each program has stored what it counted when it began; the requests of the first minute are told by the next one.
+    # What is counted in this minute is told by the next one; all programs of a start are one source.
+    with MongoClient(mongodb_uri) as client:
+        assert len(client["madang-console"]["measurements"].distinct("source")) == 1
     console.follow("Overview")
     assert page.locator("figure.plot").count() == 8
     page.get_by_text("The numbers").click()
@@ -408,10 +410,12 @@ def test_the_console_is_used_by_keyboard_on_a_phone_without_javascript(
     context = browser.new_context(viewport=PHONE, java_script_enabled=False, locale="ko-KR", color_scheme="dark")
     console = Console(context.new_page(), gyms)
     console.sign_in("ada")
-    for path in ("", "/records/notes", f"/records/notes/{note['id']}", f"/records/notes/{note['id']}/edit"):
+    ids = {"note": note["id"], "ada": ada.id, "gone": ada.make_note()["id"]}
+    ada.delete(f"/v1/notes/{ids['gone']}")
+    for path in ("/records/notes", *(path.format(**ids) for path in PAGES)):
         console.open(f"/admin{path}")
-        width = console.page.locator("main").bounding_box()["width"]
-        assert width <= PHONE["width"], path
+        assert console.page.locator("main").bounding_box()["width"] <= PHONE["width"], path
+        assert console.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
         assert console.page.locator("html").get_attribute("lang") == "ko"
         console.page.keyboard.press("Tab")
         assert console.page.evaluate("document.activeElement.className") == "skip"
@@ -423,6 +427,7 @@ def test_the_console_is_used_by_keyboard_on_a_phone_without_javascript(
             )
         ]
         assert nameless == [], path
+    console.open(f"/admin/records/notes/{note['id']}/edit")
     console.photograph("phone", tmp_path)
     console.page.get_by_label(re.compile("^title")).fill("Oat milk")
     console.page.keyboard.press("Enter")

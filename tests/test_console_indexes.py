@@ -150,6 +150,10 @@ def test_an_index_has_its_bytes_and_its_uses(app: Flask, ada: Person) -> None:
     after = {(one.collection, one.name): one for one in index_costs(EVERY)}
     assert after[title].uses - before[title].uses == 3
     assert after[title].bytes > 0
+    assert before[title].writes >= 10
+    ada.make_note(title="one more")
+    found = [one.writes for one in index_costs(EVERY) if (one.collection, one.name) == title]
+    assert [writes > after[title].writes for writes in found] == [True]
     assert not after[title].is_idle
     assert after["accounts", "username_key_1"].guards == "unique"
     assert after["measurements", "time_1"].guards == "time"

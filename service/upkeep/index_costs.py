@@ -19,6 +19,8 @@ IDLE_AFTER = timedelta(days=7)
 class IndexCost:
     """One index: its bytes, how often it was used `since` a time, and what it is there for beside queries.
 
+    `writes` are those of its whole collection since MongoDB began: each that touches one of its fields writes it too.
+
     `state` is as in `IndexChange`, empty where it is as declared; of one that is missing nothing else is known.
     """
 
@@ -30,6 +32,7 @@ class IndexCost:
     since: datetime | None = None
     guards: str = ""
     is_of_records: bool = False
+    writes: int = 0
 
     @property
     def is_idle(self) -> bool:
@@ -45,25 +48,26 @@ def index_costs(registry: Registry) -> list[IndexCost]:
     for document in indexes.document_classes(registry):
         collection = document._get_collection_name()
         there = {name: index for name, index in indexes.existing(document).items() if name != "_id_"}
-        sizes, uses = sizes_of(document), uses_of(document)
+        (sizes, writes), uses = stored_and_written(document), uses_of(document)
         for name, about in there.items():
             state = states.pop((document, name), "")
             used, since = uses.get(name, (0, None))
-            told = (sizes.get(name, 0), used, since, guarded(about), collection in registry)
+            told = (sizes.get(name, 0), used, since, guarded(about), collection in registry, writes)
             found.append(IndexCost(collection, name, state, *told))
     found += [IndexCost(document._get_collection_name(), name, state) for (document, name), state in states.items()]
     return sorted(found, key=lambda cost: (-cost.bytes, cost.collection, cost.name))
 
 
-def sizes_of(document: Any) -> Mapping[str, int]:
-    """Return the bytes of the indexes of a collection by name; none where there is no collection yet."""
+def stored_and_written(document: Any) -> tuple[Mapping[str, int], int]:
+    """Return the bytes of the indexes of a collection by name, and its writes; none where there is no collection."""
     try:
-        rows = [*document._get_collection().aggregate([{"$collStats": {"storageStats": {}}}])]
+        rows = [*document._get_collection().aggregate([{"$collStats": {"storageStats": {}, "latencyStats": {}}}])]
     except OperationFailure as error:
         if error.code != NO_SUCH_COLLECTION:
             raise
-        return {}
-    return {name: int(size) for row in rows for name, size in row["storageStats"]["indexSizes"].items()}
+        return {}, 0
+    sizes = {name: int(size) for row in rows for name, size in row["storageStats"]["indexSizes"].items()}
+    return sizes, sum(int(row["latencyStats"]["writes"]["ops"]) for row in rows)
 
 
 def guarded(index: Mapping[str, Any]) -> str:
