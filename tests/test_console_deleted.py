@@ -11,13 +11,16 @@ from flask import Flask
 from mongoengine import IntField, StringField, UUIDField
 
 from service.core.clock import now
-from service.documents import Account, AdminAction, DeletedContent, Group, Note, Record
+from service.documents import Account, AdminAction, DeletedContent, Group, Note, Notebook, Record
 from service.pages.console_texts import CONSOLE_TEXTS
-from service.records import undoing
+from service.records import deletion, undoing
 from service.upkeep import indexes
 from tests.admin_browser import AdminBrowser
 from tests.client import Person
-from tests.types import SHIPPED
+from tests.recording import Recording
+from tests.syncing import Melon, Replica
+from tests.test_changes import Device
+from tests.types import EVERY, SHIPPED
 from tests.uploading import upload
 
 TEXTS = CONSOLE_TEXTS["en"]
@@ -139,6 +142,16 @@ def test_who_has_left_a_group_gives_it_nothing_by_an_old_record(admin: AdminBrow
     assert (answer.status_code, "/readers" in answer.text) == (422, True)
 
 
+def test_what_refers_to_a_record_that_was_brought_back_is_released_no_more(admin: AdminBrowser, bob: Person) -> None:
+    book = bob.make_notebook()["id"]
+    path = deleted(admin, "notebooks", book)
+    assert "going_at" in (Notebook._get_collection().find_one({"_id": book}) or {})
+    assert admin.send(path).status_code == 303
+    note = bob.make_note(notebook=book)["id"]
+    assert deletion.release_again(EVERY, timedelta(0)) == 0
+    assert bob.get(f"/v1/notes/{note}").json["notebook"] == book
+
+
 def test_records_of_another_form_do_not_come_back(admin: AdminBrowser, bob: Person) -> None:
     note = bob.make_note()["id"]
     path = deleted(admin, "notes", note)
@@ -183,3 +196,31 @@ def test_a_type_of_ones_own_comes_back_with_what_is_hidden_and_not_where_a_uniqu
     assert ticketed.send(left).status_code == 303
     found = Ticketed._get_collection().find_one({"_id": id})
     assert (found["number"], found["secret"], found["ticket"]) == (7, "hidden", TICKET)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("has_heard", [True, False])
+def test_phones_hear_of_what_was_brought_back_whether_they_heard_of_its_deletion_or_not(
+    admin: AdminBrowser, ada: Person, bob: Person, recording: Recording, has_heard: bool
+) -> None:
+    note = bob.make_note(title="Milk", readers=[ada.id])["id"]
+    followers = [Device(person, recording) for person in (ada, bob)]
+    melon, replica = Melon(bob, recording), Replica(bob, recording)
+    for pull in (*(one.pull for one in followers), melon.pull, replica.pull):
+        pull()
+    path = deleted(admin, "notes", note)
+    if has_heard:
+        assert [("gone" in item) for one in followers for item in one.pull()] == [True, True]
+        assert melon.pull()["notes"]["deleted"] == [note]
+        assert [one["_deleted"] for one in replica.pull()] == [True]
+    assert admin.send(path).status_code == 303
+    for follower in followers:
+        follower.pull()
+        assert follower.has == follower.listed() == {("notes", note): 3}
+    told = melon.pull()["notes"]
+    assert [row["id"] for row in (*told["created"], *told["updated"])] == [note]
+    assert told["deleted"] == []
+    assert [(one["id"], one["_deleted"], one["title"]) for one in replica.pull()] == [(note, False, "Milk")]
+    # And by sync it is changed as before.
+    assert bob.patch(f"/v1/notes/{note}", {"title": "Oat milk"}).status_code == 200
+    assert [one["title"] for one in replica.pull()] == ["Oat milk"]
