@@ -7,7 +7,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ import settings
 from service.core.errors import ShuttingDown, Unavailable
 from service.core.headers import FRESH
 from service.serve import door
-from service.serve.addresses import Address, laid_out, read_address
+from service.serve.addresses import LOOPBACK, Address, answers, laid_out, read_address
 from service.serve.failures import CannotStart
 from service.serve.ports import free_port
 from service.streams.engine_server import process_tag
@@ -193,77 +193,65 @@ def test_what_is_long_goes_to_the_streams(two_ends: tuple[str, list[str]], path:
     assert names
 
 
-@pytest.fixture(scope="module")
-def two_ends(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A door before two servers that say who they are."""
-    ends = {name: free_port() for name in ("api", "streams")}
-    script = """
+@contextmanager
+def listening(says: str, at: Mapping[int, str]) -> Iterator[None]:
+    """Servers at some ports that answer what a Python expression `says` of `self` and `name`, each with its name."""
+    script = f"""
 import http.server, sys
+name = sys.argv[2]
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(sys.argv[2].encode())
+        self.wfile.write({says}.encode())
 
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
     processes = [
         subprocess.Popen([sys.executable, "-c", script, str(port), name], stderr=subprocess.DEVNULL)
-        for name, port in ends.items()
+        for port, name in at.items()
     ]
-    named = {f"DOOR_{name.upper()}": f'["127.0.0.1:{port}"]' for name, port in ends.items()}
     try:
-        with running_door(tmp_path_factory.mktemp("door"), **named) as base:
-            assert until(lambda: requests.get(f"{base}/v1/live", timeout=10).status_code == 200)
-            yield base, list(ends)
+        # For one that does not listen yet the door has an empty page.
+        assert until(lambda: all(answers(Address(LOOPBACK, port)) for port in at), 30)
+        yield
     finally:
         for process in processes:
             process.kill()
             process.wait()
 
 
-SAYS_WHERE_IT_IS = """
-import http.server, sys
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(f"{sys.argv[1]} {self.headers['X-Streams-Address']}".encode())
-
-http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
-"""
+@pytest.fixture(scope="module")
+def two_ends(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A door before two servers that say who they are."""
+    ends = {free_port(): name for name in ("api", "streams")}
+    named = {f"DOOR_{name.upper()}": f'["127.0.0.1:{port}"]' for port, name in ends.items()}
+    with listening("name", ends), running_door(tmp_path_factory.mktemp("door"), **named) as base:
+        assert until(lambda: requests.get(f"{base}/v1/live", timeout=10).status_code == 200)
+        yield base, [*ends.values()]
 
 
 @pytest.mark.real
 def test_before_several_streams_a_session_of_socket_io_finds_its_own(tmp_path: Path) -> None:
     ports = [free_port() for _ in range(3)]
     streams = [f"127.0.0.1:{port}" for port in ports]
-    processes = [
-        subprocess.Popen([sys.executable, "-c", SAYS_WHERE_IT_IS, str(port)], stderr=subprocess.DEVNULL)
-        for port in ports
-    ]
     named = {"DOOR_API": '["127.0.0.1:1"]', "DOOR_STREAMS": json.dumps(streams)}
-    try:
-        with running_door(tmp_path, **named) as base:
+    says = "' '.join([name, self.headers['X-Streams-Address']])"
+    with listening(says, {port: str(port) for port in ports}), running_door(tmp_path, **named) as base:
 
-            def asked(path: str) -> list[str]:
-                headers = {"X-Streams-Address": "of the client"}
-                return requests.get(base + path, headers=headers, timeout=10).text.split(" ", 1)
+        def asked(path: str) -> list[str]:
+            headers = {"X-Streams-Address": "of the client"}
+            return requests.get(base + path, headers=headers, timeout=10).text.split(" ", 1)
 
-            opened: dict[str, str] = {}
-            assert until(lambda: opened.update([asked("/socket.io/?EIO=4")]) or len(opened) == 3)
-            assert sorted(opened.values()) == sorted(streams)
-            for port, address in opened.items():
-                for path in ("/socket.io/", "/socket.io"):
-                    found = {asked(f"{path}?EIO=4&sid={process_tag(address)}abc&t={number}")[0] for number in range(6)}
-                    assert found == {port}
-            assert until(lambda: asked("/socket.io/?sid=of-nobody")[0] in opened)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+        opened: dict[str, str] = {}
+        assert until(lambda: opened.update([asked("/socket.io/?EIO=4")]) or len(opened) == 3)
+        assert sorted(opened.values()) == sorted(streams)
+        for port, address in opened.items():
+            for path in ("/socket.io/", "/socket.io"):
+                found = {asked(f"{path}?EIO=4&sid={process_tag(address)}abc&t={number}")[0] for number in range(6)}
+                assert found == {port}
+        assert until(lambda: asked("/socket.io/?sid=of-nobody")[0] in opened)
 
 
 @pytest.mark.real
