@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import changes, compare, growth, instructions, lineup, live, load, page, profiling, search
+from bench import changes, compare, files, growth, instructions, lineup, live, load, page, profiling, search
 from bench.compare import Plan
 
 RESULTS = Path(__file__).with_name("results")
@@ -29,6 +29,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "profile",
         "search",
         "live",
+        "files",
         "all",
         "check",
         "page",
@@ -87,6 +88,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Any]] = {
     "profile": lambda _options: profiling.run(),
     "search": lambda _options: search.run(),
     "live": lambda _options: live.run(),
+    "files": lambda _options: files.run(),
 }
 
 

@@ -255,13 +255,13 @@ class Files:
 
     async def bytes_of(self, content: Content, span: Span, first: bytes) -> AsyncGenerator[bytes, None]:
         """Yield some bytes of a file, of which the `first` are read. Raises `BytesGone` where they go meanwhile."""
-        data, position = first, span.start
+        # A slow client has us hold this for seconds: of what was read nothing stays that is sent.
+        data, first, position = first, b"", span.start
         while position < span.stop:
             data = data or await self.threads.do(partial(content.read, position, span.stop))
-            position += len(data)
-            for begin in range(0, len(data), SENT_BYTES):
-                yield data[begin : begin + SENT_BYTES]
-            data = b""
+            piece, data = data[:SENT_BYTES], data[SENT_BYTES:]
+            position += len(piece)
+            yield piece
 
 
 async def fill(intake: Intake, request: Request, body: AsyncIterator[bytes]) -> tuple[str, dict[str, list[str]]]:
