@@ -383,6 +383,35 @@ def test_all_that_is_shown_has_the_contrast_that_wcag_asks_for(
     context.close()
 
 
+REACHED = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex]"
+FOCUSED = """() => {
+  const one = document.activeElement, style = getComputedStyle(one);
+  return [[...document.querySelectorAll(SELECTOR)].indexOf(one), style.outlineStyle, parseFloat(style.outlineWidth)];
+}""".replace("SELECTOR", repr(REACHED))
+
+
+@pytest.mark.parametrize("path", ["", "/records/notes", "/new/gyms", "/indexes", "/upload", "/accounts/{ada}"])
+def test_all_that_can_be_pressed_is_reached_by_tab_in_its_order_and_seen(
+    console: Console, ada: Person, path: str
+) -> None:
+    console.open("/admin" + path.format(ada=ada.id))
+    wanted = [
+        number
+        for number, one in enumerate(console.page.locator(REACHED).all())
+        if one.get_attribute("tabindex") != "-1" and one.evaluate("one => one.checkVisibility()")
+    ]
+    seen: list[int] = []
+    for _ in range(3 * len(wanted)):
+        console.page.keyboard.press("Tab")
+        number, style, width = console.page.evaluate(FOCUSED)
+        # A time has several parts, each with a Tab of its own.
+        if number == -1 or number in seen[:-1]:
+            break
+        assert (style, width >= 2) == ("solid", True), console.page.evaluate("document.activeElement.outerHTML")
+        seen += [number] if seen[-1:] != [number] else []
+    assert seen == wanted
+
+
 def store_measurement(moment: datetime, number: int) -> None:
     """Store what a start had counted at a moment."""
     names = ("requests", "refused", "failed", "changes", "jobs", "jobs_failed", "sent", "not_sent")
