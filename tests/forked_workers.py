@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from queue import Queue
+from queue import Empty, Queue
 from typing import Any
 
 from flask import Flask
@@ -48,7 +48,12 @@ class Workers:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{point}\n")
         self.process.stdin.flush()
-        return self.pids.get(timeout=PATIENCE)
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            with suppress(Empty):
+                return self.pids.get(timeout=1.0)
+            assert self.process.poll() is None, f"what starts workers has ended with {self.process.returncode}"
+        raise AssertionError(f"no worker within {PATIENCE:g} s; said was {self.others[-5:]}")
 
     def die_at(self, points: Iterable[str]) -> dict[str, str]:
         """Have one worker after the other die at a point; what each had taken, by the point."""

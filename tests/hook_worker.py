@@ -15,7 +15,6 @@ from mongoengine.connection import get_db
 
 from service.changes import order
 from service.changes.recorder import Recorder
-from service.core.log import configure_log
 from service.documents.record_change import RecordChange
 from service.model.registry import Registry
 from service.mongo import connection
@@ -39,7 +38,6 @@ def note(change: RecordChange) -> None:
 
 def tell_all(config: dict[str, Any], _point: str) -> None:
     """Record and tell until the end."""
-    configure_log(config)
     mongoengine.connect(**connection.options(config))
     Parcel.after_change = classmethod(lambda _cls, change: note(change))  # type: ignore[assignment,method-assign]
     registry, keep = Registry([Parcel]), timedelta(days=30)

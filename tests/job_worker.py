@@ -14,7 +14,6 @@ from typing import Any
 import mongoengine
 from mongoengine.connection import get_db
 
-from service.core.log import configure_log
 from service.mongo import connection
 from service.outbox import items, performing, run
 from service.outbox.jobs import Job
@@ -56,7 +55,6 @@ def do_jobs(config: dict[str, Any], point: str) -> None:
     armed = point
     run.KEPT_FOR = performing.KEPT_FOR = LEASE
     performing.RENEWED_EVERY, performing.ENDS_WITHIN = 0.3, 1.2
-    configure_log(config)
     mongoengine.connect(**connection.options(config))
     items.take_due = telling(items.take_due)
     if point == "taken":

@@ -15,6 +15,7 @@ from typing import Any
 import mongoengine
 
 import settings
+from service.core.log import configure_log
 from service.mongo import connection
 from service.outbox import items
 from service.outbox.transports import Smtp
@@ -111,6 +112,8 @@ def fork_workers(work: Callable[[dict[str, Any], str], None]) -> None:
     """Fork a worker for each line."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     config = settings.load(os.environ)
+    # Whoever is killed within a line of the log leaves half of it, and what is said next would be its other half.
+    configure_log(config)
     workers = []
     for line in sys.stdin:
         pid = os.fork()

@@ -115,3 +115,4 @@ def test_workers_that_are_killed_lose_no_mail_and_send_none_again_that_is_marked
     assert len(came) == 5 * KILLS
     assert sum(came.values()) - len(came) <= KILLS
     assert handler.late == []
+    assert workers.others == []

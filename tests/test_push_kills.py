@@ -122,4 +122,5 @@ def test_workers_that_are_killed_lose_none_and_send_none_again_that_is_marked(
     twice = sum(watching.came.values()) - len(watching.came)
     assert twice <= KILLS * AT_ONCE
     assert watching.late == []
+    assert workers.others == []
     record_property("sent", f"{KILLS} kills, {len(watching.came)} notifications, {twice} of them twice")

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -92,6 +93,20 @@ def test_apns_gets_what_is_shown(ada: Person, server: Http2Server, sending: Send
         "aps": {"alert": {"title": "새 노트", "body": "b"}, "badge": 2, "sound": "default"},
     }
     assert states() == {"sent": 1}
+
+
+@pytest.mark.parametrize("collapse", [" spaces ", "노트", "a\nb", "\x7f"])
+def test_a_collapse_id_that_no_header_can_have_leaves_as_one_that_it_can(
+    ada: Person, server: Http2Server, sending: Sending, collapse: str
+) -> None:
+    register(ada)
+    for _ in range(2):
+        push.send(ada.id, title="x", collapse=collapse)
+    push.send(ada.id, title="x", collapse="other")
+    sending.step()
+    one, same, other = (asked.headers["apns-collapse-id"] for asked in server.asked)
+    assert (one, other) == (same, "other")
+    assert re.fullmatch(r"[0-9a-f]{32}", one)
 
 
 def test_a_silent_one_has_the_type_and_priority_that_apple_asks_for(

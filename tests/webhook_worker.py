@@ -4,7 +4,6 @@ from typing import Any
 
 import mongoengine
 
-from service.core.log import configure_log
 from service.documents import RECORDS
 from service.model.registry import Registry
 from service.mongo import connection
@@ -22,7 +21,6 @@ DONE_HERE = {"recorder", "webhooks", "calls"}
 
 def work(config: dict[str, Any], point: str) -> None:
     """Do all that webhooks need until the end, and die at a point."""
-    configure_log(config)
     mongoengine.connect(**connection.options(config))
     WebhookSender.seconds = LEASE
     items.take_due = telling(items.take_due)

@@ -168,7 +168,8 @@ def aps_of(push: Push) -> dict[str, Any]:
 
 def ascii_id(collapse: str) -> str:
     """Return a collapse id as a header takes it: one of other letters by what it has in common with itself alone."""
-    return collapse if collapse.isascii() and collapse.isprintable() else uuid.uuid5(uuid.NAMESPACE_OID, collapse).hex
+    is_plain = collapse.isascii() and collapse.isprintable() and collapse == collapse.strip()
+    return collapse if is_plain else uuid.uuid5(uuid.NAMESPACE_OID, collapse).hex
 
 
 def read_reason(body: bytes) -> tuple[str, datetime | None]:

@@ -21,7 +21,7 @@ EXCHANGE_SECONDS = 40.0
 """Most seconds that all answers to some requests may take."""
 TRIES = 3
 """Connections on which a request is begun that the server has not looked at."""
-MOST_STREAMS = 500
+MOST_STREAMS = 200
 """Requests at once, where the server allows more."""
 MOST_ANSWER = 16 * 1024
 """Most bytes of an answer that are kept; what sends more is cut off."""

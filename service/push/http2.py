@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from h2.config import H2Configuration
@@ -20,6 +21,7 @@ from h2.events import (
     RemoteSettingsChanged,
 )
 from h2.exceptions import H2Error
+from hpack import Encoder
 
 from service.core.one_line import one_line
 
@@ -74,6 +76,29 @@ class Http2Server:
         self.host, self.port, self.authority = parts.hostname, parts.port or 443, parts.netloc
 
 
+class AsTheyAre(Encoder):
+    """Writes headers without Huffman's code, which saves a third of their bytes and takes a third of all the time."""
+
+    def encode(self, headers: Any, huffman: bool = False) -> bytes:
+        """Return headers as they are sent (RFC 7541, section 5.2)."""
+        return super().encode(headers, huffman)
+
+
+class ShortMemory(H2Connection):
+    """Remembers more requests that are over than there are at once, and not 65,536 of them."""
+
+    MAX_CLOSED_STREAMS = 2000
+
+
+PLAINLY = H2Configuration(
+    client_side=True,
+    header_encoding="utf-8",
+    # They are made here, in small letters and of printable characters.
+    validate_outbound_headers=False,
+    normalize_outbound_headers=False,
+)
+
+
 class Connection:
     """A connection that stays open for the next requests. Raises `OSError` where there is none to have."""
 
@@ -87,7 +112,8 @@ class Connection:
             raise OSError("it does not speak HTTP/2")
         self.sock.setblocking(False)
         self.poll = select.poll()
-        self.h2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
+        self.h2 = ShortMemory(PLAINLY)
+        self.h2.encoder = AsTheyAre()
         self.out, self.come = bytearray(), bytearray()
         self.is_open, self.is_ready, self.is_ending = True, False, False
         self.last_stream: int | None = None
