@@ -14,6 +14,7 @@ from queue import Empty, Queue
 from typing import Any
 
 from flask import Flask
+from mongoengine.connection import get_connection
 
 from service.documents import OutboxItem
 from tests.conftest import ROOT
@@ -97,6 +98,24 @@ def working(app: Flask, module: str, more: Mapping[str, str]) -> Iterator[Worker
         process.wait(PATIENCE)
         workers.reader.join()
         process.stdout.close()  # type: ignore[union-attr]
+
+
+def end_transactions_after(seconds: int) -> int:
+    """Let MongoDB end the transactions that nobody ends; return after how many seconds it did so before."""
+    admin, name = get_connection().admin, "transactionLifetimeLimitSeconds"
+    before: int = admin.command({"getParameter": 1, name: 1})[name]
+    admin.command({"setParameter": 1, name: seconds})
+    return before
+
+
+@contextmanager
+def transactions_ended_after(seconds: int) -> Iterator[None]:
+    """A while in which it does so; by itself it takes a minute."""
+    before = end_transactions_after(seconds)
+    try:
+        yield
+    finally:
+        end_transactions_after(before)
 
 
 def wait_for(ready: Callable[[], bool], left: Callable[[], int] = lambda: 0) -> None:

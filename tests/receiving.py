@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
 from flask import Flask
 from standardwebhooks import Webhook as Verifier
 
@@ -162,3 +163,16 @@ def make_webhook(admin: Person, url: str, **more: Any) -> dict[str, Any]:
 def items_of(webhook: dict[str, Any]) -> list[dict[str, Any]]:
     """What is stored to be sent to a webhook, the oldest first."""
     return list(OutboxItem._get_collection().find({"kind": f"webhook:{webhook['id']}"}, sort=[("created_at", 1)]))
+
+
+@pytest.fixture
+def service(make_app: Callable[..., Flask]) -> Flask:
+    """An app that may call servers of this machine."""
+    return make_app(**OWN)
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    found = Endpoint()
+    yield found
+    found.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 
 import pytest
 from flask import Flask
@@ -11,21 +10,11 @@ from flask.testing import FlaskClient
 
 from service.documents import Webhook
 from tests.client import Person
-from tests.receiving import OWN, CallingWorker, Endpoint
+from tests.receiving import CallingWorker, Endpoint, endpoint, service
 from tests.recording import Recording
 from tests.types import REGISTRY
 
-
-@pytest.fixture
-def service(make_app: Callable[..., Flask]) -> Flask:
-    return make_app(**OWN)
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    found = Endpoint()
-    yield found
-    found.close()
+__all__ = ["endpoint", "service"]
 
 
 def webhooks(service: Flask, *words: str, code: int = 0) -> str:

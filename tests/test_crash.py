@@ -26,6 +26,7 @@ from service.records import deletion, store
 from tests.client import Person
 from tests.conftest import ROOT
 from tests.crashing import points
+from tests.forked_workers import end_transactions_after, transactions_ended_after
 from tests.types import REGISTRY, SHIPPED
 
 pytestmark = pytest.mark.real
@@ -113,19 +114,10 @@ class Server:
         assert self.pid() != pid
 
 
-def end_transactions_after(seconds: int) -> int:
-    """Let MongoDB end the transactions that nobody ends; return after how many seconds it did so before."""
-    admin, name = get_connection().admin, "transactionLifetimeLimitSeconds"
-    before = admin.command({"getParameter": 1, name: 1})[name]
-    admin.command({"setParameter": 1, name: seconds})
-    return before
-
-
 @pytest.fixture
 def short_transactions(ada: Person) -> Iterator[None]:
-    before = end_transactions_after(1)
-    yield
-    end_transactions_after(before)
+    with transactions_ended_after(1):
+        yield
 
 
 @pytest.fixture

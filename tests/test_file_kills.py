@@ -22,9 +22,8 @@ from service.files.blobs import Blobs
 from service.files.check import faults
 from service.files.uploads import Uploads
 from tests.client import Person
-from tests.forked_workers import wait_for, working
+from tests.forked_workers import transactions_ended_after, wait_for, working
 from tests.object_store import stored_in
-from tests.test_crash import end_transactions_after
 from tests.types import REGISTRY
 from tests.upload_worker import body_of, unfinished
 
@@ -43,9 +42,8 @@ def store_settings(request: pytest.FixtureRequest) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def short_transactions(app: Flask) -> Iterator[None]:
     """Those of the dead do not keep others from the account for long."""
-    before = end_transactions_after(1)
-    yield
-    end_transactions_after(before)
+    with transactions_ended_after(1):
+        yield
 
 
 def test_wherever_an_upload_is_killed_a_file_is_whole_or_is_not_there(

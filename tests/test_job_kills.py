@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
-from mongoengine.connection import get_connection, get_db
+from mongoengine.connection import get_db
 
 from service.documents import OutboxItem
 from service.outbox.jobs import enqueue
-from tests.forked_workers import wait_for, waiting, working
+from tests.forked_workers import transactions_ended_after, wait_for, waiting, working
 from tests.job_worker import POINTS, STEADY
 
 pytestmark = [pytest.mark.real, pytest.mark.measured]
@@ -34,12 +34,9 @@ def is_done(id: str) -> bool:
 
 @pytest.fixture(autouse=True)
 def soon_forgotten(app: Flask) -> Iterator[None]:
-    """Let MongoDB end the transactions of the dead after a second; by itself it takes a minute."""
-    admin = get_connection().admin
-    before = admin.command("getParameter", transactionLifetimeLimitSeconds=1)["transactionLifetimeLimitSeconds"]
-    admin.command("setParameter", transactionLifetimeLimitSeconds=2)
-    yield
-    admin.command("setParameter", transactionLifetimeLimitSeconds=before)
+    """The transactions of the dead do not keep others waiting for long."""
+    with transactions_ended_after(2):
+        yield
 
 
 @pytest.fixture(autouse=True)

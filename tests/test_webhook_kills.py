@@ -17,15 +17,16 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from mongoengine.connection import get_connection
 
 from service.resources.webhooks import EXTENSION
 from service.webhooks.keeping import WebhookPlan
 from tests.client import Person
-from tests.forked_workers import Workers, is_gone, is_stopped, wait_for, waiting, working
+from tests.forked_workers import Workers, is_gone, is_stopped, transactions_ended_after, wait_for, waiting, working
 from tests.outbox_worker import STOPPED
-from tests.receiving import OWN, Endpoint
+from tests.receiving import OWN, Endpoint, endpoint, service
 from tests.webhook_worker import POINTS
+
+__all__ = ["endpoint", "service"]
 
 pytestmark = [pytest.mark.real, pytest.mark.measured]
 
@@ -37,24 +38,9 @@ NOTES = [f"note-{number}" for number in range(8)]
 
 @pytest.fixture(autouse=True)
 def soon_forgotten(app: Flask) -> Iterator[None]:
-    """Let MongoDB end the transactions of the dead after a second; by itself it takes a minute."""
-    admin = get_connection().admin
-    before = admin.command("getParameter", transactionLifetimeLimitSeconds=1)["transactionLifetimeLimitSeconds"]
-    admin.command("setParameter", transactionLifetimeLimitSeconds=2)
-    yield
-    admin.command("setParameter", transactionLifetimeLimitSeconds=before)
-
-
-@pytest.fixture
-def service(make_app: Callable[..., Flask]) -> Flask:
-    return make_app(**OWN)
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    found = Endpoint()
-    yield found
-    found.close()
+    """The transactions of the dead do not keep others waiting for long."""
+    with transactions_ended_after(2):
+        yield
 
 
 @pytest.fixture

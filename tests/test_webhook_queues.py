@@ -21,15 +21,12 @@ from service.webhooks.keeping import WebhookPlan, Webhooks
 from service.webhooks.queues import Queues
 from service.webhooks.sending import WebhookSender
 from service.worker.lease import Shared
-from tests.receiving import OWN, Endpoint
+from tests.receiving import Endpoint, service
 from tests.waiting import until
 
+__all__ = ["service"]
+
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture
-def service(make_app: Callable[..., Flask]) -> Flask:
-    return make_app(**OWN)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -22,10 +22,12 @@ from service.webhooks import keeping
 from service.webhooks.keeping import WEBHOOKS
 from tests.client import Person, Phone, pointers
 from tests.dispatching import Deaf, look
-from tests.receiving import OWN, PATH, CallingWorker, Endpoint, items_of, make_webhook, with_role
+from tests.receiving import PATH, CallingWorker, Endpoint, endpoint, items_of, make_webhook, service, with_role
 from tests.recording import Recording
 from tests.test_house import Recorder, complaints
 from tests.types import REGISTRY
+
+__all__ = ["endpoint", "service"]
 
 pytestmark = pytest.mark.real
 
@@ -37,11 +39,6 @@ def every_session_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def service(make_app: Callable[..., Flask]) -> Flask:
-    return make_app(**OWN)
-
-
-@pytest.fixture
 def admin(service: Flask) -> Person:
     return with_role(service, "root")
 
@@ -50,13 +47,6 @@ def admin(service: Flask) -> Person:
 def bob(service: Flask) -> Person:
     """Somebody who writes notes."""
     return Person.sign_up(service.test_client(), "bob")
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    found = Endpoint()
-    yield found
-    found.close()
 
 
 @pytest.fixture

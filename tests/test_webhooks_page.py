@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,21 +18,18 @@ from flask import Flask
 from service.serve.ports import free_port
 from service.webhooks.messages import MOST_MESSAGE_BYTES
 from tests.client import Person
-from tests.receiving import OWN, CallingWorker
+from tests.receiving import CallingWorker, service
 from tests.recording import Recording
 from tests.test_generated_clients import TOOLS
 from tests.test_readme import blocks
 from tests.types import REGISTRY
 from tests.waiting import until
 
+__all__ = ["service"]
+
 pytestmark = pytest.mark.real
 PAGE = Path(__file__).parent.parent / "docs" / "webhooks.md"
 PORT = "8700"
-
-
-@pytest.fixture
-def service(make_app: Callable[..., Flask]) -> Flask:
-    return make_app(**OWN)
 
 
 @pytest.fixture
