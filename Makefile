@@ -112,6 +112,8 @@ converge: install build/clients/installed  ## follow changes with devices throug
 .venv-bench/installed: bench/requirements.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install -q --disable-pip-version-check -r bench/requirements.txt
+	@command -v npm >/dev/null || sh tools/apt-install nodejs npm
+	npm install --silent --no-audit --no-fund --prefix .venv-bench mongodb@7.9.0
 	@touch $@
 
 lock: install  ## write the locks anew from pyproject.toml: all packages, and those of parts

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import changes, compare, files, growth, instructions, lineup, live, load, page, profiling, search
+from bench import changes, compare, files, growth, instructions, lineup, live, load, page, profiling, search, writes
 from bench.compare import Plan
 
 RESULTS = Path(__file__).with_name("results")
@@ -28,6 +28,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "instructions",
         "profile",
         "search",
+        "writes",
         "live",
         "files",
         "all",
@@ -43,7 +44,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--connections", default="32,1")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=4, help="of each cell in each round")
-    parser.add_argument("--cache-gb", type=float, help="MongoDB's cache when servers are compared; half of the memory")
+    parser.add_argument(
+        "--cache-gb", type=float, default=1, help="MongoDB's cache when servers are compared (%(default)s)"
+    )
     parser.add_argument("--dry", action="store_true", help="only print: keep no results and write no page")
     return parser.parse_args(argv)
 
@@ -87,6 +90,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Any]] = {
     "instructions": lambda _options: instructions.run(),
     "profile": lambda _options: profiling.run(),
     "search": lambda _options: search.run(),
+    "writes": lambda _options: writes.run(),
     "live": lambda _options: live.run(),
     "files": lambda _options: files.run(),
 }

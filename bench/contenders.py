@@ -220,6 +220,16 @@ BARE = Contender(
     validates=False,
 )
 
+NODE = replace(
+    BARE,
+    name="node",
+    title="bare Node",
+    packages=(),
+    command=("node", str(ROOT / "bench" / "peers" / "bare_node.mjs"), "{port}"),
+    environ={"BENCH_MODULES": str(Path(PEERS_PYTHON).parents[1] / "node_modules")},
+)
+"""The same on Node's own server and MongoDB's driver for it."""
+
 INDEXED = replace(
     BARE,
     name="indexed",

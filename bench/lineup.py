@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from bench import tree
-from bench.contenders import BARE, INDEXED, MADANG, PEERS, Contender
+from bench.contenders import BARE, INDEXED, MADANG, NODE, PEERS, Contender
 from bench.pocketbase import POCKETBASE, WITHOUT_LOG
 
-ALL = (BARE, MADANG, *PEERS, POCKETBASE, INDEXED)
+ALL = (BARE, MADANG, NODE, *PEERS, POCKETBASE, INDEXED)
 """Who is compared where no names are given."""
 KNOWN = (*ALL, WITHOUT_LOG)
 

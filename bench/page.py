@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import changes, compare, contenders, growth, lineup, live, load, search
+from bench import writes as write_costs
 from bench.contenders import ROOT, Contender
 from service.serve.mongod import find_mongod
 
@@ -61,6 +62,15 @@ busy meanwhile (load average 11 to 16 on two cores): compare within a row.
 
 """
 
+WRITTEN = """\
+## What a write costs MongoDB
+
+`python -m bench writes`: CPU of its connections for a note as Madang keeps and writes it, and with one thing dropped at
+a time; in brackets relative to the first row. All take turns on one MongoDB with a cache of 1 GB, {rounds} blocks of
+{writes} writes for each; shown is the mean of the cheapest quarter. A difference of less than a tenth is none.
+
+"""
+
 METHOD = """\
 ## How to read it
 
@@ -74,12 +84,12 @@ METHOD = """\
   `synchronous=NORMAL`): what was acknowledged last survives the end of the process, but not a power cut.
 - PocketBase is one process with its database in it, all on the servers' core; the others' MongoDB is beside it.
   `pocketbase-without-log` is the same without its log of requests.
-- MongoDB's cache is its default, half of the memory: what is changed is written out at a checkpoint, once a minute, in
-  whoever's turn that falls. `--seconds 65` has one in each turn (decision 0020).
+- MongoDB has a cache of 1 GB, as small installations have: what is changed is written out while it is measured, and not
+  at checkpoints alone. `--cache-gb` gives it another one. The comparison above is older than that, and had half of the
+  memory (decision [0020](decisions/0020-the-cache-of-the-benchmarks.md)).
 - Of two cores one runs `wrk` and MongoDB, so the throughput is that of a small server.
 - To compare a change with what was before it, name the other source tree as one more server, in the same run:
-  `python -m bench compare --servers madang,tree:<folder> --yardstick tree:<folder> --dry`. `--cache-gb` gives MongoDB
-  another cache.
+  `python -m bench compare --servers madang,tree:<folder> --yardstick tree:<folder> --dry`.
 """
 
 
@@ -94,22 +104,33 @@ BOUNDS = """\
   JSON form is an eighth. In instructions a list is past the bare callable; what is left is the slot, the log line and
   the sessions that are looked up. Far past it one comes where Python does not touch each record: BSON to JSON in one
   step of C or Rust. PyMongo has no such step, and writing one is a package of its own.
-- **Create and patch.** MongoDB is the limit: of a note it keeps ten indexes where the bare callable's has one, and on
-  this machine it has one core, which `wrk` has too. The words of a search cost a create most: see [Search](#search). Of
-  a patch a quarter goes to indexes: half of that to make their keys anew, half to write them; a tenth to the copy that
-  it keeps for a retried write, the bare callable's too. In instructions the
-  server's own part is a fifth below the bare callable's, in CPU under load up to a fifth above: the session that is
-  looked up each 0.8 s, the slot, the log line, and caches that MongoDB shares. A type that declares no `search` does
-  not pay for it, and where MongoDB has cores of its own the figures come near those of the CPU.
+- **Create and patch.** MongoDB is the limit: of a note it keeps twelve indexes where the bare callable's has one, and
+  on this machine it has one core, which `wrk` has too. What each part costs: [what a write costs
+  MongoDB](#what-a-write-costs-mongodb). Of MongoDB's CPU for a patch under load (`perf`, 1 GB of cache), 69 % is the
+  command itself, 18 % the threads that write changed pages out, 10 % the journal and checkpoints. Of the command, 17 %
+  goes to indexes (7 to make the keys of all of them anew, 10 to search and write those that change), 8 % to the copy of
+  the whole record that `findAndModify` keeps for a retried write, the bare callable's too, 8 % to choosing plans, 7 %
+  to waiting for the journal. A type that declares no `search` has a third of the size, and pays for no words. On
+  MongoDB's connections alone a patch of the title costs 1.34 times what the bare callable's does on one index: the
+  other indexes are a half of that, the words the other.
 - **MongoDB's cache.** It begins to write out pages when a twentieth of its cache has been changed, so a small one is
-  paid for with each write: at 1 GB, with every page in it, a patch cost MongoDB 1.5 ms of CPU instead of 0.8. Give it
-  a cache of twenty times what changes within a minute.
+  paid for with each write. Give it a cache of twenty times what changes within a minute.
+- **Memory and start.** All processes are forked from one that has imported everything, which takes 1.6 s of CPU: each
+  has 80 to 102 MB resident, but 21 to 27 of its own, and starts with 0.2 s. Of what they share, 21 MB are the service's
+  own modules, 9 `cryptography`, 8 PyMongo and MongoEngine, 5 pydantic; what a development installation has beside them
+  (`rich`, which structlog takes up) is 5 more. At rest a worker of the API takes 0.1 % of a core, the streams 0.3 %,
+  the worker 2.3 %, and MongoDB 2.4 %.
+- **Sessions.** Those in use are looked at together, two reads each 0.3 s, however many they are (decision
+  [0069](decisions/0069-what-mongodb-does-for-a-request.md)). With two reads for each and 0.8 s, a server that answered
+  140 requests a second of 50 sessions spent as many reads on sessions as on requests.
 - **Mobile session.** The refresh is a write of its own in Madang, and no more than a signature elsewhere.
 
-What it would take to pass bare Node with its native driver on all four (0.77, 0.68, 1.20 and 1.08 of the bare
-callable, measured once on this kind of machine, each with one index): get and list are past it. For writes the
-server would need a third less CPU than now. An index of words that is written later would not find what a person has
-just written, so words are written with the text.
+What it would take to pass bare Node with its native driver on all four: get and list are past it. For writes MongoDB
+is the larger part, and what Node's has not to do is the indexes and the words: search, and the lists that are sorted
+otherwise. An index of words that is written later would not find what a person has just written, so words are written
+with the text. PocketBase without its log (266 µs for a get in all, with the database in its process) is out of reach
+of a server that asks another process: the exchange with MongoDB alone is a third of a get here, and MongoDB's half of
+it 160 µs of its own.
 """
 
 
@@ -136,6 +157,7 @@ def sections(kept: dict[str, Any]) -> Iterator[str]:
         ("growth", growing),
         ("memory", remembering),
         ("workers", working),
+        ("writes", writing),
         ("search", searching),
         ("changes", following),
         ("live", telling),
@@ -330,6 +352,18 @@ def searching(result: dict[str, Any]) -> str:
         "What else this machine did meanwhile makes all figures larger: compare them within a row.\n\n"
         + table(["", *ways], lines)
     )
+
+
+def writing(result: dict[str, Any]) -> str:
+    """Return the table of what a write costs MongoDB, with one thing dropped at a time."""
+    found = write_costs.summary(result["rows"])
+    whole = found["nothing"]
+    lines = [
+        [dropped, *(f"{costs[write]:.0f} µs ({costs[write] / whole[write]:.2f})" for write in write_costs.WRITES_OF)]
+        for dropped, costs in found.items()
+    ]
+    head = WRITTEN.format(rounds=write_costs.ROUNDS, writes=write_costs.WRITES)
+    return head + table(["dropped", *write_costs.WRITES_OF], lines)
 
 
 def following(result: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,8 +131,12 @@ def cpu_of_connections(pid: int) -> float:
 
     What it does by the clock, its journal and its diagnostics, would count more the longer a busy machine takes.
     """
-    tasks = [task for task in Path(f"/proc/{pid}/task").iterdir() if (task / "comm").read_text().startswith("conn")]
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    used = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):  # a thread that has ended meanwhile, none of those that are measured
+            if (task / "comm").read_text().startswith("conn"):
+                used += int((task / "schedstat").read_text().split()[0])
+    return used / 1e9
 
 
 def run() -> list[dict[str, Any]]:
@@ -182,7 +187,8 @@ def retitled(language: Language, way: Way, number: int, draw: random.Random) -> 
     """Return the update that gives a note another title."""
     update: Mapping[str, Any] = {"$set": {"title": language.text(draw, 5)}}
     access = language.note(number)["access"]
-    return search_words.worded(TYPE, update, access).update if way.has_words else update
+    texts = search_words.touched(TYPE, update)
+    return search_words.worded(TYPE, update, texts, access).update if way.has_words else update
 
 
 def changed(collection: Collection[Raw], updates: list[tuple[int, Mapping[str, Any]]]) -> None:

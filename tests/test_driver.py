@@ -546,20 +546,6 @@ def test_the_plain_case_does_without_pymongos_layers(server: str, no_pymongo: Ca
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("kind", ["short"], indirect=True)
-def test_a_write_that_names_an_id_goes_by_the_index_of_ids(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So MongoDB does not weigh the other indexes of what else the condition says."""
-    sent: list[dict[str, Any]] = []
-    exchange = wire.exchange
-    monkeypatch.setattr(wire, "exchange", lambda *args: sent.append(bson.decode(args[1])) or exchange(*args))
-    for condition in ({"_id": "a", "n": {"$gte": 0}}, {"n": {"$gte": 0}}):
-        driver.change(notes, condition, {"$inc": {"n": 1}})
-        driver.update(notes, condition, {"$inc": {"n": 1}})
-    hints = [command.get("updates", [command])[0].get("hint") for command in sent]
-    assert hints == ["_id_", "_id_", None, None]
-
-
-@pytest.mark.real
 def test_it_goes_through_tls(server: str, pem: Path, no_pymongo: Callable[[], None]) -> None:
     with connected(f"{server}&tls=true&tlsCAFile={pem}", "short") as client:
         notes = client["driver"]["notes"]

@@ -43,8 +43,6 @@ TIME_IS_UP = 50
 """MongoDB's code for a command that it has ended because its time was up."""
 GRACE_MS = 20
 """Milliseconds in which MongoDB's word that the time is up may arrive."""
-BY_ID = "_id_"
-"""The index of ids, by which a write goes that names one: left to itself, MongoDB weighs all others each time."""
 UNCHANGED = nullcontext()
 
 
@@ -138,8 +136,6 @@ class ShortDriver(PyMongoDriver):
             command["upsert"] = True
         if projection:
             command["fields"] = projection
-        if "_id" in condition:
-            command["hint"] = BY_ID
         fallback = partial(super().change, collection, condition, update, upsert, projection)
         reply = self.write(collection, command, lambda session: {"value": fallback(session)})
         found: Raw | None = reply["value"]
@@ -153,11 +149,8 @@ class ShortDriver(PyMongoDriver):
         session: ClientSession | None = None,
     ) -> bool:
         """Change the one document that fulfils a condition and tell whether there was one."""
-        statement: Raw = {"q": condition, "u": update}
-        if "_id" in condition:
-            statement["hint"] = BY_ID
         fallback = partial(super().update, collection, condition, update)
-        command = {"update": collection.name, "updates": [statement]}
+        command = {"update": collection.name, "updates": [{"q": condition, "u": update}]}
         reply = self.write(collection, command, lambda session: {"n": fallback(session)})
         return bool(reply["n"])
 
