@@ -14,13 +14,14 @@ import mongoengine
 from mongoengine.connection import get_db
 
 from service.changes import order
+from service.changes.after_changes import AfterChanges
 from service.changes.recorder import Recorder
 from service.documents.record_change import RecordChange
 from service.model.registry import Registry
 from service.mongo import connection
 from service.worker.chores import Chore, telling
 from service.worker.crew import Crew
-from tests.outbox_worker import fork_workers
+from tests.outbox_worker import STOPPED, fork_workers, stopping
 from tests.telling import Parcel, title
 
 LEASE_SECONDS = 1.5
@@ -36,8 +37,11 @@ def note(change: RecordChange) -> None:
     get_db()["told"].insert_one(told)
 
 
-def tell_all(config: dict[str, Any], _point: str) -> None:
+def tell_all(config: dict[str, Any], point: str) -> None:
     """Record and tell until the end."""
+    if point == STOPPED:
+        # When it has read what it is about to tell.
+        AfterChanges.found = stopping(AfterChanges.found)  # type: ignore[method-assign]
     mongoengine.connect(**connection.options(config))
     Parcel.after_change = classmethod(lambda _cls, change: note(change))  # type: ignore[assignment,method-assign]
     registry, keep = Registry([Parcel]), timedelta(days=30)

@@ -20,8 +20,8 @@ from service.documents import Lease, SetAside
 from service.model.registry import Registry
 from service.upkeep import indexes
 from tests.client import Person
-from tests.forked_workers import wait_for, working
-from tests.hook_worker import LEASE_SECONDS
+from tests.forked_workers import is_stopped, wait_for, working
+from tests.outbox_worker import STOPPED
 from tests.telling import LEASE, PATH, Parcel
 
 pytestmark = [pytest.mark.real, pytest.mark.measured]
@@ -69,6 +69,12 @@ class Writing:
             elif id not in self.deleted:
                 assert self.ada.patch(f"{PATH}/{id}", {"title": "changed"}).status_code == 200
         self.writes += 10
+
+    def write_all(self) -> None:
+        """Change all that are there."""
+        for number in range(self.made):
+            if f"p{number}" not in self.deleted:
+                assert self.ada.patch(f"{PATH}/p{number}", {"title": "newer"}).status_code == 200
 
 
 def told() -> Told:
@@ -125,18 +131,17 @@ def test_a_worker_that_is_stopped_for_longer_than_its_lease_keeps_nothing_waitin
     ada: Person,
 ) -> None:
     writing = Writing(ada)
+    writing.write()
     with working(ada.client.application, MODULE, {}) as workers:
-        first = workers.start()
+        stopped = workers.start(STOPPED)
+        wait_for(lambda: is_stopped(stopped))
+        writing.write_all()
+        other = workers.start()
+        wait_for(lambda: untold() == 0)
+        os.kill(stopped, signal.SIGCONT)
         writing.write()
         wait_for(lambda: untold() == 0)
-        workers.start()
-        for _ in range(3):
-            writing.write()
-        os.kill(first, signal.SIGSTOP)
-        time.sleep(LEASE_SECONDS)
-        writing.write()
-        wait_for(lambda: untold() == 0)
-        os.kill(first, signal.SIGCONT)
+        os.kill(other, signal.SIGKILL)
         writing.write()
         wait_for(lambda: untold() == 0)
     check(told(), writing.deleted)

@@ -98,9 +98,11 @@ class AfterChanges:
 
     def attempt(self, right: Right, row: Raw, is_stored: bool) -> None:
         """Tell the hook of a record as it is now, and keep what has come of it. Raises `PyMongoError`, `LeaseLost`."""
+        stored = self.found(row["record"])
+        # After it was read: who was stopped meanwhile must not tell what is old by now.
         if not right.held:
             raise LeaseLost(self.follower.name)
-        error = self.call(row, self.found(row["record"]))
+        error = self.call(row, stored)
         if error is not None:
             self.put_off(row, error)
         elif is_stored:
