@@ -17,7 +17,7 @@ from standardwebhooks import Webhook as Verifier
 from service.changes import order
 from service.changes.follower import Follower
 from service.changes.passage import Passage
-from service.documents import Account, OutboxItem, Right, Webhook
+from service.documents import OutboxItem, Right, Webhook
 from service.model.registry import Registry
 from service.outbox.calling import OutwardCaller
 from service.outbox.dispatch import Dispatcher
@@ -148,7 +148,7 @@ class CallingWorker:
 def with_role(service: Flask, name: str) -> Person:
     """Somebody new who has the role `admin`."""
     person = Person.sign_up(service.test_client(), name)
-    Account._get_collection().update_one({"_id": person.id}, {"$set": {"roles": ["admin"]}})
+    person.set_roles("admin")
     return person
 
 

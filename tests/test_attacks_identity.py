@@ -137,7 +137,7 @@ def test_nobody_gives_themselves_a_role_in_any_way(ada: Person, phone: Phone, gr
 @pytest.mark.parametrize("role", ["admin", "owner"])
 def test_no_role_opens_what_was_not_given_to_it(app: Flask, ada: Person, bob: Person, role: str) -> None:
     note = ada.make_note()
-    Account._get_collection().update_one({"_id": bob.id}, {"$set": {"roles": [role]}})
+    bob.set_roles(role)
     bob.log_in()
     assert bob.get("/v1/accounts/me").json["roles"] == [role]
     for method in ("GET", "DELETE"):

@@ -15,7 +15,7 @@ from service.changes.comparison import START, next_batch
 from service.changes.feed import WITHIN, Checkpoint, Feed
 from service.changes.order import lease_document, order_in
 from service.core.clock import now
-from service.documents import Account, Event, Note, Notebook, Record
+from service.documents import Event, Note, Notebook, Record
 from service.http import openapi
 from service.identity.deletion import delete_account
 from service.upkeep import indexes
@@ -78,7 +78,7 @@ def summary(items: list[dict[str, Any]]) -> list[tuple[str, Any]]:
 
 
 def set_roles(person: Person, *roles: str) -> None:
-    Account._get_collection().update_one({"_id": person.id}, {"$set": {"roles": list(roles)}})
+    person.set_roles(*roles)
     # The process would look again within a second.
     person.client.application.extensions["madang.security"].sessions.seen.entries.clear()
 

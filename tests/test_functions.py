@@ -56,7 +56,7 @@ def bob(service: Flask, bob: Person) -> Person:
 
 
 def give_role(person: Person, role: str) -> None:
-    Account._get_collection().update_one({"_id": person.id}, {"$set": {"roles": [role]}})
+    person.set_roles(role)
     person.log_in()
 
 

@@ -22,7 +22,7 @@ from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from service.core.errors import all_problems
-from service.documents import RECORDS, SYSTEM, Account
+from service.documents import RECORDS, SYSTEM
 from service.documents.record import Record
 from service.http import openapi
 from service.pages.console import CONSOLE_ROUTES
@@ -261,7 +261,7 @@ def notifications(client: FlaskClient) -> None:
     ada.get(path)
     sent = {"topics": ["news"], "title": "New"}
     ada.post("/v1/admin/push", sent)
-    Account._get_collection().update_one({"_id": ada.id}, {"$set": {"roles": ["admin"]}})
+    ada.set_roles("admin")
     ada.log_in()
     ada.post("/v1/admin/push", sent)
 

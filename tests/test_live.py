@@ -11,7 +11,7 @@ from flask import Flask
 from service.core import metrics
 from service.core.clock import now
 from service.core.errors import FeedUnavailable
-from service.documents import Account, Lease, Note, Session, Ticket
+from service.documents import Lease, Note, Session, Ticket
 from service.identity.deletion import delete_account
 from service.streams import live, sse
 from tests.client import Person, Phone
@@ -91,10 +91,6 @@ def cursor_of(person: Person, types: str | None = None) -> str:
     return str(answer.json["cursor"])
 
 
-def set_roles(person: Person, *roles: str) -> None:
-    Account._get_collection().update_one({"_id": person.id}, {"$set": {"roles": list(roles)}})
-
-
 # What is told
 
 
@@ -147,11 +143,11 @@ def test_a_role_brings_what_it_may_read_and_takes_it(streams: Served, ada: Perso
     for number in range(3):
         ada.make_note(id=f"n{number}", readers=["role:team"])
     heard = listen(streams, bob)
-    set_roles(bob, "team")
+    bob.set_roles("team")
     heard.hears(("n0", 1), ("n1", 1), ("n2", 1))
     ada.patch("/v1/notes/n0", {"title": "x"})
     until(lambda: heard.told[-1] == ("n0", 2))
-    set_roles(bob)
+    bob.set_roles()
     until(lambda: len(heard.told) == 7)
     assert {("n0", "withdrawn"), ("n1", "withdrawn"), ("n2", "withdrawn")} == set(heard.told[4:])
     ada.patch("/v1/notes/n0", {"title": "secret"})
@@ -379,7 +375,7 @@ def test_who_loses_a_role_hears_nothing_that_was_written_after(
     streams: Served, ada: Person, bob: Person, recording: Recording, round: int
 ) -> None:
     """The recorder and the reader are behind: what they look up may be newer than what they tell of."""
-    set_roles(bob, "team")
+    bob.set_roles("team")
     ada.make_note(id="one", title="first", readers=["role:team"])
     heard = listen(streams, bob)
     writing = threading.Event()
@@ -393,7 +389,7 @@ def test_who_loses_a_role_hears_nothing_that_was_written_after(
     time.sleep(0.3 + round / 20)
     writing.set()
     writer.join()
-    set_roles(bob)
+    bob.set_roles()
     ada.patch("/v1/notes/one", {"title": "secret"})
     until(lambda: heard.told[-1:] == [("one", "withdrawn")])
     assert "secret" not in heard.text
@@ -590,7 +586,7 @@ def test_a_stream_that_cannot_go_on_ends_and_is_told_in_the_log(
 
     heard = listen(streams, ada)
     monkeypatch.setattr(live.Live, "listen", fail)
-    set_roles(ada, "editor")
+    ada.set_roles("editor")
     assert heard.ended()
     until(lambda: streams.waiting == 0)
     assert '"event":"live_ended"' in capsys.readouterr().out

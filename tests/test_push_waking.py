@@ -20,7 +20,7 @@ from tests.client import Person
 from tests.http2_server import Http2Server, Said
 from tests.pushing import Platforms, Sending, credentials
 from tests.recording import Recording
-from tests.test_live import listen, set_roles
+from tests.test_live import listen
 from tests.types import REGISTRY
 from tests.waiting import until
 
@@ -160,7 +160,7 @@ def test_only_sessions_that_follow_the_topic_are_written_to(ada: Person, waker: 
 
 def test_roles_groups_and_everybody_are_woken(ada: Person, bob: Person, waker: Waker) -> None:
     follow(ada)
-    set_roles(ada, "staff")
+    ada.set_roles("staff")
     group = bob.post("/v1/groups", {"name": "us"}).json["id"]
     waker.woken()
     waker.ahead = timedelta(minutes=2)

@@ -24,7 +24,7 @@ from werkzeug.test import TestResponse
 from service.changes import rxdb_pull, rxdb_push
 from service.changes.rxdb_documents import Documents
 from service.core.clock import now
-from service.documents import Account, AwaitedReference, Note, Notebook, PushReceipt, Record, Session
+from service.documents import AwaitedReference, Note, Notebook, PushReceipt, Record, Session
 from service.identity import sessions
 from service.model.record_type import derive
 from tests.client import Person
@@ -460,7 +460,7 @@ def test_a_push_goes_by_the_roles_of_the_pull_before_it(
     monkeypatch.setattr(sessions, "CHECK_SECONDS", 60)
     bob.make_note(id="one", readers=["role:team"])
     assert adas.pull() == []
-    Account._get_collection().update_one({"_id": ada.id}, {"$set": {"roles": ["team"]}})
+    ada.set_roles("team")
     (known,) = adas.pull()
     assert adas.push(({**known, "_deleted": True}, known)) == [known]
 

@@ -15,7 +15,7 @@ from service.streams.engine_server import process_tag
 from tests.client import Person, Phone
 from tests.conftest import Draining
 from tests.streaming import Sent, Served, WebSocket
-from tests.test_live import cursor_of, listen, set_roles
+from tests.test_live import cursor_of, listen
 from tests.waiting import until
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("recorded")]
@@ -216,13 +216,13 @@ def test_a_session_that_ends_while_it_connects_is_refused(streams: Served, ada: 
 
 def test_a_right_that_is_withdrawn_ends_with_it(streams: Served, ada: Person, bob: Person) -> None:
     ada.make_note(id="one", readers=["role:team"])
-    set_roles(bob, "team")
+    bob.set_roles("team")
     heard = call(streams, bob)
     heard.subscribe({"notes": {}})
     heard.caught_up()
     ada.patch("/v1/notes/one", {"title": "known"})
     heard.hears(("one", 2))
-    set_roles(bob)
+    bob.set_roles()
     ada.patch("/v1/notes/one", {"title": "secret"})
     heard.hears(("one", 2), ("one", "withdrawn"))
     assert "secret" not in "".join(heard.texts)
@@ -451,7 +451,7 @@ def test_a_subscription_that_cannot_go_on_ends_its_connection(
     heard.subscribe({"notes": {}})
     heard.caught_up()
     monkeypatch.setattr(live.Live, "listen", fail)
-    set_roles(ada, "editor")
+    ada.set_roles("editor")
     until(lambda: heard.socket.is_closed)
     assert "1" not in heard.texts
     is_forgotten(streams)

@@ -13,7 +13,7 @@ from pymongo.errors import AutoReconnect
 from service.changes.tail import HistoryLost
 from service.core import metrics
 from service.core.log import Lines
-from service.documents import Account, Session
+from service.documents import Session
 from service.mongo import connection
 from service.streams.app import Streams
 from tests.client import Person
@@ -114,13 +114,9 @@ def test_a_grant_a_withdrawal_and_a_role_wake_it(streams: Served, ada: Person, b
 
     assert next_items(lambda: ada.patch("/v1/notes/given", {"readers": [bob.id]})) == [("given", None)]
     assert next_items(lambda: ada.patch("/v1/notes/given", {"readers": []})) == [("given", "withdrawn")]
-    assert next_items(lambda: set_roles(bob, "team")) == [("team", None)]
+    assert next_items(lambda: bob.set_roles("team")) == [("team", None)]
     assert next_items(lambda: ada.patch("/v1/notes/team", {"title": "x"})) == [("team", None)]
-    assert next_items(lambda: set_roles(bob)) == [("team", "withdrawn")]
-
-
-def set_roles(person: Person, *roles: str) -> None:
-    Account._get_collection().update_one({"_id": person.id}, {"$set": {"roles": list(roles)}})
+    assert next_items(lambda: bob.set_roles()) == [("team", "withdrawn")]
 
 
 @pytest.mark.usefixtures("recorded")
