@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,8 @@ pytestmark = [pytest.mark.real, pytest.mark.clients]
 
 UPLOADS = int(os.environ.get("MADANG_TUS_UPLOADS", "4"))
 BYTES = int(os.environ.get("MADANG_TUS_BYTES", "3000000"))
+KILL_PAUSE = 15
+"""Least seconds between two kills: after ten within a minute the service gives up, as it should."""
 
 
 class Scissors:
@@ -96,12 +99,13 @@ def test_every_upload_arrives_whole_although_connections_are_cut_and_processes_k
         words = [proxy.url, token, str(UPLOADS), str(BYTES), "4"]
         client = subprocess.Popen(["node", tmp_path / "tus.mjs", *words], stdout=subprocess.PIPE, text=True)
         assert client.stdout is not None
-        said, kills = [], 0
+        said, kills, killed = [], 0, 0.0
         for number, line in enumerate(client.stdout):
             said.append(json.loads(line))
             if "brokenOff" in said[-1]:
                 break
-            if number % 4 == 0:
+            if number % 4 == 0 and time.monotonic() - killed > KILL_PAUSE:
+                killed = time.monotonic()
                 for pid in children(service.pid("madang-streams")):
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
