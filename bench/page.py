@@ -121,7 +121,7 @@ BOUNDS = """\
   (`rich`, which structlog takes up) is 5 more. At rest a worker of the API takes 0.1 % of a core, the streams 0.3 %,
   the worker 2.3 %, and MongoDB 2.4 %.
 - **Sessions.** Those in use are looked at together, two reads each 0.3 s, however many they are (decision
-  [0069](decisions/0069-what-mongodb-does-for-a-request.md)). With two reads for each and 0.8 s, a server that answered
+  [0068](decisions/0068-what-mongodb-does-for-a-request.md)). With two reads for each and 0.8 s, a server that answered
   140 requests a second of 50 sessions spent as many reads on sessions as on requests.
 - **Mobile session.** The refresh is a write of its own in Madang, and no more than a signature elsewhere.
 
