@@ -9,6 +9,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from service.documents import Account, Session
+from service.identity.accounts import new_account
 from service.resources import accounts
 from service.security import security
 from tests.client import PASSWORD, Person, Phone, pointers
@@ -48,6 +49,11 @@ def test_a_sign_up_makes_an_account(phone: Phone) -> None:
         "roles": [],
     }
     assert answer.json["created_at"] == answer.json["updated_at"]
+
+
+def test_an_account_is_made_at_one_moment() -> None:
+    made = [new_account({}) for _ in range(2000)]
+    assert [account for account in made if account["created_at"] != account["updated_at"]] == []
 
 
 def test_a_new_account_can_log_in(phone: Phone) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pymongo.errors import DuplicateKeyError
 
+from service.core.clock import now
 from service.core.errors import AlreadyExists, Cause, Forbidden, NotFound
 from service.core.ids import new_id
 from service.documents import Account, Event
@@ -17,13 +18,20 @@ from service.mongo.raw import Raw
 
 def new_account(values: Mapping[str, Any]) -> Raw:
     """Return a new account with some values in BSON form, and with the defaults of all others; it is not stored yet."""
-    return Account.new({**ACCOUNT.load({}), "_id": new_id(), **values})
+    return Account.new({**ACCOUNT.load({}), **at_one_moment(), "_id": new_id(), **values})
+
+
+def at_one_moment() -> Raw:
+    """Return when an account is made and was last changed; as defaults the two could be a millisecond apart."""
+    moment = now()
+    return {"created_at": moment, "updated_at": moment}
 
 
 def store_account(content: dict[str, Any], password_hash: str) -> Raw:
     """Store a new account and return it. Raises `AlreadyExists` when its username or id is taken."""
     key = content["username"].lower()
-    account = Account.new({"_id": new_id(), **content, "username_key": key, "password_hash": password_hash})
+    named = {"username_key": key, "password_hash": password_hash}
+    account = Account.new({"_id": new_id(), **content, **at_one_moment(), **named})
     try:
         Account._get_collection().insert_one(account)
     except DuplicateKeyError:
