@@ -351,7 +351,18 @@ def test_what_a_form_offers_is_of_the_owner_that_was_typed(console: Console, ada
 
 
 PAGES = (
-    *("", "/accounts", "/outbox", "/indexes", "/log", "/settings", "/upload", "/records/gyms", "/new/gyms"),
+    *(
+        "",
+        "/accounts",
+        "/outbox",
+        "/webhooks",
+        "/indexes",
+        "/log",
+        "/settings",
+        "/upload",
+        "/records/gyms",
+        "/new/gyms",
+    ),
     *("/records/notes/{note}", "/records/notes/{note}/edit", "/records/notes/{note}/delete", "/deleted/notes"),
     *("/deleted/notes/{gone}", "/accounts/{ada}", "/accounts/{ada}/delete", "/records/none"),
 )

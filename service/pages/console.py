@@ -24,6 +24,7 @@ from service.pages.console_service import SERVICE_ROUTES
 from service.pages.console_sign_in import first_page, make_first, sign_in, sign_in_page, sign_out
 from service.pages.console_upload import UPLOAD_ROUTES
 from service.pages.console_visit import SIGN_IN, Visitor, for_admins
+from service.pages.console_webhooks import WEBHOOK_ROUTES
 
 SHORT_LOG = 10
 
@@ -85,6 +86,7 @@ CONSOLE_ROUTES: list[tuple[str, str, Any]] = [
     *DELETED_ROUTES,
     *ACCOUNT_ROUTES,
     *OUTBOX_ROUTES,
+    *WEBHOOK_ROUTES,
     *INDEX_ROUTES,
     *SERVICE_ROUTES,
 ]

@@ -11,6 +11,7 @@ NAVIGATION: list[tuple[str, str]] = [
     ("/admin", "overview"),
     ("/admin/accounts", "accounts"),
     ("/admin/outbox", "outbox"),
+    ("/admin/webhooks", "webhooks"),
     ("/admin/indexes", "indexes"),
     ("/admin/log", "log"),
     ("/admin/settings", "settings"),
