@@ -77,6 +77,33 @@ def test_the_quota_is_exact_under_fifty_uploads_at_once(service: Running) -> Non
     assert used(service, token) == 0
 
 
+BARE = {"Content-Type": "application/octet-stream", "Content-Disposition": 'attachment; filename="a"'}
+REFUSED = 10
+"""How often a large body is refused: what the door makes of a connection that is closed is a matter of luck."""
+
+
+def test_who_is_not_signed_in_hears_of_it_however_large_the_file(service: Running) -> None:
+    sent = [asked(service, "POST", "/v1/files", "none", headers=BARE, data=bytes(8 << 20)) for _ in range(REFUSED)]
+    assert {(answer.status_code, answer.json()["code"]) for answer in sent} == {(401, "not_authenticated")}
+
+
+@pytest.mark.parametrize(
+    ("form", "size"), [("bare", (8 << 20) + 1), ("bare", 20 << 20), ("form", 20 << 20), ("chunks", 20 << 20)]
+)
+def test_too_large_a_file_is_refused_with_the_way_that_it_takes(service: Running, form: str, size: int) -> None:
+    token, body = token_of(service), bytes(size)
+    for _ in range(REFUSED):
+        more: dict[str, Any] = {
+            "bare": {"headers": BARE, "data": body},
+            "form": {"files": {"file": ("a", body)}},
+            "chunks": {"headers": BARE, "data": iter([body])},
+        }[form]
+        answer = asked(service, "POST", "/v1/files", token, **more)
+        assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+        # Of chunks the door knows no more than that they are too many.
+        assert form == "chunks" or "/v1/uploads" in answer.json()["detail"]
+
+
 def changed(service: Running, token: str, cursor: str = "") -> Any:
     """What an account hears of files since a cursor."""
     after = f"&cursor={cursor}" if cursor else ""

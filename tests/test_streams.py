@@ -15,6 +15,7 @@ from service.streams.app import Streams
 from service.streams.exchange import ClientGone, Request, Response
 from service.streams.readiness import Readiness
 from service.streams.router import Route, Router
+from service.streams.transfers import hear_out
 from tests.streaming import Sent, Served, scope, served
 from tests.types import REGISTRY
 
@@ -252,3 +253,21 @@ def test_without_a_real_database_there_is_no_polling(app: Streams) -> None:
     for method in ("GET", "POST"):
         sent = ask(app, method, "/socket.io/")
         assert (sent.status, sent.json["code"]) == (501, "not_supported")
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(("sends", "read"), [(3, 3), (1000, 11)])
+def test_a_body_that_is_refused_is_heard_out_as_far_as_it_may_be_large(sends: int, read: int) -> None:
+    came = 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal came
+        came += 1
+        return {"type": "http.request", "body": bytes(100), "more_body": came < sends}
+
+    request = Request(scope("POST", "/v1/files", content_length="100000"), receive)
+    asyncio.run(hear_out(request, 5, 1000))
+    assert came == read
+    assert request.has_come == (sends == read)

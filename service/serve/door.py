@@ -19,6 +19,7 @@ from service.serve.addresses import API, STREAMS, Address, answers
 from service.serve.failures import CannotStart
 from service.serve.process import DRAIN_SECONDS, Spawned, launched
 from service.streams.engine_server import REACHED_AT, process_tag
+from service.streams.forms import largest_body, too_large_a_file
 
 LEAST = (2, 11, 7)
 """The oldest Caddy that knows all of the configuration."""
@@ -183,12 +184,15 @@ def routes(settings: Mapping[str, Any], api: Sequence[str], streams: Sequence[st
         patience = settings["MONGODB_CONNECT_TIMEOUT"] + 3
         to_streams = {**proxy(settings, streams), "flush_interval": -1}
         waiting = {"path": ["/v1/changes", "/v1/changes/"], "query": {"wait": ["*"]}}
-        long = [{"path": list(LONG)}, {"path_regexp": {"pattern": LONG_PATTERN}}, UPLOADS, waiting]
+        long = [{"path": list(LONG)}, {"path_regexp": {"pattern": LONG_PATTERN}}, waiting]
+        refused = too_large_a_file(settings["FILES_DIRECT_BYTES"])
+        files = bounded(to_streams, largest_body(settings), refused)
         asked = [everything, proxy(settings, streams, response_header_timeout=nanoseconds(patience))]
         found += [
             {"match": [{"path": ["/health/ready"]}], "handle": asked, "terminal": True},
             *(sticky(settings, streams) if len(streams) > 1 else ()),
             {"match": long, "handle": [to_streams], "terminal": True},
+            {"match": [UPLOADS], "handle": [subroute(files)], "terminal": True},
         ]
     pushes = bounded(proxy(settings, api), settings["MAX_PUSH_LENGTH"])
     return [
@@ -212,12 +216,12 @@ def sticky(settings: Mapping[str, Any], streams: Sequence[str]) -> Iterator[Conf
     yield {"match": [{"path": list(SOCKET_IO_PATHS)}], "handle": [to_any], "terminal": True}
 
 
-def bounded(handler: Config, largest: int) -> list[Config]:
-    """Return the routes to a handler for requests whose bodies have at most so many bytes."""
+def bounded(handler: Config, largest: int, refused: Problem | None = None) -> list[Config]:
+    """Return the routes to a handler for requests whose bodies have at most so many bytes; others are refused."""
     return [
         {
             "match": [{"header_regexp": {"Content-Length": {"pattern": f"^0*({above(largest)})$"}}}],
-            "handle": [subroute(answering(TooLarge()))],
+            "handle": [subroute(answering(refused or TooLarge()))],
             "terminal": True,
         },
         {"handle": [{"handler": "request_body", "max_size": largest}, handler]},

@@ -10,7 +10,15 @@ from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 
 from service.core import metrics
-from service.core.errors import BadRequest, DatabaseUnavailable, InternalError, NotFound, NotSupported, Problem
+from service.core.errors import (
+    BadRequest,
+    DatabaseUnavailable,
+    InternalError,
+    NotFound,
+    NotSupported,
+    Problem,
+    RequestTimeout,
+)
 from service.core.log import Lines, log
 from service.core.query_string import refuse_unknown
 from service.documents import File
@@ -38,12 +46,14 @@ from service.streams.exchange import (
 )
 from service.streams.files import CONTENT_PARAMETERS, THROUGH_PARAMETERS, Files
 from service.streams.following import Following
+from service.streams.forms import largest_body
 from service.streams.pulls import PULL_PARAMETERS, Pulls
 from service.streams.readiness import Readiness
 from service.streams.router import Handler, Route, Router
 from service.streams.rxdb_streams import PULL_STREAM, RxdbStreams
 from service.streams.socket_io import SocketIo
 from service.streams.threads import Threads
+from service.streams.transfers import hear_out
 from service.streams.tus import Tus
 
 ALL_READY = "/health/all"
@@ -218,6 +228,9 @@ class Streams:
                 log.error("internal_error", request_id=request.id, exc_info=error)
             elif problem.status == DatabaseUnavailable.status:
                 log.warning("unavailable", request_id=request.id, reason=f"{type(error).__name__}: {error}")
+            if request.has_body and not request.has_come and not isinstance(problem, RequestTimeout):
+                problem.headers.setdefault("Connection", "close")
+                await hear_out(request, self.settings["CLIENT_TIMEOUT"], largest_body(self.settings))
             return response_to(problem, request)
 
     async def handled(self, request: Request) -> Response:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pymongo.errors import DuplicateKeyError
 
-from service.core.errors import BadParameter, Cause, NotFound, Problem, RequestInProgress, RevisionMismatch, TooLarge
+from service.core.errors import BadParameter, Cause, NotFound, Problem, RequestInProgress, RevisionMismatch
 from service.core.json_text import decode
 from service.core.query_string import each_once
 from service.documents import File
@@ -26,10 +26,10 @@ from service.policy import NOT_BURIED, Identity
 from service.records.reading import Reader
 from service.streams.contents import Content, Contents
 from service.streams.exchange import Request, Response, json_response
-from service.streams.forms import MOST_TEXT, MULTIPART, body_kind, pieces_of
+from service.streams.forms import MOST_TEXT, MULTIPART, body_kind, pieces_of, too_large_a_file
 from service.streams.retries import UploadRetries, UploadRetry
 from service.streams.threads import Threads
-from service.streams.transfers import Intake, Transfers, received
+from service.streams.transfers import Intake, Transfers, paced
 
 CONTENT_PARAMETERS = frozenset({"inline", "link", "size"})
 THROUGH_PARAMETERS = frozenset({"inline", "size"})
@@ -78,7 +78,7 @@ class Files:
         """
         identity = await self.identity(request)
         with self.transfers.coming(identity.account, self.held(request)):
-            async with received(request, self.patience, self.most) as body:
+            async with aclosing(paced(request, self.patience)) as body:
                 return await self.taken(request, identity, body)
 
     def made(self, record: Raw) -> Response:
@@ -96,7 +96,7 @@ class Files:
         is_form = body_kind(request.headers)[0] == MULTIPART
         length = told_length(request)
         if length > self.most + (MOST_TEXT if is_form else 0):
-            raise TooLarge(f"one request takes {self.most} bytes of a file at most; larger ones go to /v1/uploads")
+            raise too_large_a_file(self.most)
         intake = Intake(self.uploads, self.threads, identity, self.most, 0 if is_form else length)
         try:
             filename, fields = await fill(intake, request, body)

@@ -1,7 +1,7 @@
 """Bodies with a file in them, as they come: `multipart/form-data` (RFC 7578), or the bare bytes."""
 
 from collections.abc import AsyncIterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
@@ -18,6 +18,16 @@ MULTIPART = "multipart/form-data"
 AT_A_TIME = 16 * 1024
 """Most bytes that the decoder is handed at a time: they count as text until it knows better."""
 NO_FILE = "bytes that come as one part, called `file`, with a file name"
+
+
+def largest_body(settings: Mapping[str, Any]) -> int:
+    """Return the bytes of the largest body that a file is made of: the file, and what a form has beside it."""
+    return int(settings["FILES_DIRECT_BYTES"]) + MOST_TEXT
+
+
+def too_large_a_file(most: int) -> TooLarge:
+    """Return what is said of a file of more bytes than one request takes."""
+    return TooLarge(f"one request takes {most} bytes of a file at most; larger ones go to /v1/uploads")
 
 
 class FormPiece(NamedTuple):

@@ -4,14 +4,14 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Any
 
 from pymongo.errors import PyMongoError
 
-from service.core.errors import Overloaded, Problem, RequestTimeout, TooLarge, TooManyRequests
+from service.core.errors import Overloaded, RequestTimeout, TooManyRequests
 from service.core.log import log
 from service.files.blobs import GridFs
 from service.files.uploads import Upload, Uploads
@@ -19,6 +19,7 @@ from service.http.connections import SLOWEST
 from service.mongo.raw import Raw
 from service.policy import Identity
 from service.streams.exchange import Request
+from service.streams.forms import too_large_a_file
 from service.streams.threads import Threads
 
 MOST_COMING, MOST_COMING_ACCOUNT = 128, 64
@@ -87,28 +88,18 @@ async def paced(request: Request, patience: float) -> AsyncGenerator[bytes, None
         yield piece
 
 
-@asynccontextmanager
-async def received(request: Request, patience: float, most: int) -> AsyncIterator[AsyncGenerator[bytes, None]]:
-    """Give a body as it comes, as `paced` does; of one that is refused, `most` bytes more are read.
+async def hear_out(request: Request, patience: float, most: int) -> None:
+    """Read what is left of the body of a request that is refused, `most` bytes of it, as far as it comes in time.
 
-    A client that still sends would not hear of the refusal; but one that sends without end is not heard out.
+    A client, or the door, that still sends when the connection is closed would not hear of the refusal; but one that
+    sends without end is not heard out. Raises `ClientGone`.
     """
-    async with aclosing(paced(request, patience)) as body:
-        try:
-            yield body
-        except Problem as problem:
-            problem.headers.setdefault("Connection", "close")
-            await drained(body, most)
-            raise
-
-
-async def drained(body: AsyncGenerator[bytes, None], most: int) -> None:
-    """Read what is left of a body, as far as it has so many bytes and comes in time."""
     try:
-        async for piece in body:
-            most -= len(piece)
-            if most < 0:
-                return
+        async with aclosing(paced(request, patience)) as body:
+            async for piece in body:
+                most -= len(piece)
+                if most < 0:
+                    return
     except RequestTimeout:
         return
 
@@ -129,7 +120,7 @@ class Intake:
         """Take some bytes, and store what is a whole part. Raises `TooLarge`, and what `Uploads.add` does."""
         self.size += len(data)
         if self.size > self.most:
-            raise TooLarge(f"one request takes {self.most} bytes of a file at most; larger ones go to /v1/uploads")
+            raise too_large_a_file(self.most)
         self.hash.update(data)
         self.rest += data
         while len(self.rest) > self.part:

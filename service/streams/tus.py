@@ -7,6 +7,7 @@ import binascii
 import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import partial
@@ -31,7 +32,7 @@ from service.mongo.raw import Raw
 from service.policy import Identity
 from service.streams.exchange import ClientGone, Request, Response
 from service.streams.files import Files
-from service.streams.transfers import received
+from service.streams.transfers import paced
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,expiration,checksum,termination"
@@ -138,7 +139,7 @@ class Tus:
         with self.files.transfers.coming(identity.account, self.part):
             writing = await self.threads.do(partial(self.resumable.hold, id, identity.account, offset))
             try:
-                async with received(request, self.files.patience, self.part) as body:
+                async with aclosing(paced(request, self.files.patience)) as body:
                     writing = await self.take(writing, body, wanted)
                 return await self.told(identity, writing)
             finally:
