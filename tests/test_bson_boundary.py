@@ -134,7 +134,7 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             "delete_many",
         ):
             spy(monkeypatch, type(collection), name, handed)
-    for name in ("insert", "change"):
+    for name in ("insert", "change", "update"):
         spy(monkeypatch, driver, name, handed)
     return handed
 
