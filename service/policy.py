@@ -118,16 +118,20 @@ def entries(identity: Identity, within: Within = ANY) -> list[str]:
     return found
 
 
-def access_list(owner: str, content: Mapping[str, Any], founder: str = "") -> list[str]:
+def access_list(owner: str, content: Mapping[str, Any], before: Sequence[str] = ()) -> list[str]:
     """Return the hidden list of a record of an `owner` whose `content` names its readers and writers.
 
-    Who founds a group is not its owner, and may be no member any more before anybody has looked.
+    Of the list `before` the mark of a founder stays.
     """
     principals = {*content.get("readers", ()), *content.get("writers", ())}
     if owner.startswith(GROUP):
         principals.add(owner)
-    told = [withdrawn(given_to(founder))] if founder else []
-    return [owned_by(owner), *map(given_to, sorted(principals)), *told]
+    return [owned_by(owner), *map(given_to, sorted(principals)), *filter(is_withdrawn, before)]
+
+
+def founded_by(account: str) -> str:
+    """Return the mark of who has founded a group: not its owner, and perhaps no member when somebody looks first."""
+    return withdrawn(given_to(account))
 
 
 def group_principal(group: str) -> str:
@@ -165,9 +169,9 @@ def withdrawn(entry: str) -> str:
     return WITHDRAWN + entry[len(GIVEN) :]
 
 
-def is_withdrawn(mark: str) -> bool:
-    """Tell whether a mark is that of those who can read a record no longer."""
-    return mark.startswith(WITHDRAWN)
+def is_withdrawn(mark: Any) -> bool:
+    """Tell whether a mark is that of those who can read a record no longer; other software may have stored no text."""
+    return isinstance(mark, str) and mark.startswith(WITHDRAWN)
 
 
 def member_mark(account: str) -> str:

@@ -11,7 +11,7 @@ from pymongo.errors import AutoReconnect, NetworkTimeout
 
 from service.core.clock import now
 from service.core.errors import Overloaded
-from service.documents import Blob, File
+from service.documents import Blob, File, KeptAnswer
 from service.files.blobs import CHUNK_BYTES, Blobs
 from service.files.check import faults
 from service.files.uploads import Uploads
@@ -312,6 +312,14 @@ def test_a_key_of_another_request_is_none_of_an_upload(streams: Served, ada: Per
     keyed(streams, ada, b"hello", "k2")
     answer = ada.post("/v1/notes", {"title": "Milk"}, headers={"Idempotency-Key": "k2"})
     assert answer.json["code"] == "idempotency_mismatch"
+
+
+def test_a_key_whose_answer_is_kept_no_longer_is_as_good_as_new(streams: Served, ada: Person) -> None:
+    keyed(streams, ada, b"hello")
+    KeptAnswer._get_collection().update_many({}, {"$set": {"expires_at": now() - timedelta(seconds=1)}})
+    sent = keyed(streams, ada, b"other")
+    assert (sent.status, "idempotent-replayed" in sent.headers) == (201, False)
+    assert used(ada) == 10
 
 
 def test_what_is_no_key_is_refused(streams: Served, ada: Person) -> None:

@@ -52,6 +52,23 @@ def ids(person: Person, collection: str = "groups") -> list[str]:
 # Founding
 
 
+def test_the_mark_of_a_founder_outlasts_each_change_and_gives_no_right(ada: Person, bob: Person) -> None:
+    found(ada)
+    add(ada, bob, "manager")
+    mark = f"x:{ada.id}"
+    for change in (
+        lambda: bob.put("/v1/groups/family", {"name": "Friends", "readers": [bob.id]}),
+        lambda: bob.patch("/v1/groups/family", {"readers": []}),
+        lambda: remove(bob, ada),
+    ):
+        assert change().status_code < 300
+        stored = Group._get_collection().find_one({"_id": "family"})
+        assert stored is not None
+        assert mark in stored["access"]
+    assert ada.get("/v1/groups/family").status_code == 404
+    assert ids(ada) == []
+
+
 def test_a_group_does_not_name_its_founder_when_the_account_is_gone(ada: Person, bob: Person) -> None:
     found(ada)
     add(ada, bob, "manager")

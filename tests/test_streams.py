@@ -271,3 +271,5 @@ def test_a_body_that_is_refused_is_heard_out_as_far_as_it_may_be_large(sends: in
     asyncio.run(hear_out(request, 5, 1000))
     assert came == read
     assert request.has_come == (sends == read)
+    asyncio.run(hear_out(waiting := Request(scope("POST", "/v1/files", expect="100-continue"), receive), 5, 1000))
+    assert not waiting.is_coming

@@ -13,7 +13,6 @@ from flask import current_app, request
 from pymongo.errors import DuplicateKeyError
 
 from service.context import current_registry, current_service, g
-from service.core.clock import now
 from service.core.errors import IdempotencyMismatch, NotFound, Problem, RequestInProgress
 from service.core.json_text import canonical
 from service.documents import KeptAnswer
@@ -25,7 +24,14 @@ from service.mongo import connection, driver, transactions
 from service.mongo.raw import Raw
 from service.policy import scope
 from service.records.acting import identity_of
-from service.records.kept_answers import OVERHEAD, check_idempotency_key, find_kept, kept_form, keyed_digest
+from service.records.kept_answers import (
+    OVERHEAD,
+    check_idempotency_key,
+    find_kept,
+    forget_expired,
+    kept_form,
+    keyed_digest,
+)
 from service.security import security
 
 WRITE_METHODS = frozenset({"POST", "PATCH", "PUT", "DELETE"})
@@ -113,7 +119,7 @@ class Attempt:
         Or so shortly ago that only one member of the replica set knows it yet: deleting, even nothing, waits for a
         majority, and then the answer is found, or there is no majority in time.
         """
-        KeptAnswer._get_collection().delete_one({"_id": self.id, "expires_at": {"$lte": now()}})
+        forget_expired(self.id)
         return self.answer()
 
     def first(self) -> Answer:

@@ -48,6 +48,14 @@ def find_kept(id: str, settings: Any) -> Raw | None:
     return found
 
 
+def forget_expired(id: str) -> None:
+    """Remove what is kept under an id if its time is over, which MongoDB does by itself within a minute or so.
+
+    To delete, even nothing, waits for a majority of the members.
+    """
+    KeptAnswer._get_collection().delete_one({"_id": id, "expires_at": {"$lte": now()}})
+
+
 def known_to_majority(settings: Any) -> Collection[Raw]:
     """Return the kept answers that outlive the primary.
 

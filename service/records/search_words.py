@@ -9,7 +9,7 @@ from service.model.places import Place
 from service.model.record_type import RecordType
 from service.model.words import search_tag, word_counts
 from service.mongo.raw import Filter, Raw
-from service.policy import EVERYONE, given_to
+from service.policy import EVERYONE, given_to, is_withdrawn
 from service.query.search import told_words
 
 MOST_WORDS = 2000
@@ -26,7 +26,7 @@ Touched = Mapping[Place, list[str] | None]
 
 def tags_of(entries: Iterable[str]) -> list[str]:
     """Return the tags of entries of an access list; what everyone may read is not searched by everyone."""
-    return [search_tag(entry) for entry in entries if entry != given_to(EVERYONE)]
+    return [search_tag(entry) for entry in entries if entry != given_to(EVERYONE) and not is_withdrawn(entry)]
 
 
 def words_of(type: RecordType, content: Mapping[str, Any], access: Sequence[str]) -> list[Raw]:

@@ -20,7 +20,7 @@ from service.documents.record import LEFT
 from service.model.record_type import RecordType
 from service.mongo import driver, problems, transactions
 from service.mongo.raw import Raw
-from service.policy import access_list, group_principal
+from service.policy import access_list, founded_by, group_principal
 from service.records import founding, refusals, search_words, storage
 from service.records.search_words import Update
 
@@ -50,10 +50,10 @@ def create(type: RecordType, owner: str, content: Mapping[str, Any]) -> Raw:
 def new_record(type: RecordType, owner: str, content: Mapping[str, Any]) -> Raw:
     """Return `content` as a whole new record."""
     id = content.get("_id") or new_id()
-    founder = ""
+    told: list[str] = []
     if type.is_group:
-        owner, founder = group_principal(id), owner
-    moment, access = now(), access_list(owner, content, founder)
+        owner, told = group_principal(id), [founded_by(owner)]
+    moment, access = now(), access_list(owner, content, told)
     return type.document.new(
         {
             "_id": id,
@@ -171,7 +171,7 @@ class Edit:
     def after(self) -> Raw:
         """The record with these values and the access list that follows from them, before it is stamped."""
         after = self.content
-        return {**after, "access": access_list(after["owner"], after)}
+        return {**after, "access": access_list(after["owner"], after, self.current["access"])}
 
     @property
     def given(self) -> Raw:

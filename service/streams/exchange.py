@@ -32,8 +32,8 @@ class ClientGone(Exception):
 class Request:
     """What a client has sent but for its body, which is read piece by piece.
 
-    `route` is the pattern that the path has matched, `account` that of whoever was found to ask; `has_come` tells
-    whether all of the body was read.
+    `route` is the pattern that the path has matched, `account` that of whoever was found to ask; `is_coming` tells
+    whether some of the body was read, `has_come` whether all of it.
     """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -44,7 +44,7 @@ class Request:
         self.arguments: dict[str, str] = {}
         self.route = "unmatched"
         self.account: str | None = None
-        self.has_come = False
+        self.is_coming = self.has_come = False
         self.started = time.perf_counter()
 
     @cached_property
@@ -77,7 +77,7 @@ class Request:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
-            self.has_come = not message.get("more_body")
+            self.is_coming, self.has_come = True, not message.get("more_body")
             if message.get("body"):
                 yield message["body"]
             if self.has_come:

@@ -46,6 +46,7 @@ class UploadRetries:
         if found is None:
             if kept_answers.bytes_of(retry.account) >= self.most:
                 raise TooManyRequests(kept_answers.NO_ROOM_FOR_ANOTHER, kept_answers.ROOM_AFTER)
+            kept_answers.forget_expired(retry.id)
             return None
         if found["request"] != retry.request:
             raise IdempotencyMismatch("this key came with another request before")

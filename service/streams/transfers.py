@@ -26,6 +26,8 @@ MOST_COMING, MOST_COMING_ACCOUNT = 128, 64
 """Most uploads at once in a process, and of one account: each holds a part in memory."""
 MOST_GOING = 1000
 """Most downloads at once in a process."""
+HEARD_OUT = 32 * 1024
+"""Bytes a second at which the rest of a body has to come that is read for the sake of its refusal alone."""
 MOST_HELD = MOST_COMING * GridFs.part
 """Most bytes that uploads hold in memory together: a part each, which S3 has five times as large as MongoDB."""
 
@@ -68,16 +70,17 @@ class Transfers:
         return end
 
 
-async def paced(request: Request, patience: float) -> AsyncGenerator[bytes, None]:
+async def paced(request: Request, patience: float, slowest: float = SLOWEST) -> AsyncGenerator[bytes, None]:
     """Yield a body as it comes. Raises `RequestTimeout` where it comes too slowly, and `ClientGone`.
 
-    It may keep us waiting for `patience` seconds, and for as long as its bytes take at the slowest that is fair.
+    It may keep us waiting for `patience` seconds, and for as long as its bytes take at the `slowest` that is fair, in
+    bytes a second.
     """
     body, waited, received = aiter(request.body()), 0.0, 0
     while True:
         begun = time.monotonic()
         try:
-            async with asyncio.timeout(patience + received / SLOWEST - waited):
+            async with asyncio.timeout(patience + received / slowest - waited):
                 piece = await anext(body, None)
         except TimeoutError:
             raise RequestTimeout from None
@@ -92,10 +95,13 @@ async def hear_out(request: Request, patience: float, most: int) -> None:
     """Read what is left of the body of a request that is refused, `most` bytes of it, as far as it comes in time.
 
     A client, or the door, that still sends when the connection is closed would not hear of the refusal; but one that
-    sends without end is not heard out. Raises `ClientGone`.
+    sends without end, or slower than phones do, is not heard out. Who waits for a word before it sends (`Expect`, RFC
+    9110, section 10.1.1) gets the refusal as that. Raises `ClientGone`.
     """
+    if "expect" in request.headers and not request.is_coming:
+        return
     try:
-        async with aclosing(paced(request, patience)) as body:
+        async with aclosing(paced(request, patience, HEARD_OUT)) as body:
             async for piece in body:
                 most -= len(piece)
                 if most < 0:
