@@ -1,5 +1,6 @@
 """The indexes in the console: what was slow, and by how many keys; what each index costs, and which nobody uses."""
 
+import json
 import time
 from datetime import timedelta
 from typing import Any
@@ -16,7 +17,7 @@ from service.policy import Identity
 from service.query.parse import Parser, Query
 from service.records import slow_lists
 from service.records.reading import Reader
-from service.records.slow_lists import SLOW_LISTS, SlowLists, list_kind
+from service.records.slow_lists import SLOW_LISTS, SlowLists, SlowSeen, list_kind
 from service.upkeep import indexes
 from service.upkeep.index_costs import IndexCost, index_costs
 from tests.admin_browser import AdminBrowser
@@ -104,6 +105,40 @@ def test_no_more_kinds_are_remembered_than_have_room(monkeypatch: pytest.MonkeyP
         noted.note(asked(), {}, 0.4)
     assert len(noted.seen) == 2
     assert sorted(found.times for found in noted.seen.values()) == [1, 3]
+
+
+def kinds_noted(number: int) -> SlowLists:
+    """What has noted so many kinds of lists, each longer than the one before."""
+    noted = SlowLists()
+    operators = ("$eq", "$ne", "$gt", "$gte", "$lt", "$lte")
+    conditions = [
+        {name: {operator: value}} for name, value in (("title", "a"), ("priority", 1)) for operator in operators
+    ]
+    for seconds, condition in enumerate(conditions[:number], 1):
+        noted.note(asked(where=json.dumps(condition)), {}, float(seconds))
+    assert len(noted.seen) == number
+    return noted
+
+
+def test_the_longest_alone_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    explained: list[float] = []
+
+    def walked(found: SlowSeen) -> dict[str, int]:
+        explained.append(found.seconds)
+        return {"keys": 7, "found": 1}
+
+    monkeypatch.setattr(slow_lists, "keys_walked", walked)
+    assert kinds_noted(12).store() == 12
+    assert explained == [float(seconds) for seconds in range(12, 2, -1)]
+    assert {row.seconds for row in SlowList.objects(keys=None)} == {1.0, 2.0}
+
+
+def test_no_more_kinds_are_stored_than_have_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_lists, "MOST_STORED", 3)
+    assert kinds_noted(2).store() == 2
+    # The two are there, of the others the longest has room.
+    assert kinds_noted(5).store() == 3
+    assert sorted((row.seconds, row.times) for row in SlowList.objects) == [(1.0, 2), (2.0, 2), (5.0, 1)]
 
 
 @pytest.mark.real

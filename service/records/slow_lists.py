@@ -20,6 +20,10 @@ SLOW_AFTER = 0.1
 """Seconds after which the query of a list is slow: MongoDB's own number for its log."""
 MOST_KINDS = 200
 """Most kinds that a process remembers until they are stored; a client may think up any number."""
+MOST_STORED = 1000
+"""Most kinds that are stored, of all processes: a new one beyond them is not, until others have gone by their time."""
+MOST_EXPLAINED = 10
+"""Most kinds of those of a minute, the longest, of which MongoDB is asked how it finds them: each costs a list."""
 EXPLAINED_WITHIN = 2000
 """Milliseconds that MongoDB may take to tell how it found something."""
 
@@ -52,23 +56,35 @@ class SlowLists:
             found.seconds = max(found.seconds, seconds)
 
     def store(self) -> int:
-        """Store what was noted, each with how MongoDB finds it, and forget it; return how many kinds it was."""
+        """Store what was noted, the longest with how MongoDB finds it, and forget it; return how many had room."""
         with self.lock:
             seen, self.seen = self.seen, {}
-        for (name, kind), found in seen.items():
-            id = sha256(f"{name} {kind}".encode()).hexdigest()[:32]
-            about = {"type": name, "kind": kind, "index": index_of(found.asked), "last": now()}
-            update = {
-                "$set": {**about, **keys_walked(found)},
-                "$inc": {"times": found.times},
-                "$max": {"seconds": found.seconds},
-            }
-            SlowList._get_collection().update_one({"_id": id}, update, upsert=True)
-        return len(seen)
+        longest = sorted(seen.items(), key=lambda item: item[1].seconds, reverse=True)
+        stored = [(id, found) for (name, kind), found in longest if (id := store_kind(name, kind, found))]
+        for id, found in stored[:MOST_EXPLAINED]:
+            if walked := keys_walked(found):
+                SlowList._get_collection().update_one({"_id": id}, {"$set": walked})
+        return len(stored)
 
 
 SLOW_LISTS = SlowLists()
 """Those of this process."""
+
+
+def store_kind(name: str, kind: str, found: SlowSeen) -> str | None:
+    """Store a kind of list of the type `name`, and return its id; None where it is new, and there is no room."""
+    id = sha256(f"{name} {kind}".encode()).hexdigest()[:32]
+    update = {
+        "$set": {"type": name, "kind": kind, "index": index_of(found.asked), "last": now()},
+        "$inc": {"times": found.times},
+        "$max": {"seconds": found.seconds},
+    }
+    if SlowList._get_collection().update_one({"_id": id}, update).matched_count:
+        return id
+    if SlowList._get_collection().estimated_document_count() >= MOST_STORED:
+        return None
+    SlowList._get_collection().update_one({"_id": id}, update, upsert=True)
+    return id
 
 
 def list_kind(asked: Query) -> str:
