@@ -13,7 +13,7 @@ from mongoengine import IntField, StringField, UUIDField
 from service.core.clock import now
 from service.documents import Account, AdminAction, DeletedContent, Group, Note, Notebook, Record
 from service.pages.console_texts import CONSOLE_TEXTS
-from service.records import deletion, undoing
+from service.records import deletion, store, undoing
 from service.upkeep import indexes
 from tests.admin_browser import AdminBrowser
 from tests.client import Person
@@ -142,14 +142,59 @@ def test_who_has_left_a_group_gives_it_nothing_by_an_old_record(admin: AdminBrow
     assert (answer.status_code, "/readers" in answer.text) == (422, True)
 
 
-def test_what_refers_to_a_record_that_was_brought_back_is_released_no_more(admin: AdminBrowser, bob: Person) -> None:
+def test_what_refers_to_a_record_that_was_brought_back_is_released_no_more(
+    admin: AdminBrowser, bob: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
     book = bob.make_notebook()["id"]
     path = deleted(admin, "notebooks", book)
-    assert "going_at" in (Notebook._get_collection().find_one({"_id": book}) or {})
+    form = admin.form("/admin/new/notes")
+    release, tried = deletion.release, []
+
+    def undo_is_tried(*given: Any) -> None:
+        # The sweep has read the ids.
+        tried.append(admin.post(path, form))
+        if bob.get(f"/v1/notebooks/{book}").status_code == 200:
+            bob.make_note(notebook=book)
+        release(*given)
+
+    monkeypatch.setattr(deletion, "release", undo_is_tried)
+    assert deletion.release_again(EVERY, timedelta(0)) == 1
+    assert [(one.status_code, TEXTS["undo_going"] in one.text) for one in tried] == [(409, True)]
+    assert Note.objects.count() == 0
     assert admin.send(path).status_code == 303
     note = bob.make_note(notebook=book)["id"]
     assert deletion.release_again(EVERY, timedelta(0)) == 0
     assert bob.get(f"/v1/notes/{note}").json["notebook"] == book
+
+
+def test_a_tombstone_whose_references_are_released_is_never_given_its_content(admin: AdminBrowser, bob: Person) -> None:
+    book = bob.make_notebook()["id"]
+    path = deleted(admin, "notebooks", book)
+    type = EVERY.of(Notebook)
+    left, kept = Notebook._get_collection().find_one({"_id": book}), DeletedContent._get_collection().find_one()
+    assert left is not None
+    assert "going_at" in left
+    assert "<button>" not in admin.get(path).text.partition("<main")[2]
+    given = (type, book, bob.id, left["revision"], kept["content"])
+    assert store.unbury(*given) is None
+    assert Notebook._get_collection().find_one({"_id": book}) == left
+    store.settle(type, [book])
+    assert store.unbury(*given) is not None
+
+
+def test_accounts_that_are_gone_are_no_readers_of_what_comes_back(
+    app: Flask, admin: AdminBrowser, ada: Person, bob: Person
+) -> None:
+    gone, going = (Person.sign_up(app.test_client(), name) for name in ("gone", "going"))
+    given = [ada.id, gone.id, "role:staff", going.id]
+    note = bob.make_note(readers=given, writers=[going.id, ada.id])["id"]
+    path = deleted(admin, "notes", note)
+    assert gone.delete("/v1/accounts/me").status_code == 204
+    Account._get_collection().update_one({"_id": going.id}, {"$set": {"deleted_at": now()}})
+    assert admin.send(path).status_code == 303
+    found = stored(note)
+    assert (found["readers"], found["writers"]) == ([ada.id, "role:staff"], [ada.id])
+    assert {*found["access"]} == {f"o:{bob.id}", f"r:{ada.id}", "r:role:staff"}
 
 
 def test_records_of_another_form_do_not_come_back(admin: AdminBrowser, bob: Person) -> None:

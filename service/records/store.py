@@ -334,14 +334,16 @@ def bury_many(type: RecordType, records: Sequence[Raw], keep: timedelta, going: 
 def unbury(type: RecordType, id: str, owner: str, revision: int, content: Mapping[str, Any]) -> Raw | None:
     """Give the tombstone of this `revision` the content that its record of `owner` had, and return the record.
 
-    Returns None, and changes nothing, when there is none. Raises `AlreadyExists` when a unique value is taken.
+    Returns None, and changes nothing, when there is none, or others are released from it still: who does that has read
+    its id, and would take from it what came to refer to it since. Raises `AlreadyExists` when a unique value is taken.
     """
     access = access_list(owner, content)
     update: Update = {
         "$set": {**content, "access": access, **search_words.words_field(type, content, access)},
-        "$unset": {"purge_at": "", "going_at": ""},
+        "$unset": {"purge_at": ""},
     }
-    buried = {"_id": id, "owner": owner, "revision": revision, "purge_at": {"$gt": now()}}
+    settled = {"purge_at": {"$gt": now()}, "going_at": {"$exists": False}}
+    buried = {"_id": id, "owner": owner, "revision": revision, **settled}
     return apply(type, buried, update)
 
 

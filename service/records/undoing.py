@@ -10,12 +10,14 @@ import bson
 
 from service.core.clock import now
 from service.core.errors import AlreadyExists, NotFound
-from service.documents import DeletedContent
+from service.documents import Account, DeletedContent
+from service.documents.account import ALIVE
 from service.documents.record import LEFT, WORDS
 from service.model.record_type import RecordType
 from service.model.registry import Registry
 from service.mongo import driver
 from service.mongo.raw import STANDARD, Raw
+from service.policy import named_by
 from service.records import store
 from service.records.acting import identity_of
 from service.records.writing import Writer
@@ -26,8 +28,8 @@ MOST_SHOWN_DELETED = 100
 MADE_ANEW = LEFT | {"access", WORDS, "reference_writes"}
 """The stored names of what a tombstone has, or what is made of the content."""
 
-WhyNot = Literal["bytes_gone", "members_gone", "too_large", "not_kept", "other_form"]
-"""Why a deletion cannot be undone."""
+WhyNot = Literal["bytes_gone", "members_gone", "too_large", "not_kept", "other_form", "going"]
+"""Why a deletion cannot be undone; `going`, while what referred to the record is released."""
 
 
 def hindrance(type: RecordType, record: Mapping[str, Any]) -> WhyNot | None:
@@ -74,7 +76,9 @@ def kept_content(type: RecordType, tombstone: Mapping[str, Any]) -> tuple[Raw | 
     kept: Raw | None = driver.find_one(DeletedContent._get_collection(), named)
     if kept is None:
         return None, hindrance(type, {}) or "not_kept"
-    return (kept, None) if kept["form"] == type.document.version() else (None, "other_form")
+    if kept["form"] != type.document.version():
+        return None, "other_form"
+    return (None, "going") if "going_at" in tombstone else (kept, None)
 
 
 def deleted_lately(type: RecordType) -> list[Raw]:
@@ -87,17 +91,21 @@ def deleted_lately(type: RecordType) -> list[Raw]:
 def undo_deletion(registry: Registry, type: RecordType, id: str) -> Raw:
     """Give a tombstone back what its record was, and return the record: what its owner may have at this moment.
 
-    What referred to it does not come back, nor what went with it. Raises `NotFound` where it cannot be had, or its
-    owner has gone; `ValidationFailed` where it refers to what is gone, or is given to a group that its owner has left;
-    `AlreadyExists` where a unique value is taken, or the tombstone has changed.
+    What referred to it does not come back, nor what went with it, nor accounts that are gone among its readers and
+    writers. Raises `NotFound` where it cannot be had, or its owner has gone; `ValidationFailed` where it refers to what
+    is gone, or is given to a group that its owner has left; `AlreadyExists` where a unique value is taken, the
+    tombstone has changed, or what referred to it is released still.
     """
     tombstone = tombstone_of(type, id)
     kept, why_not = (None, "not_kept") if tombstone is None else kept_content(type, tombstone)
+    if why_not == "going":
+        raise AlreadyExists("what referred to the record is released still")
     if kept is None:
         raise NotFound(f"the content of the record cannot be had ({why_not})")
-    writer, content = Writer(registry, type, identity_of(kept["owner"])), kept["content"]
+    writer = Writer(registry, type, identity_of(kept["owner"]))
 
     def write() -> Raw:
+        content = without_the_gone(kept["content"])
         writer.check_references(content)
         writer.check_groups(None, content)
         record = store.unbury(type, id, kept["owner"], kept["revision"], content)
@@ -106,4 +114,13 @@ def undo_deletion(registry: Registry, type: RecordType, id: str) -> Raw:
         DeletedContent._get_collection().delete_one({"_id": kept["_id"]})
         return record
 
-    return writer.referring(content, write)
+    return writer.referring(kept["content"], write)
+
+
+def without_the_gone(content: Raw) -> Raw:
+    """Return the content of a record without the accounts among its readers and writers that are there no more."""
+    given = {name: content[name] for name in ("readers", "writers") if name in content}
+    named, _, _ = named_by({one for principals in given.values() for one in principals})
+    alive = {row["_id"] for row in Account._get_collection().find({"_id": {"$in": named}, **ALIVE}, {"_id": 1})}
+    gone = {*named} - alive
+    return {**content, **{name: [one for one in given[name] if one not in gone] for name in given}}
