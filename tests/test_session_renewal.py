@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from pymongo.errors import ServerSelectionTimeoutError
+from structlog.testing import capture_logs
 
 from service.core.clock import now
 from service.documents import Account, Session
@@ -174,9 +175,12 @@ class Stop(BaseException):
     """What ends the thread of a test."""
 
 
-def test_it_goes_on_when_mongodb_is_there_again(kept: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("problem", [ServerSelectionTimeoutError("no primary"), KeyError("account")])
+def test_it_goes_on_after_whatever_went_wrong(
+    kept: Sessions, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
     begun: list[Any] = []
-    done = iter([ServerSelectionTimeoutError("no primary"), None, Stop()])
+    done = iter([problem, None, Stop()])
 
     def renew() -> None:
         if (problem := next(done)) is not None:
@@ -188,6 +192,7 @@ def test_it_goes_on_when_mongodb_is_there_again(kept: Sessions, monkeypatch: pyt
     monkeypatch.setattr(sessions.threading, "Thread", lambda target, **_: begun.append(target) or thread)
     kept.keep_renewing()
     (work,) = begun
-    with pytest.raises(Stop):
+    with capture_logs() as lines, pytest.raises(Stop):
         work()
     assert next(done, "all") == "all"
+    assert lines == [{"event": "sessions_not_renewed", "log_level": "error", "exc_info": problem}]

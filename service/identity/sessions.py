@@ -6,13 +6,10 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, cast
-
-from pymongo.errors import PyMongoError
 
 from service.core.base64url import decode_base64url, encode_base64url
 from service.core.clock import now
@@ -107,14 +104,17 @@ class Sessions:
     def keep_renewing(self) -> None:
         """Start a thread that does so every `RENEWAL_PAUSE`.
 
-        While MongoDB does not answer, each request looks for itself, and tells of it.
+        While it fails, each request looks for itself, and tells of it.
         """
 
         def work() -> None:
             while True:
                 time.sleep(RENEWAL_PAUSE)
-                with suppress(PyMongoError):
+                try:
                     self.renew()
+                except Exception as error:
+                    # MongoDB did not answer, or it is a bug: the next time is not to suffer from it.
+                    log.error("sessions_not_renewed", exc_info=error)
 
         threading.Thread(target=work, name="sessions", daemon=True).start()
 
