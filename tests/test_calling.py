@@ -133,6 +133,24 @@ def test_no_other_status_is_taken(receiver: Any, status: int) -> None:
         assert (called.status, called.retry_after) == (status, 7.0)
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("21600", 21_600.0),
+        ("999999999", 21_600.0),
+        ("9" * 40, 21_600.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 21_600.0),
+        ("Mon, 01 Jan 1990 00:00:00 GMT", 0.0),
+        ("Mon, 01 Jan 99999999999 00:00:00 GMT", None),
+        ("Mon, 01 Jan 2030 99999999999:00:00 GMT", None),
+    ],
+)
+def test_nobody_has_us_wait_for_longer_than_six_hours(receiver: Any, asked: str, told: float | None) -> None:
+    answer = f"HTTP/1.1 429 X\r\nRetry-After: {asked}\r\nContent-Length: 0\r\n\r\n".encode()
+    called = call(receiver(saying(answer)))
+    assert (called.status, called.retry_after) == (429, told)
+
+
 def test_no_redirect_is_followed(receiver: Any) -> None:
     elsewhere = receiver(saying(b"HTTP/1.1 200 OK\r\n\r\n"))
     for status in (301, 302, 303, 307, 308):

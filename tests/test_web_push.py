@@ -20,6 +20,7 @@ from service.core.base64url import decode_base64url, encode_base64url
 from service.documents import OutboxItem, Session
 from service.outbox import calling
 from service.push import web_push
+from service.push.platform import Push
 from service.push.subscription import PushSubscription
 from service.push.web_push import Lately, topic_of
 from tests.certificates import certified
@@ -100,9 +101,13 @@ def sending(config: dict[str, Any], service: PushService) -> Sending:
 
 @pytest.fixture
 def browser(service: PushService, ada: Person) -> Browser:
-    browser = Browser(f"{service.origin}/push/abc?x=1")
+    return subscribe(ada, f"{service.origin}/push/abc?x=1")
+
+
+def subscribe(person: Person, endpoint: str) -> Browser:
+    browser = Browser(endpoint)
     body = {"platform": "webpush", "token": browser.token}
-    assert ada.put("/v1/accounts/me/push", body, headers={"Accept-Language": "ko"}).status_code == 200
+    assert person.put("/v1/accounts/me/push", body, headers={"Accept-Language": "ko"}).status_code == 200
     return browser
 
 
@@ -188,6 +193,43 @@ def test_a_push_service_that_asks_for_time_gets_it(
     service.status = 201
     sending.step("webpush", at_once=True)
     assert states("webpush") == {"sent": 1}
+
+
+@pytest.mark.parametrize("asked", ["999999999", "9" * 30])
+def test_a_push_service_of_somebodys_own_stops_no_other_one(
+    app: Flask, ada: Person, bob: Person, service: PushService, sending: Sending, asked: str
+) -> None:
+    for person in (ada, bob):
+        subscribe(person, f"{service.origin}/{person.id}")
+        push.send(person.id, title="x")
+    service.status, service.headers = 429, {"Retry-After": asked}
+    sending.step("webpush")
+    assert states("webpush") == {"waiting": 2}
+    for item in OutboxItem._get_collection().find({}):
+        assert 21_000 < (item["due_at"] - item["created_at"]).total_seconds() < 21_660
+    service.status = 201
+    cleo = Person.sign_up(app.test_client(), "cleo")
+    subscribe(cleo, f"{service.origin}/{cleo.id}")
+    push.send(cleo.id, title="x")
+    sending.step("webpush")
+    assert (states("webpush"), sending.dispatchers["webpush"].trouble) == ({"waiting": 2, "sent": 1}, None)
+
+
+def test_a_notification_that_fails_by_our_mistake_has_no_other_one_sent_again(
+    ada: Person, bob: Person, service: PushService, sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(told: Push) -> dict[str, str]:
+        if told.texts["title"] == "broken":
+            raise RuntimeError
+        return {}
+
+    monkeypatch.setattr(web_push, "message_headers", broken)
+    for person, title in ((ada, "sound"), (bob, "broken")):
+        subscribe(person, f"{service.origin}/{person.id}")
+        push.send(person.id, title=title)
+    sending.step("webpush")
+    assert [path for path, _, _ in service.came] == [f"/{ada.id}"]
+    assert (states("webpush"), reason()) == ({"sent": 1, "waiting": 1}, "a mistake of ours: RuntimeError")
 
 
 def test_one_that_does_not_answer_is_not_asked_again_at_once(

@@ -198,6 +198,7 @@ def asked_for(seconds: float) -> str:
         (429, lambda: asked_for(600), 570, 600),
         # Nobody has it wait for longer than a worker would by itself.
         (503, lambda: "999999999", 21_570, 21_600),
+        (503, lambda: "9" * 30, 21_570, 21_600),
     ],
 )
 def test_a_server_that_asks_for_time_is_left_alone_by_all_workers(
@@ -245,7 +246,13 @@ def test_one_message_that_is_asked_to_wait_keeps_no_other_one_waiting(
     assert 570 < (due_at - items.connection.server_time()).total_seconds() <= 600
 
 
-@pytest.mark.parametrize("asked", ["soon", "-5", "Mon, 99 Foo", "9" * 41, ""])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *("soon", "-5", "Mon, 99 Foo", "9" * 41, ""),
+        *("Mon, 01 Jan 99999999999 00:00:00 GMT", "Mon, 01 Jan 2030 99999999999:00:00 GMT"),
+    ],
+)
 def test_what_is_no_time_is_passed_over(
     admin: Person, bob: Person, endpoint: Endpoint, caller: CallingWorker, asked: str
 ) -> None:
@@ -254,6 +261,8 @@ def test_what_is_no_time_is_passed_over(
     bob.make_note()
     caller.work()
     assert admin.get(f"{PATH}/{made['id']}").json["rests_until"] is None
+    # An answer as any other with this status, and no mistake of ours.
+    assert next(iter(caller.dispatchers.values())).trouble == "503 Service Unavailable"
 
 
 def test_a_webhook_that_is_switched_on_again_is_called_at_once(

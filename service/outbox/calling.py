@@ -24,6 +24,8 @@ MOST_ADDRESSES = 2
 """Addresses of one name that are tried."""
 LONGEST_WAIT_ASKED = 40
 """Characters of a `Retry-After`; a date has 29."""
+MOST_WAIT_ASKED = 6 * 3600.0
+"""Most seconds that a `Retry-After` is heeded: who answers may be anybody, and may say years."""
 WHOLE_CALL_SECONDS = LOOK_UP_SECONDS + MOST_ADDRESSES * CALL_SECONDS
 """Most seconds after the beginning of a call in which something of it reaches a server."""
 
@@ -35,7 +37,7 @@ class Called:
     status: int | None
     reason: str
     retry_after: float | None = None
-    """Seconds for which the server asks to wait."""
+    """Seconds for which the server asks to wait, `MOST_WAIT_ASKED` at most."""
 
     @property
     def is_taken(self) -> bool:
@@ -136,16 +138,19 @@ class OutwardCaller:
 
 
 def wait_asked(text: str | None) -> float | None:
-    """Return the seconds of a `Retry-After`, which may be a date (RFC 9110, section 10.2.3); None where it has none."""
+    """Return the seconds of a `Retry-After`, which may be a date (RFC 9110, section 10.2.3); None where it has none.
+
+    They are `MOST_WAIT_ASKED` at most.
+    """
     if text is None or len(text) > LONGEST_WAIT_ASKED:
         return None
     if text.isascii() and text.isdigit():
-        return float(text)
+        return min(float(text), MOST_WAIT_ASKED)
     try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
+        moment = parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, moment.timestamp() - time.time())
+    return min(max(0.0, moment - time.time()), MOST_WAIT_ASKED)
 
 
 def failure_told(error: Exception) -> str:

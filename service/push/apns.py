@@ -24,7 +24,7 @@ from service.outbox.dispatch import CannotSend, Postponed, Refused
 from service.push.channel import Channel
 from service.push.http2 import LONGEST_SAID, Http2Answer, Http2Request, Unanswered
 from service.push.notification import Notification
-from service.push.platform import Dead, Push, key_file
+from service.push.platform import Dead, Push, key_file, seen_together
 
 TOKEN_SECONDS = 40 * 60
 """How long a token of ours is used: APNs wants a new one not before 20 minutes, and takes none of over 60."""
@@ -96,7 +96,7 @@ class Apns:
         """Hand notifications over; return what has come of each. Raises `CannotSend` where none was taken."""
         token = self.token.current()
         replies = self.channel.exchange([self.request(push, token) for push in pushes], until)
-        return [self.outcome(reply) for reply in replies]
+        return seen_together([self.outcome(reply) for reply in replies])
 
     def request(self, push: Push, token: str) -> Http2Request:
         """Return the request that hands a notification over."""

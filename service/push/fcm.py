@@ -18,7 +18,7 @@ from service.outbox.dispatch import CannotSend, Postponed, Refused
 from service.push import apns
 from service.push.channel import Channel
 from service.push.http2 import LONGEST_SAID, Http2Answer, Http2Request, Unanswered
-from service.push.platform import Dead, Push, read_file
+from service.push.platform import Dead, Push, read_file, seen_together
 
 FCM_SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -96,7 +96,7 @@ class Fcm:
         token = self.account.access_token(until)
         headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
         requests = [Http2Request(self.path, headers, encode({"message": message(push)})) for push in pushes]
-        return [self.outcome(reply) for reply in self.channel.exchange(requests, until)]
+        return seen_together([self.outcome(reply) for reply in self.channel.exchange(requests, until)])
 
     def outcome(self, reply: Http2Answer | Unanswered) -> SendOutcome:
         """Return what an answer means (*FCM error codes*)."""

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from service.core.pem import elliptic_key
 from service.outbox.bulk_dispatch import SendOutcome
-from service.outbox.dispatch import Refused
+from service.outbox.dispatch import CannotSend, Postponed, Refused
 from service.push.notification import Notification, in_language
 from service.push.registrations import Registration
 
@@ -69,6 +69,19 @@ class Platform(Protocol):
     def rest(self) -> None:
         """Hear that there is nothing to send at this moment."""
         ...
+
+
+def seen_together(found: Sequence[SendOutcome]) -> list[SendOutcome]:
+    """Return what has come of notifications that one server was handed at once, each seen beside the others.
+
+    Where one was taken, it was not the platform that could take none; where all have to wait, it is the platform.
+    """
+    if any(outcome is None for outcome in found):
+        return [Postponed(str(one), one.wait) if isinstance(one, CannotSend) else one for one in found]
+    waits = [one.wait for one in found if isinstance(one, Postponed) and one.wait is not None]
+    if len(found) > 1 and len(waits) == len(found):
+        return [CannotSend(str(found[0]), max(waits))] * len(found)
+    return list(found)
 
 
 def read_file(name: str, path: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from service.core.log import log
 from service.mongo.raw import Raw
 from service.outbox.bulk_dispatch import SendOutcome
-from service.outbox.dispatch import CannotSend, Postponed, Refused, Retries
+from service.outbox.dispatch import CannotSend, Refused, Retries
 from service.push import apns, registrations, web_push
 from service.push.apns import Apns
 from service.push.fcm import Fcm
@@ -63,7 +63,7 @@ class PushSender:
         for push, outcome in zip(pushes, found, strict=True):
             if isinstance(outcome, Dead):
                 registrations.end_dead(push.device, outcome.until)
-        return seen_together(found)
+        return found
 
 
 def push_of(item: Raw, device: Registration | None) -> Push:
@@ -77,19 +77,6 @@ def push_of(item: Raw, device: Registration | None) -> Push:
         return Push(item["_id"], device, Notification.of(item["message"]), item["until"])
     except Exception as error:
         raise Refused(f"what it says cannot be read: {type(error).__name__}") from error
-
-
-def seen_together(found: Sequence[SendOutcome]) -> list[SendOutcome]:
-    """Return what has come of notifications that were handed over at once, each seen beside the others.
-
-    Where one was taken, it was not the platform that could take none; where all have to wait, it is the platform.
-    """
-    if any(outcome is None for outcome in found):
-        return [Postponed(str(one), one.wait) if isinstance(one, CannotSend) else one for one in found]
-    waits = [one.wait for one in found if isinstance(one, Postponed) and one.wait is not None]
-    if len(found) > 1 and len(waits) == len(found):
-        return [CannotSend(str(found[0]), max(waits))] * len(found)
-    return list(found)
 
 
 class Unset:

@@ -58,7 +58,10 @@ class Lately:
 
 
 class WebPush:
-    """Hands notifications to the push services of browsers."""
+    """Hands notifications to the push services of browsers.
+
+    They are many, each named by a client: what one of them asks for is heeded for what goes to it, and for no other.
+    """
 
     kind = "webpush"
     most = 4 * CALLS_AT_ONCE
@@ -79,7 +82,14 @@ class WebPush:
     def deliver(self, pushes: Sequence[Push], until: float) -> list[SendOutcome]:
         """Hand notifications over; return what has come of each."""
         with ThreadPoolExecutor(CALLS_AT_ONCE) as threads:
-            return list(threads.map(lambda push: self.deliver_one(push, until), pushes))
+            return list(threads.map(lambda push: self.outcome_of(push, until), pushes))
+
+    def outcome_of(self, push: Push, until: float) -> SendOutcome:
+        """Hand one over; return what has come of it, a mistake of ours too: the others are not sent again for it."""
+        try:
+            return self.deliver_one(push, until)
+        except Exception as error:
+            return error
 
     def deliver_one(self, push: Push, until: float) -> SendOutcome:
         """Hand one over; return what has come of it. None is begun that could not come to its end before a time."""

@@ -8,7 +8,7 @@ from service.core.clock import now
 from service.core.errors import NotFound
 from service.core.log import log
 from service.mongo.raw import Raw
-from service.outbox.calling import WHOLE_CALL_SECONDS, Called, OutwardCaller
+from service.outbox.calling import MOST_WAIT_ASKED, WHOLE_CALL_SECONDS, Called, OutwardCaller
 from service.outbox.dispatch import SENT_WITHIN, CannotSend, Postponed, Refused, Retries, Turn
 from service.outbox.letters import Letters
 from service.outbox.sealing import Unsealable
@@ -25,7 +25,7 @@ from service.webhooks.keeping import (
 from service.webhooks.messages import NothingToSay, WebhookMessage, message_of
 from service.webhooks.signing import signed_headers
 
-RETRIES = Retries(first=5.0, longest=6 * 3600.0, within=timedelta(days=3))
+RETRIES = Retries(first=5.0, longest=MOST_WAIT_ASKED, within=timedelta(days=3))
 """About 22 tries in three days; between two of them half of the time is by chance."""
 FAILS_FOR = timedelta(days=7)
 """How long no call may be taken until a webhook is switched off."""
@@ -88,12 +88,11 @@ class WebhookSender:
             raise Refused(called.reason)
         if note_failure(webhook) <= now() - FAILS_FOR:
             switch_off(webhook, "failing", self.letters)
-        wait = None if called.retry_after is None else min(called.retry_after, RETRIES.longest)
         if called.status is None or called.status in BUSY:
-            if wait is not None:
-                note_rest(webhook, wait)
-            raise CannotSend(called.reason, wait)
-        raise Postponed(called.reason, wait)
+            if called.retry_after is not None:
+                note_rest(webhook, called.retry_after)
+            raise CannotSend(called.reason, called.retry_after)
+        raise Postponed(called.reason, called.retry_after)
 
 
 def outcome_of(called: Called) -> str:
