@@ -8,6 +8,7 @@ import os
 import signal
 import smtplib
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -47,6 +48,10 @@ def dying(work: Callable[..., Any], before: bool = False) -> Callable[..., Any]:
     return die_too
 
 
+WAS_STOPPED = 0.5
+"""Seconds that a thread which sleeps for a moment does not lose unless its process is stopped."""
+
+
 def stopping(work: Callable[..., Any]) -> Callable[..., Any]:
     """What does the same, and once, when something has come of it, stops this process until a test has it go on."""
     left = [signal.SIGSTOP]
@@ -54,7 +59,12 @@ def stopping(work: Callable[..., Any]) -> Callable[..., Any]:
     def stop_too(*args: Any) -> Any:
         result = work(*args)
         if result and left:
+            seen = time.monotonic()
             os.kill(os.getpid(), left.pop())
+            # Where it is another thread that takes the signal, this one would run on for a moment.
+            while time.monotonic() - seen < WAS_STOPPED:
+                seen = time.monotonic()
+                time.sleep(0.001)
         return result
 
     return stop_too

@@ -6,9 +6,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-import structlog
 from concurrent_log_handler import ConcurrentRotatingFileHandler
-from structlog.typing import EventDict, WrappedLogger
+
+# Tools of development bring rich, which structlog would load: 5 MB in each process, for what we write plainly.
+HAS_RICH = sys.modules.setdefault("rich", None) is not None  # type: ignore[arg-type]
+import structlog  # noqa: E402
+from structlog.typing import EventDict, WrappedLogger  # noqa: E402
+
+if not HAS_RICH:
+    del sys.modules["rich"]
 
 log = structlog.get_logger()
 
