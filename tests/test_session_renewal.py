@@ -195,4 +195,6 @@ def test_it_goes_on_after_whatever_went_wrong(
     with capture_logs() as lines, pytest.raises(Stop):
         work()
     assert next(done, "all") == "all"
-    assert lines == [{"event": "sessions_not_renewed", "log_level": "error", "exc_info": problem}]
+    told = [{"event": "sessions_not_renewed", "log_level": "error", "exc_info": problem}]
+    # Of MongoDB the requests tell.
+    assert lines == ([] if isinstance(problem, ServerSelectionTimeoutError) else told)

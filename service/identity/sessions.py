@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, cast
 
+from pymongo.errors import PyMongoError
+
 from service.core.base64url import decode_base64url, encode_base64url
 from service.core.clock import now
 from service.core.errors import BadCredentials, NotAuthenticated, TokenReused
@@ -104,7 +106,7 @@ class Sessions:
     def keep_renewing(self) -> None:
         """Start a thread that does so every `RENEWAL_PAUSE`.
 
-        While it fails, each request looks for itself, and tells of it.
+        While MongoDB does not answer, each request looks for itself, and tells of it.
         """
 
         def work() -> None:
@@ -112,8 +114,9 @@ class Sessions:
                 time.sleep(RENEWAL_PAUSE)
                 try:
                     self.renew()
+                except PyMongoError:
+                    continue
                 except Exception as error:
-                    # MongoDB did not answer, or it is a bug: the next time is not to suffer from it.
                     log.error("sessions_not_renewed", exc_info=error)
 
         threading.Thread(target=work, name="sessions", daemon=True).start()
