@@ -202,6 +202,15 @@ def test_a_record_is_made_changed_and_deleted_by_forms(admin: AdminBrowser, bob:
     assert "title" not in json.loads(changed.after).get("other", {})
 
 
+def test_a_group_is_shown_with_its_members(admin: AdminBrowser, ada: Person, bob: Person) -> None:
+    bob.post("/v1/groups", {"id": "family", "name": "Family"})
+    bob.post("/v1/groups/family/members", {"account": ada.id, "role": "member"})
+    page = admin.get("/admin/records/groups/family").text
+    rows = re.findall(r'href="/admin/accounts/(\w+)">(\w+)</a></th><td>(\w+)</td>', page)
+    assert rows == [(bob.id, "bob", "manager"), (ada.id, "ada", "member")]
+    assert TEXTS["members"] not in admin.get(f"/admin/records/notes/{bob.make_note()['id']}").text
+
+
 def test_what_was_looked_at_is_in_the_log(admin: AdminBrowser, ada: Person, bob: Person) -> None:
     note = bob.make_note()
     admin.get(f"/admin/records/notes/{note['id']}")

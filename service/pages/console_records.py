@@ -13,6 +13,7 @@ from service.http.arguments import parameters
 from service.http.openapi import operation
 from service.http.web import Answer
 from service.identity.accounts import account_by_name
+from service.identity.memberships import entry_of, member_accounts
 from service.model.record_type import RecordType
 from service.mongo.raw import Raw
 from service.pages.account import ABOUT
@@ -103,7 +104,7 @@ def owner_named(text: str) -> str:
 @operation("Look at a record", **ABOUT)
 @for_admins
 def record_page(visitor: Visitor, name: str, id: str) -> Answer:
-    """Show all that clients see of it."""
+    """Show all that clients see of it, and of a group its members."""
     records = all_records(visitor, name)
     record = found_record(records, id)
     visitor.log.note("read", name, id, record["owner"])
@@ -122,6 +123,7 @@ def record_page(visitor: Visitor, name: str, id: str) -> Answer:
         files=files,
         marks=marks_of(records.type, told),
         picture=preview(visitor, id) if records.type.is_file else None,
+        members=[(one, entry_of(one, id)) for one in member_accounts(id)] if records.type.is_group else None,
     )
 
 
