@@ -474,16 +474,16 @@ def test_a_deletion_that_is_killed_is_ended_by_the_next_sweep(
     with served(mongodb_uri, tmp_path) as (server,):
         phone = sign_up(server)
         account = Account.objects.get(username=phone.username).id
-        for _ in range(4):
+        for _ in range(12):
             Note._get_collection().insert_many(new(Note, account, {"title": "x"}) for _ in range(3_000))
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(phone.send, "DELETE", ME)
-            while Note._get_collection().count_documents({}) > 10_000:
+            while Note._get_collection().count_documents({}) > 34_000:
                 time.sleep(0.01)
             server.kill()
             assert isinstance(asked.exception(), requests.ConnectionError)
     left = Note._get_collection().count_documents({})
-    assert 0 < left <= 10_000
+    assert 0 < left <= 34_000
     assert [answer.status_code for answer in (phone.moved(there).send("GET", ME), phone.moved(there).log_in())] == [
         401
     ] * 2
