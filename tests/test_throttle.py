@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from service.identity.security import Security
 from service.identity.throttle import Throttle, network_of
 from service.mongo import connection
 from tests.client import PASSWORD, Person, Phone
+from tests.racing import at_once
 
 MakeApp = Callable[..., Flask]
 ME = "/v1/accounts/me"
@@ -287,6 +289,14 @@ def test_sign_ups_with_an_idempotency_key_are_limited_too(limited: Any) -> None:
 def test_all_processes_count_together(limited: Any, ada: Person) -> None:
     apps = [limited(FAILED_LOGINS="3 per hour"), limited(FAILED_LOGINS="3 per hour")]
     assert statuses(log_in(apps[number % 2]) for number in range(5)) == [401, 401, 401, 429, 429]
+
+
+@pytest.mark.real
+def test_the_first_tries_of_all_that_come_at_once_count(limited: Any) -> None:
+    throttle = throttle_of(limited(SIGN_UPS="6 per hour"))
+    for trial in range(20):
+        tries = [partial(throttle.count, throttle.sign_ups, "first", str(trial))] * 8
+        assert sorted(at_once(*tries)) == [False] * 2 + [True] * 6, trial
 
 
 def test_the_switch_turns_it_off(limited: Any, ada: Person) -> None:

@@ -15,6 +15,14 @@ class SharedStorage(MongoDBStorage):
     def _init_mongo_client(self, uri: str | None, **options: int | str | bool) -> Any:
         return get_connection()
 
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        """Count `amount` more of `key`; False when that would be more than `limit` in `expiry` seconds.
+
+        The first counts of a key are upserts; of those that come at once one inserts, and the parent class says of the
+        others that the limit is reached. What is there by then is asked again.
+        """
+        return super().acquire_entry(key, limit, expiry, amount) or super().acquire_entry(key, limit, expiry, amount)
+
     def __del__(self) -> None:
         """Leave the connection open: the parent class closes it here, and it is the service's own."""
 
