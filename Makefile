@@ -18,11 +18,11 @@ test: install  ## lint, types, architecture, then the tests on mongomock and on 
 	@$(MAKE) $(AT_ONCE) -j2 lint browser build/clients/installed
 	$(BIN)/coverage erase
 	@echo "Four runs of pytest, three at once; each is shown when it has ended."
-	@$(MAKE) $(AT_ONCE) -j$(RUNS) mongodb-j-to-z mongodb-a-to-i mongodb-both mongomock
+	@$(MAKE) $(AT_ONCE) -k -j$(RUNS) mongodb-j-to-z mongodb-a-to-i mongodb-both mongomock
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
-# Each shows what it said when it has ended, and all that are begun come to their end; one that fails makes all fail.
+# Each shows what it said when it has ended. One that fails makes all fail, once the others have come to their end.
 AT_ONCE = --no-print-directory $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 # Runs that share the one database of a server that is named would empty it for each other.
 RUNS = $(if $(SERVICE_MONGODB_URI),1,3)
