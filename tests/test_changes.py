@@ -9,10 +9,11 @@ from bson import Int64
 from flask import Flask
 from mongoengine import StringField
 
+from service.changes import pull
 from service.changes.barrier import Barrier
 from service.changes.compaction import MOST_INTERVALS, of_membership
 from service.changes.comparison import START, next_batch
-from service.changes.feed import WITHIN, Checkpoint, Feed
+from service.changes.feed import WITHIN, Checkpoint, Feed, Item
 from service.changes.order import lease_document, order_in
 from service.core.clock import now
 from service.documents import Event, Note, Notebook, Record
@@ -177,6 +178,33 @@ def test_an_account_that_goes_takes_what_it_owned_from_those_who_had_it(
     assert bobs.has == {}
 
 
+def test_what_comes_by_two_rights_is_in_an_answer_once(ada: Person, bob: Person, bobs: Device) -> None:
+    bobs.pull()
+    ada.make_note(id="both", readers=["role:team", bob.id])
+    set_roles(bob, "team")
+    assert summary(bobs.pull()) == [("both", 1)]
+
+
+def test_what_comes_once_more_and_does_not_fit_comes_with_the_next_answer(
+    ada: Person, bob: Person, bobs: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bobs.pull()
+    ada.make_note(id="both", readers=["role:team", bob.id])
+    set_roles(bob, "team")
+    bobs.recording.catch_up()
+    grown = Feed.items
+
+    def grown_at_its_second_place(feed: Feed, *args: Any) -> list[Item]:
+        if args[3:]:
+            Note._get_collection().update_one({"_id": "both"}, {"$set": {"body": "x" * 500}})
+            bobs.recording.catch_up()
+        return grown(feed, *args)
+
+    monkeypatch.setattr(Feed, "items", grown_at_its_second_place)
+    monkeypatch.setattr(pull, "MOST_ANSWER_BYTES", 500)
+    assert summary(bobs.pull()) == [("both", 1), ("both", 1)]
+
+
 @pytest.mark.parametrize("limit", [1, 3])
 def test_pages_hold_all_once(ada: Person, bob: Person, recording: Recording, limit: int) -> None:
     device = Device(bob, recording, limit=limit)
@@ -216,6 +244,7 @@ def test_a_cursor_is_bound_to_who_asks_and_for_what(ada: Person, bob: Person, de
     ):
         answer = person.get("/v1/changes", query_string={"cursor": device.cursor, **named})
         assert (answer.status_code, answer.json["errors"][0]["parameter"]) == (400, "cursor")
+        assert "the `cursor` of an earlier answer to this account" in answer.json["detail"]
 
 
 @pytest.mark.parametrize(

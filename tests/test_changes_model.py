@@ -227,8 +227,7 @@ class Model(RuleBasedStateMachine):
         except FeedUnavailable:
             return
         answer = orjson.loads(orjson.dumps(found.as_dict()))
-        for item in answer["items"]:
-            self.check_right(phone.person, item)
+        self.check_answer(phone.person, answer["items"])
         if lost != "before":
             phone.take(answer["items"])
         if lost == "no":
@@ -247,6 +246,12 @@ class Model(RuleBasedStateMachine):
         phone.has, phone.cursor = {}, None
 
     # --- What holds ---
+
+    def check_answer(self, name: str, items: list[dict[str, Any]]) -> None:
+        """Of each record there is at most one item, and one that is right."""
+        assert len({(item["type"], item["id"]) for item in items}) == len(items)
+        for item in items:
+            self.check_right(name, item)
 
     def check_right(self, name: str, item: dict[str, Any]) -> None:
         """Nothing is sent to who may not read it, and nobody hears of the end of what they never could."""
@@ -303,8 +308,7 @@ class Model(RuleBasedStateMachine):
                 assert answer.json["code"] == "feed_unavailable"
                 return False
             assert answer.status_code == 200, answer.json
-            for item in answer.json["items"]:
-                self.check_right(phone.person, item)
+            self.check_answer(phone.person, answer.json["items"])
             phone.take(answer.json["items"])
             phone.cursor, more = answer.json["cursor"], answer.json["more"]
         return True

@@ -4,7 +4,8 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 from service.changes.feed import Checkpoint
-from service.query.paging import sealed, unsealed
+from service.core.errors import BadParameter
+from service.query.paging import bad, sealed, unsealed
 from service.query.parse import SEAL_BYTES
 
 
@@ -21,5 +22,9 @@ def sealed_cursor(checkpoint: Checkpoint, seal: bytes) -> str:
 
 def checkpoint_of(cursor: str, seal: bytes) -> Checkpoint:
     """Return the checkpoint that a cursor was made of; raises `BadParameter` for one that was made for another walk."""
-    seq, first, *backfill = unsealed(cursor, seal)
+    try:
+        seq, first, *backfill = unsealed(cursor, seal)
+    except BadParameter:
+        detail = "the `cursor` of an earlier answer to this account, for the same types and scope"
+        raise bad("cursor", detail, "not_valid") from None
     return Checkpoint(seq, first, (backfill[0], backfill[1]) if backfill else None)
