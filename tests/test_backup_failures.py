@@ -208,7 +208,7 @@ def test_a_database_with_any_document_is_refused(backup: Path, target: str, data
 @pytest.mark.real
 def test_a_backup_that_is_killed_leaves_no_file_of_that_name(source: str, tmp_path: Path) -> None:
     process = start(ROOT, source, "backup", str(tmp_path / "file"))
-    assert until(lambda: any(path.stat().st_size > 100_000 for path in tmp_path.glob("*.partial")), 20)
+    assert until(lambda: any(path.stat().st_size > 100_000 for path in tmp_path.glob("*.partial")))
     process.kill()
     process.communicate()
     assert not (tmp_path / "file").exists()
@@ -219,7 +219,7 @@ def test_a_backup_that_is_killed_leaves_no_file_of_that_name(source: str, tmp_pa
 @pytest.mark.real
 def test_a_restore_that_is_killed_leaves_an_empty_service(backup: Path, target: str, database: Any) -> None:
     process = start(ROOT, target, "restore", str(backup))
-    assert until(lambda: any(name.startswith(PREFIX) for name in database.list_collection_names()), 20)
+    assert until(lambda: any(name.startswith(PREFIX) for name in database.list_collection_names()))
     process.kill()
     process.communicate()
     assert {name for name in holds(database) if not name.startswith(PREFIX)} == set()
@@ -263,7 +263,7 @@ def test_a_restore_that_is_interrupted_clears_up(backup: Path, tmp_path: Path) -
         # It takes the documents of a write one by one, and goes on with them whoever still waits for the answer.
         client.admin.command({"setParameter": 1, "internalInsertMaxBatchSize": 1})
         process = start(ROOT, server.uri, "restore", str(backup), preexec_fn=hears)
-        assert until(lambda: any(name.startswith(PREFIX) for name in database.list_collection_names()), 20)
+        assert until(lambda: any(name.startswith(PREFIX) for name in database.list_collection_names()))
         process.send_signal(signal.SIGINT)
         output = "".join(process.communicate(timeout=60))
         assert (process.returncode, "Traceback" in output) == (1, False)
@@ -335,9 +335,9 @@ def test_a_mongodb_that_goes_away_is_told_and_nothing_is_half_done(backup: Path,
         if command == "backup":
             fill(database)
         process = start(ROOT, server.uri, command, str(file), settings={"MONGODB_CONNECT_TIMEOUT": "0.5"})
-        assert until(lambda: list(folder.iterdir()) or database.list_collection_names(session=None), 20)
+        assert until(lambda: list(folder.iterdir()) or database.list_collection_names(session=None))
         if command == "restore":
-            assert until(lambda: any(name.startswith(PREFIX) for name in database.list_collection_names()), 20)
+            assert until(lambda: any(name.startswith(PREFIX) for name in database.list_collection_names()))
         os.kill(server.pid, signal.SIGKILL)
         output = "".join(process.communicate(timeout=90))
     assert process.returncode == 1, output
@@ -365,7 +365,7 @@ def test_a_backup_that_takes_longer_than_mongodb_keeps_the_past_says_what_to_do(
         files = tmp_path / "files"
         files.mkdir()
         process = start(ROOT, server.uri, "backup", str(files / "file"))
-        assert until(lambda: any(path.stat().st_size for path in files.glob("*.partial")), 20)
+        assert until(lambda: any(path.stat().st_size for path in files.glob("*.partial")))
         process.send_signal(signal.SIGSTOP)
         ended = threading.Event()
 

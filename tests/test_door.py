@@ -214,7 +214,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_
     ]
     try:
         # For one that does not listen yet the door has an empty page.
-        assert until(lambda: all(answers(Address(LOOPBACK, port)) for port in at), 30)
+        assert until(lambda: all(answers(Address(LOOPBACK, port)) for port in at))
         yield
     finally:
         for process in processes:

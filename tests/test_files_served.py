@@ -38,7 +38,7 @@ def service(uris: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterat
         emptied(uris[1]),
         running(var, "--workers", "1", MONGODB_URI=uris[0], **limits) as found,
     ):
-        assert until(lambda: is_ready(found), 20)
+        assert until(lambda: is_ready(found))
         for account in (ADA, BOB):
             assert found.send("POST", "/v1/accounts", account).status_code == 201
         yield found
@@ -145,7 +145,7 @@ def test_files_are_in_the_export_a_backup_and_a_restore(service: Running, uris: 
     whole = flask(ROOT, uris[1], "files", "check", "--content")
     assert whole == "every file has its bytes, and every byte its file\n"
     with running(tmp_path / "var", "--workers", "1", MONGODB_URI=uris[1], **LIMITS) as other:
-        assert until(lambda: is_ready(other), 20)
+        assert until(lambda: is_ready(other))
         found = asked(other, "GET", f"/v1/files/{made['id']}/content", token_of(other))
         assert (found.content, found.headers["ETag"]) == (b"hello", f'"{hashlib.sha256(b"hello").hexdigest()}"')
         assert other.send("DELETE", "/v1/accounts/me", token=token_of(other)).status_code == 204

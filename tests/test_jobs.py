@@ -675,7 +675,7 @@ def test_workers_do_the_jobs_of_the_tree(test_settings: dict[str, Any], app: Fla
     crew.start()
     try:
         enqueue(Job("tell", lambda run, what: None), {"what": "hello"})
-        assert until(lambda: ledger, 20)
+        assert until(lambda: ledger)
     finally:
         crew.stop(10)
     assert ledger == ["hello"]

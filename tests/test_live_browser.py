@@ -74,7 +74,7 @@ def test_a_page_shows_notes_and_follows_them(tmp_path: Path, origin: tuple[str, 
     address, pages = origin
     limits = {**LIMITS, "CORS_ORIGINS": json.dumps([address])}
     with running(tmp_path, "--workers", "1", port=free_port(), **limits) as service, sync_playwright() as playwright:
-        assert until(lambda: is_ready(service), 20)
+        assert until(lambda: is_ready(service))
         assert service.send("POST", "/v1/accounts", ADA).status_code == 201
         token = token_of(service)
         assert until(lambda: service.send("GET", "/v1/changes", token=token).status_code == 200)

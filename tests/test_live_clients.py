@@ -77,7 +77,7 @@ class Follower:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     limits = {**LIMITS, "JWT_EXPIRATION_DELTA": "3600"}
     with running(tmp_path_factory.mktemp("var"), "--workers", "1", **limits) as found:
-        assert until(lambda: is_ready(found), 20)
+        assert until(lambda: is_ready(found))
         assert found.send("POST", "/v1/accounts", ADA).status_code == 201
         assert until(lambda: found.send("GET", "/v1/changes", token=token_of(found)).status_code == 200)
         yield found
@@ -113,7 +113,7 @@ def test_libraries_have_what_a_list_shows_although_they_lose_their_connections(
             given = (f"http://127.0.0.1:{service.port}", token, cursor, *words)
             followers[name] = one = Follower(tmp_path / str(number), script, *given)
             stack.callback(one.end)
-        assert until(lambda: all(one.opened == 1 for one in followers.values()), 20)
+        assert until(lambda: all(one.opened == 1 for one in followers.values()))
         end, losses = time.monotonic() + SECONDS, list[float]()
         while time.monotonic() < end or len(losses) < 2:
             if len(losses) >= MOST_LOSSES and losses[-MOST_LOSSES] > time.monotonic() - 60:
@@ -155,7 +155,7 @@ def test_a_session_that_ends_disconnects_socket_io_for_good(service: Running, tm
             given = (f"http://127.0.0.1:{service.port}", token, cursor, transport)
             followers.append(Follower(tmp_path / transport, "socket.mjs", *given))
             stack.callback(followers[-1].end)
-        assert until(lambda: all(one.opened == 1 for one in followers), 20)
+        assert until(lambda: all(one.opened == 1 for one in followers))
         begun = time.monotonic()
         assert service.send("POST", "/auth/logout", {}, token).status_code == 204
         assert until(lambda: all(one.endings for one in followers), 5)

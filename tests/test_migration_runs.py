@@ -68,7 +68,7 @@ def test_killed_it_goes_on_where_it_was_and_does_nothing_twice(counting: Path, u
     begun = 0
     for kill in range(3):
         process = start(counting, uri, "migrate", "run", "--rest", "20")
-        assert until(lambda: looked_at(database) > begun, 20)  # noqa: B023  called before the next turn
+        assert until(lambda: looked_at(database) > begun)  # noqa: B023  called before the next turn
         time.sleep(0.03 * kill)
         process.kill()
         process.communicate()
@@ -143,7 +143,7 @@ def test_a_mongodb_that_comes_back_is_waited_for(counting: Path, server: mongod.
     with MongoClient(server.uri, serverSelectionTimeoutMS=2000) as client:
         database = client.get_default_database()
         process = start(counting, server.uri, "migrate", "run", "--rest", "5", settings={"MONGODB_TIMEOUT": "0.5"})
-        assert until(lambda: looked_at(database), 20)
+        assert until(lambda: looked_at(database))
         os.kill(server.pid, signal.SIGSTOP)
         time.sleep(3)
         os.kill(server.pid, signal.SIGCONT)
@@ -160,7 +160,7 @@ def test_a_mongodb_that_stays_away_is_told_and_the_next_run_goes_on(counting: Pa
         database = client.get_default_database()
         fill(database)
         process = start(counting, running.uri, "migrate", "run", "--rest", "5", "--patience", "1")
-        assert until(lambda: looked_at(database), 20)
+        assert until(lambda: looked_at(database))
         os.kill(running.pid, signal.SIGKILL)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 1

@@ -47,7 +47,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """All programs and a MongoDB, which most of these tests share."""
     with running(tmp_path_factory.mktemp("var"), "--workers", "1", **LIMITS) as found:
         assert found.send("POST", "/v1/accounts", ADA).status_code == 201
-        assert until(lambda: is_ready(found), 20)
+        assert until(lambda: is_ready(found))
         yield found
 
 
@@ -68,7 +68,7 @@ def test_a_program_that_is_killed_is_started_again(service: Running, name: str) 
     assert before  # to kill 0 is to kill the tests
     os.kill(before, signal.SIGKILL)
     assert until(lambda: service.pid(name) not in (0, before))
-    assert until(lambda: is_ready(service), 30)
+    assert until(lambda: is_ready(service))
     assert service.send("POST", "/v1/notes", {"title": "x"}, token).status_code == 201
     assert "program_died" in service.said
 
@@ -104,7 +104,7 @@ def test_a_request_whose_program_dies_is_told_that_nobody_knows(service: Running
     for part in (b'"code": "answer_lost"', b'"request_id": "mine"', b"x-request-id: mine", b"nosniff", b"no-store"):
         assert part in answer
     assert b"server:" not in answer
-    assert until(lambda: is_ready(service), 20)
+    assert until(lambda: is_ready(service))
 
 
 def test_a_program_that_is_not_there_is_told_in_time(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def running_door(var: Path, *options: str, **settings: str) -> Iterator[str]:
     with (var / "output").open("wb") as out:
         process = subprocess.Popen(words, cwd=ROOT, env=environment(var, **settings), stdout=out, stderr=out)
     try:
-        assert until(lambda: b"Madang is at" in (var / "output").read_bytes(), 20, (var / "output").read_text)
+        assert until(lambda: b"Madang is at" in (var / "output").read_bytes(), told=(var / "output").read_text)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -222,7 +222,7 @@ def test_live_events_come_through_the_door_while_it_is_silent_too(service: Runni
 
 def test_at_the_end_who_waits_is_answered(tmp_path: Path) -> None:
     with running(tmp_path, "--workers", "1", **LIMITS) as service:
-        assert until(lambda: is_ready(service), 20)
+        assert until(lambda: is_ready(service))
         assert service.send("POST", "/v1/accounts", ADA).status_code == 201
         token = token_of(service)
         assert until(lambda: service.send("GET", "/v1/changes", token=token).status_code == 200)
@@ -239,7 +239,7 @@ def test_at_the_end_who_waits_is_answered(tmp_path: Path) -> None:
 
 def test_all_end_in_order(tmp_path: Path) -> None:
     with running(tmp_path, "--workers", "1", DRAIN_DELAY="1", **LIMITS) as service:
-        assert until(lambda: is_ready(service), 20)
+        assert until(lambda: is_ready(service))
         alive = {name: service.pid(name) for name in (*PROGRAMS, "mongod")}
         ended: list[str] = []
         service.process.terminate()
@@ -248,7 +248,7 @@ def test_all_end_in_order(tmp_path: Path) -> None:
             ended.extend(name for name in alive if name not in ended and gone(alive[name]))
             return len(ended) == len(alive)
 
-        assert until(all_ended, 30)
+        assert until(all_ended)
         assert ended.index("caddy") < ended.index("madang-api") < ended.index("mongod")
         assert ended[0] == "madang-worker"
         assert service.process.wait(10) == 0
@@ -328,7 +328,7 @@ def status(port: int, path: str = "/health/ready") -> int:
 def test_without_a_door_each_has_a_port(tmp_path: Path) -> None:
     port = free_ports(3)
     with running(tmp_path, "--no-door", "--workers", "1", port=port) as service:
-        assert until(lambda: [status(port + number) for number in range(3)] == [200] * 3, 20)
+        assert until(lambda: [status(port + number) for number in range(3)] == [200] * 3)
         # It is said by the launcher, when it has seen them ready itself.
         assert until(lambda: "Madang is at" in service.said, 10)
         for number, name in enumerate(("api", "streams", "worker")):
@@ -479,7 +479,7 @@ def test_a_reload_serves_the_new_code(tmp_path: Path) -> None:
         # A mistake ends it until it is mended; the MongoDB runs on.
         good = module.read_text()
         module.write_text(good + "\nthis is no Python\n")
-        assert until(lambda: "SyntaxError" in output.read_text(), 30)
+        assert until(lambda: "SyntaxError" in output.read_text())
         module.write_text(good.replace("<title>Changed</title>", "<title>Mended</title>"))
         assert until(lambda: shows("<title>Mended</title>"), 30, output.read_text)
         assert called(mongod) == "mongod"

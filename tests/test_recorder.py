@@ -382,7 +382,7 @@ def test_no_change_is_lost_while_workers_are_killed_and_stopped(
             writer.start()
         for number in range(4):
             time.sleep(1.5)
-            assert until(lambda: is_alive(holder_of_the_order(uri)), 20)
+            assert until(lambda: is_alive(holder_of_the_order(uri)))
             holder = holder_of_the_order(uri)
             if number % 2:
                 os.kill(holder, signal.SIGSTOP)
@@ -395,7 +395,7 @@ def test_no_change_is_lost_while_workers_are_killed_and_stopped(
             writer.join()
         device.ending.set()
         device.join()
-        assert until(device.pull, 30)
+        assert until(device.pull)
         listed: dict[str, int] = {}
         path = "/v1/notes?limit=100"
         page = service.send("GET", path, token=token).json()

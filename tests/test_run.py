@@ -112,7 +112,7 @@ def running(var: Path, *options: str, port: int | None = None, **settings: str) 
         process = subprocess.Popen(words, cwd=ROOT, env=environment(var, **settings), stdout=out, stderr=out)
     service = Running(process, port, output)
     try:
-        assert until(lambda: service.lives() or process.poll() is not None, 30)
+        assert until(lambda: service.lives() or process.poll() is not None)
         assert process.poll() is None, service.said
         yield service
     finally:

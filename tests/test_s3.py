@@ -93,7 +93,7 @@ def test_a_client_that_breaks_off_and_another_server_go_on(serve: Any, blobs: S3
         path = begin(one, ada, len(LARGE)).headers["location"]
         stop = STEP + 300_000
         broken = started(one, ada, path, 0, LARGE[:stop], whole=False)
-        until(lambda: Blob._get_collection().find_one({"length": {"$gte": STEP}}), 20)
+        until(lambda: Blob._get_collection().find_one({"length": {"$gte": STEP}}))
         broken.hang_up()
         broken.done.result(20)
         assert offset_of(one, ada, path) == stop

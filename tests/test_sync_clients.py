@@ -358,11 +358,11 @@ def test_rxdb_loses_nothing_that_is_written_while_a_push_is_under_way(ada: User,
             text += letter
             phone.do("update", table="notes", id=one, row={"title": text})
             time.sleep(0.05)
-        until(lambda: ada.note(one)["title"] == text, 20)
+        until(lambda: ada.note(one)["title"] == text)
         # What the stream says of a moment before may come in between.
-        until(lambda: phone.rows()[one]["title"] == text, 20)
+        until(lambda: phone.rows()[one]["title"] == text)
         phone.do("stop")
-    until(lambda: phone.sync() and phone.rows() == {one: ada.note(one)}, 20)
+    until(lambda: phone.sync() and phone.rows() == {one: ada.note(one)})
 
 
 def test_rxdbs_own_client_hears_of_changes_as_they_come(ada: User) -> None:

@@ -82,7 +82,7 @@ class Scissors:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     limits = {**LIMITS, "JWT_EXPIRATION_DELTA": "3600", "FILES_ACCOUNT_BYTES": str(2**40)}
     with running(tmp_path_factory.mktemp("var"), "--workers", "1", **limits) as found:
-        assert until(lambda: is_ready(found), 20)
+        assert until(lambda: is_ready(found))
         assert found.send("POST", "/v1/accounts", ADA).status_code == 201
         yield found
 

@@ -48,7 +48,7 @@ def receiving(folder: Path, name: str, program: str, port: int, secret: str) -> 
         environ = {**os.environ, "SECRET": secret}
         process = subprocess.Popen([program, folder / name], stdout=file, stderr=file, env=environ)
         try:
-            until(lambda: is_open(port), 20)
+            until(lambda: is_open(port))
             yield said
         finally:
             process.terminate()

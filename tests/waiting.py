@@ -7,7 +7,7 @@ from typing import TypeVar
 Found = TypeVar("Found")
 
 
-def until(reached: Callable[[], Found], seconds: float = 10, told: Callable[[], object] = str) -> Found:
+def until(reached: Callable[[], Found], seconds: float = 30, told: Callable[[], object] = str) -> Found:
     """What `reached` returns once that is true; an AssertionError when it never is, with what is `told` then."""
     end = time.monotonic() + seconds
     while not (found := reached()):
