@@ -235,6 +235,7 @@ def test_what_is_wrong_is_told_at_its_field_and_nothing_is_stored(admin: AdminBr
     page = admin.send(path, **{"/title": "x" * 10_000, "/priority": "much", "/tags": "[]", "/tags/0": "y" * 500})
     for at in ("in-title", "in-priority", "in-tags-0"):
         assert f'id="{at}-mistake"' in page.text, at
+    assert re.findall(r'<\w+ id="([^"]+)"[^>]* autofocus>', page.text) == ["in-title"]
     assert 'value="much"' in page.text
     assert bob.get(f"/v1/notes/{note['id']}").json["revision"] == 1
     assert 'id="owner"' in admin.send("/admin/new/notes", owner="nobody", **{"/title": "t"}).text
@@ -350,6 +351,32 @@ def test_entries_come_and_go_without_anything_being_stored(gyms: AdminBrowser) -
     assert (stored["opened"], stored["serviced"]) == ("2026-11-22", "2026-11-22T10:00:00.000Z")
     assert (stored["extra"], stored["steps"], stored["fee"]) == ({"a": [1, None]}, "9223372036854775807", "12.50")
     assert (stored["open"], stored["mood"], stored["level"]) == (True, "good", 2)
+
+
+@pytest.mark.parametrize(
+    ("buttons", "focused"),
+    [
+        (["add /machines"], 'id="in-machines-0-name"'),
+        (["add /machines", "add /machines"], 'id="in-machines-1-name"'),
+        (["add /machines", "remove /machines/0"], 'value="add /machines"'),
+        (["add /grid"], 'value="add /grid/0"'),
+        (["add /hours"], 'id="in-hours-0-key"'),
+        (["add /rooms"], 'id="in-rooms-0-key"'),
+        (["remove /hours"], 'value="add /hours"'),
+        (["add /best"], 'id="in-best-name"'),
+        (["add /best", "remove /best"], 'value="add /best"'),
+    ],
+)
+def test_who_has_pressed_a_button_goes_on_at_what_it_has_changed(
+    gyms: AdminBrowser, buttons: list[str], focused: str
+) -> None:
+    form, page = {**gyms.form("/admin/new/gyms"), "owner": "ada", "/name": "Gym"}, ""
+    assert "autofocus" not in gyms.get("/admin/new/gyms").text
+    for button in buttons:
+        page = gyms.post("/admin/new/gyms", {**form, "do": button}).text
+        form = Form(page).texts
+    (element,) = re.findall(r"<[^>]* autofocus>", page)
+    assert focused in element
 
 
 @pytest.mark.parametrize("at", ["/no/such", "/name/0", "/machines/x", "", "/grid/0/0/0", "__proto__", "/hours#key"])

@@ -63,6 +63,7 @@ class RecordForm:
     revision: int = 0
     was: Mapping[str, str] | None = None
     owner: str = ""
+    button: str = ""
 
     def read(self) -> dict[str, Any]:
         """Return the JSON that it says. Raises `ValidationFailed`."""
@@ -72,7 +73,7 @@ class RecordForm:
         """Return its inputs, with what is wrong at each."""
         reading = Reading(self.flat)
         reading.members(self.fields, "", "")
-        return inputs(self.fields, self.flat, problem.causes if problem is not None else (), reading.moved)
+        return inputs(self.fields, self.flat, problem.causes if problem is not None else (), reading.moved, self.button)
 
 
 def hashes(values: Mapping[str, Any]) -> dict[str, str]:
@@ -101,7 +102,8 @@ def record_form(records: Writer, fields: Mapping[str, Field]) -> RecordForm:
     """Return the form that was sent."""
     sent = request.form
     flat = {name: text for name, text in sent.items() if name.startswith("/")}
-    return RecordForm(records, fields, flat, sent_revision(), sent_hashes(sent.get("was", "")), sent.get("owner", ""))
+    was, owner = sent_hashes(sent.get("was", "")), sent.get("owner", "")
+    return RecordForm(records, fields, flat, sent_revision(), was, owner, sent.get("do", "save"))
 
 
 def sent_revision() -> int:
@@ -124,8 +126,9 @@ def with_button(visitor: Visitor, form: RecordForm) -> bool:
     if (pressed := pressed_map(request.form)) is not None:
         at, texts = pressed
         form.flat |= texts if f"{at}#lon" in form.flat else {}
+        form.button = f"map {at}"
         return True
-    verb, _, at = request.form.get("do", "save").partition(" ")
+    verb, _, at = form.button.partition(" ")
     if verb == "upload" and at in form.flat:
         form.flat[at] = str(uploaded(visitor, form.owner, request.files.get(FILE_INPUT + at))["_id"])
     elif verb == "add":

@@ -19,7 +19,8 @@ from service.pages.console_values import SAID_TO_BE_THERE, Flat, Reading
 class Input:
     """One input, or a group of them with its own `parts`; `at` is its name, `mistakes` are told beside it.
 
-    `hint` says what the document says of its field. `target` is the name of the type that a reference points to.
+    `hint` says what the document says of its field. `target` is the name of the type that a reference points to. Who
+    comes to the form goes on at the one that `is_focused`.
     """
 
     at: str
@@ -38,6 +39,7 @@ class Input:
     longitude: str = ""
     latitude: str = ""
     target: str = ""
+    is_focused: bool = False
 
     @property
     def mark(self) -> Mark | None:
@@ -45,17 +47,30 @@ class Input:
         return mark(self.longitude, self.latitude)
 
     @property
+    def first(self) -> "Input":
+        """The first one that a person fills in: of an embedded document, which is no element itself, one in it."""
+        return self.parts[0].first if self.kind == "object" and self.parts and self.key != "" else self
+
+    @property
     def id(self) -> str:
         """The id of its element."""
         return "in" + self.at.replace("/", "-").replace("#", "_")
 
 
-def inputs(fields: Mapping[str, Field], flat: Flat, causes: Iterable[Cause], moved: Mapping[str, str]) -> "Inputs":
-    """Return the inputs of a form with what is wrong at each; `moved` is that of the `Reading`."""
+def inputs(
+    fields: Mapping[str, Field], flat: Flat, causes: Iterable[Cause], moved: Mapping[str, str], button: str = ""
+) -> "Inputs":
+    """Return the inputs of a form with what is wrong at each; `moved` is that of the `Reading`.
+
+    Who has sent the form goes on where its `button` has changed it, or at the first mistake.
+    """
     made = Inputs(flat)
     made.all = [made.of(field, f"/{name}", name) for name, field in fields.items()]
     for cause in causes:
         made.tell(cause, moved)
+    wrong = (one for one in made.by_name.values() if one.mistakes)
+    if (found := made.changed_by(button) or next(wrong, None)) is not None:
+        found.first.is_focused = True
     return made
 
 
@@ -107,6 +122,16 @@ class Inputs:
             return
         for index, name in enumerate(Reading(self.flat).entries(at)):
             yield self.of(field.entry, name, f"{field.name or field.stored} {index + 1}", is_entry=True)
+
+    def changed_by(self, button: str) -> Input | None:
+        """Return what a button has changed: an entry that it added, or what is around one that it removed."""
+        verb, _, at = button.partition(" ")
+        found = self.by_name.get(at)
+        if verb == "remove" and (found is None or found.is_entry):
+            return self.by_name.get(at.rpartition("/")[0])
+        if verb == "add" and found is not None and found.kind in ("list", "map") and found.parts:
+            return found.parts[-1]
+        return found
 
     def tell(self, cause: Cause, moved: Mapping[str, str]) -> None:
         """Put a cause to the input that it is about, or to the nearest around it."""
