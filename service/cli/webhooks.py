@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -108,14 +107,12 @@ def change_webhook(
 ) -> None:
     """Change what is named; what changes while it is off is not told to it."""
     asked: dict[str, Any] = {"types": None, "where": None} if whole else {}
-    given = {"url": url, "types": types or None, "where": read_where(where)}
+    given = {"url": url, "types": types or None, "where": read_where(where), "active": active}
     asked |= {name: value for name, value in given.items() if value is not None}
     with saying_why():
         if url is not None:
             current_webhooks().check_url(url)
-        row = keeping.find_webhook(id)
-        is_on = row["active"] if active is None else active
-        click.echo(webhook_line(current_webhooks().change(id, replace(WebhookPlan.of(row), **asked), is_on)))
+        click.echo(webhook_line(current_webhooks().change(id, asked)))
 
 
 @webhooks_group.command("delete")

@@ -1,7 +1,6 @@
 """Webhooks: those who run the service see, make, change and remove them, and what is sent to them."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -109,11 +108,15 @@ def admitted_admin() -> str:
     return str(who)
 
 
-def acted(action: str, work: Callable[[], Raw], before: Raw | None = None) -> Raw:
-    """Do something with a webhook, or one of its deliveries, and note it in the log of admins: both or neither."""
+def acted(action: str, work: Callable[[], Raw], look: Callable[[], Raw] | None = None) -> Raw:
+    """Do something with a webhook, or one of its deliveries, and note it in the log of admins: both or neither.
+
+    To `look` first at what it was has the log tell of what became another.
+    """
     admin_log = AdminLog(current_globals().identity, g.address, g.request_id)
 
     def work_and_note() -> Raw:
+        before = None if look is None else look()
         row = work()
         if "kind" in row:
             admin_log.note(action, "webhooks", id_in(row["kind"]), after={"delivery": row["_id"]})
@@ -227,12 +230,9 @@ class WebhookItem(Resource):
         """Change what is named. What changes while it is off is not told to it."""
         asked = beforehand(changed_members)
         account = admitted_admin()
-        before = keeping.find_webhook(id)
-        active = asked["active"] if "active" in asked else before["active"]
-        plan = replace(WebhookPlan.of(before), **{name: asked[name] for name in asked.keys() - {"active"}})
-        changed = acted("changed", lambda: current_webhooks().change(id, plan, active), before)
-        log.info("webhook_changed", webhook=id, host=host_of(plan.url), active=active, account=account)
-        return dump_webhook(changed)
+        row = acted("changed", lambda: current_webhooks().change(id, asked), lambda: keeping.find_webhook(id))
+        log.info("webhook_changed", webhook=id, host=host_of(row["url"]), active=row["active"], account=account)
+        return dump_webhook(row)
 
     @operation(
         "Remove a webhook",

@@ -1,8 +1,9 @@
 """Webhooks as they are kept: made, changed, given another secret, switched off and removed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -122,19 +123,24 @@ class Webhooks:
         }
         return store_in_place(Webhook.new(content if owner is None else {**content, "owner": owner}))
 
-    def change(self, id: str, plan: WebhookPlan, active: bool) -> Raw:
-        """Change a webhook, and return it as it is then; its URL was checked. Switched on, it has a week again.
+    def change(self, id: str, asked: Mapping[str, Any]) -> Raw:
+        """Change what is `asked` of a webhook, and return it as it is then; a new URL was checked.
 
-        Raises `NotFound` and `ValidationFailed`.
+        That is `active`, and members of its plan. Switched on, it has a week again. Raises `NotFound` and
+        `ValidationFailed`.
         """
+        return transactions.run(partial(self.change_at_once, id, asked))
+
+    def change_at_once(self, id: str, asked: Mapping[str, Any]) -> Raw:
+        """Do that as a part of a transaction: where another one changes it too, MongoDB has one look again."""
+        before = find_webhook(id)
+        plan = replace(WebhookPlan.of(before), **{name: asked[name] for name in asked.keys() - {"active"}})
         self.check(plan)
         is_set, unset = plan.stored_form()
-        was_off = {"_id": id, "active": False}
-        found = None
-        if active:
-            on = {"off_reason": "", "off_at": "", "failing_since": "", "rests_until": ""}
-            found = changed_one(was_off, {**is_set, "active": True}, {**unset, **on})
-        found = found or changed_one({"_id": id}, {**is_set, "active": active}, unset)
+        active = asked.get("active", before["active"])
+        if active and not before["active"]:
+            unset |= {"off_reason": "", "off_at": "", "failing_since": "", "rests_until": ""}
+        found = changed_one({"_id": id}, {**is_set, "active": active}, unset)
         if found is None:
             raise not_there()
         return found
@@ -281,6 +287,9 @@ def switch_off(webhook: Raw, reason: OffReason, letters: Letters) -> None:
 
     def switch() -> bool:
         as_seen = {"_id": webhook["_id"], "active": True, "url": webhook["url"]}
+        if reason == "failing":
+            # Not where it was switched on anew, or a call was taken, while this one failed.
+            as_seen["failing_since"] = webhook["failing_since"]
         off = {"active": False, "off_reason": reason, "off_at": now()}
         if changed_one(as_seen, off, {}) is None:
             return False
