@@ -1,0 +1,192 @@
+"""What comes and goes with a passkey: events, what the account says, its other sessions; and how many there may be."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from service.core.clock import now
+from service.documents import Account, Event, Session
+from service.identity import passkeys
+from service.identity.passkeys import check_origins
+from tests.authenticator import SoftAuthenticator
+from tests.client import PASSWORD, Person, Phone, why
+from tests.test_passkeys import (
+    BAD,
+    ME,
+    ORIGIN,
+    PASSKEYS,
+    authenticator,
+    device,
+    person,
+    registered,
+    served,
+    sign_in,
+)
+from tests.test_second_factor import Clock, clock, fresh_counters, guarded
+
+__all__ = ["authenticator", "clock", "device", "fresh_counters", "person", "served"]
+
+
+def stored(person: Person) -> dict[str, Any]:
+    return dict(Account._get_collection().find_one({"_id": person.id}) or {})
+
+
+def events(person: Person, kind: str) -> list[tuple[str, str]]:
+    rows = Event._get_collection().find({"account": person.id, "kind": kind})
+    return [(row["address"], row["device"]) for row in rows]
+
+
+def test_the_owner_reads_of_it_and_the_account_has_changed(person: Person, authenticator: SoftAuthenticator) -> None:
+    long_ago = now() - timedelta(days=1)
+    Session._get_collection().update_many({"account": person.id}, {"$set": {"device": "her phone"}})
+
+    def has_changed() -> bool:
+        changed = stored(person)["updated_at"] > long_ago
+        Account._get_collection().update_one({"_id": person.id}, {"$set": {"updated_at": long_ago}})
+        return changed
+
+    has_changed()
+    id = registered(person, authenticator).json["id"]
+    assert (has_changed(), events(person, "passkey_added")) == (True, [("127.0.0.1", "her phone")])
+    person.patch(f"{PASSKEYS}/{id}", {"name": "old phone"})
+    assert has_changed()
+    person.delete(f"{PASSKEYS}/{id}")
+    assert (has_changed(), events(person, "passkey_removed")) == (True, [("127.0.0.1", "her phone")])
+
+
+def test_where_one_goes_all_other_sessions_end(
+    served: Flask, person: Person, device: Phone, authenticator: SoftAuthenticator
+) -> None:
+    id = registered(person, authenticator).json["id"]
+    tokens = sign_in(device, authenticator).json
+    assert person.delete(f"{PASSKEYS}/{id}").status_code == 204
+    assert why(device.post("/auth/refresh", {"refresh_token": tokens["refresh_token"]}))[0] == 401
+    assert person.get(ME).status_code == 200
+
+
+def test_of_several_the_one_that_is_named_is_renamed_and_goes(
+    served: Flask, person: Person, device: Phone, authenticator: SoftAuthenticator
+) -> None:
+    other = SoftAuthenticator(ORIGIN)
+    first, second = (registered(person, one).json["id"] for one in (authenticator, other))
+    person.patch(f"{PASSKEYS}/{second}", {"name": "pad"})
+    assert [one["name"] for one in person.get(PASSKEYS).json["items"]] == ["phone", "pad"]
+    assert sign_in(device, other).status_code == 200
+    used = {one["id"]: one["last_used_at"] > one["created_at"] for one in person.get(PASSKEYS).json["items"]}
+    assert used == {first: False, second: True}
+    bob = Person.sign_up(served.test_client(), "bob")
+    assert why(bob.patch(f"{PASSKEYS}/{first}", {"name": "his"})) == (404, "not_found")
+    assert why(bob.delete(f"{PASSKEYS}/{first}")) == (404, "not_found")
+    person.delete(f"{PASSKEYS}/{first}")
+    assert [one["id"] for one in person.get(PASSKEYS).json["items"]] == [second]
+    assert (sign_in(device, authenticator).status_code, sign_in(device, other).status_code) == (401, 200)
+
+
+def test_an_account_has_so_many_and_no_more(
+    person: Person, authenticator: SoftAuthenticator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passkeys, "MOST_PASSKEYS", 2)
+    before = stored(person)
+    others = [SoftAuthenticator(ORIGIN) for _ in range(2)]
+    assert [registered(person, one).status_code for one in (authenticator, *others)] == [201, 201, 409]
+    assert why(registered(person, others[1])) == (409, "limit_reached")
+    # A request that has read the account before there were any finds no room either.
+    monkeypatch.setattr("service.resources.passkeys.own_account", lambda: before)
+    assert why(registered(person, others[1])) == BAD
+    assert len(stored(person)["passkeys"]) == 2
+
+
+def test_options_of_before_the_password_changed_add_nothing(person: Person, authenticator: SoftAuthenticator) -> None:
+    credential = authenticator.create(person.post(f"{PASSKEYS}/options").json)
+    passwords = {"current_password": PASSWORD, "new_password": "four green boats"}
+    assert person.put(f"{ME}/password", passwords).status_code == 204
+    assert why(person.post(PASSKEYS, {"credential": credential, "name": "phone"})) == BAD
+    assert registered(person, authenticator).status_code == 201
+
+
+def test_options_of_before_the_second_factor_was_on_add_nothing(
+    person: Person, authenticator: SoftAuthenticator, clock: Clock
+) -> None:
+    credential = authenticator.create(person.post(f"{PASSKEYS}/options").json)
+    guarded(person, clock)
+    assert why(person.post(PASSKEYS, {"credential": credential, "name": "phone"})) == BAD
+
+
+def test_what_another_session_of_the_account_has_begun_is_no_set_up_of_this_one(
+    served: Flask, person: Person, authenticator: SoftAuthenticator
+) -> None:
+    other = Person(served.test_client())
+    other.username = "ada"
+    other.log_in()
+    credential = authenticator.create(person.post(f"{PASSKEYS}/options").json)
+    assert why(other.post(PASSKEYS, {"credential": credential, "name": "phone"})) == BAD
+    assert person.post(PASSKEYS, {"credential": credential, "name": "phone"}).status_code == 201
+
+
+def test_of_two_sign_ins_that_read_one_count_one_enters(
+    served: Flask, person: Person, device: Phone, authenticator: SoftAuthenticator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy of the key that signs at the same moment is found out like one that signs later."""
+    registered(person, authenticator)
+    party = served.extensions["madang.security"].passkeys.configured
+    verify = party.verify_sign_in
+
+    def overtaken(*args: Any) -> int:
+        Account._get_collection().update_one({"_id": person.id}, {"$inc": {"passkeys.0.sign_count": 5}})
+        return int(verify(*args))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(party, "verify_sign_in", overtaken)
+        assert why(sign_in(device, authenticator)) == BAD
+    assert stored(person)["passkeys"][0]["sign_count"] == 5
+
+
+def test_sign_ins_that_fail_count_as_failed_logins(served: Flask, make_app: Any) -> None:
+    about = {"WEBAUTHN_RP_ID": "example.com", "WEBAUTHN_ORIGINS": [ORIGIN]}
+    phone = Phone(make_app(**about, RATELIMIT_ENABLED=True, RATELIMIT_FAILED_LOGINS="2 per hour").test_client())
+    statuses = [phone.post("/auth/passkeys", {"credential": {}}).status_code for _ in range(3)]
+    assert statuses == [401, 401, 429]
+
+
+def test_options_tell_an_authenticator_which_keys_the_account_has_already(
+    person: Person, authenticator: SoftAuthenticator
+) -> None:
+    assert person.post(f"{PASSKEYS}/options").json["excludeCredentials"] == []
+    registered(person, authenticator)
+    (known,) = person.post(f"{PASSKEYS}/options").json["excludeCredentials"]
+    assert known["id"] == stored(person)["passkeys"][0]["key"]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("https://example.com", "https://app.example.com", "https://app.example.com:8443"),
+        "android:apk-key-hash:abc",
+    ],
+)
+def test_where_passkeys_of_a_domain_may_be_used(origin: str) -> None:
+    check_origins("example.com", [origin])
+
+
+@pytest.mark.parametrize(
+    ("party", "origin"),
+    [
+        ("example.com", "http://localhost"),
+        ("localhost", "http://example.com"),
+        ("localhost", "ftp://localhost"),
+        ("example.com", "https://example.com?a=b"),
+        ("example.com", "https://"),
+        ("example.com", "android"),
+    ],
+)
+def test_where_they_may_not(party: str, origin: str) -> None:
+    with pytest.raises(ValueError, match=f"{party}, or a domain below it"):
+        check_origins(party, ["android:apk-key-hash:abc", origin])
+
+
+def test_a_developers_own_machine_needs_no_tls() -> None:
+    check_origins("localhost", ["http://localhost:5000", "https://localhost"])
