@@ -1,12 +1,13 @@
 """What `make mutants` stands on: its list of mutants that are the same program, and trials in a copy of the process."""
 
+import gc
 import os
 import re
 import sys
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FunctionType
 
@@ -78,14 +79,15 @@ def made():
 
 
 @pytest.fixture
-def module(tmp_path: Path) -> dict[str, FunctionType]:
+def module(tmp_path: Path) -> Iterator[dict[str, FunctionType]]:
     """The functions of a module that was imported."""
     path = tmp_path / "module.py"
     path.write_text(SOURCE)
     names: dict[str, FunctionType] = {}
     exec(trial.compiled(path, SOURCE), names)
     names["kept"] = names["made"]()
-    return names
+    yield names
+    gc.freeze()  # as it was for other tests
 
 
 def test_a_mutant_gets_into_functions_that_are_there_and_those_that_they_have_made(
@@ -95,6 +97,21 @@ def test_a_mutant_gets_into_functions_that_are_there_and_those_that_they_have_ma
     live = trial.Live.of([path])[path]
     assert live.become(SOURCE.replace("one + 1", "one + 2").replace("range", "\n    range"))
     assert [module[name](3) for name in ("outer", "inner", "kept")] == [[2, 3, 4], 5, 5]
+
+
+def test_functions_are_found_that_the_collector_leaves_out(module: dict[str, FunctionType], tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    gc.collect()
+    gc.freeze()
+    assert trial.Live.of([path])[path].become(SOURCE.replace("one + 1", "one + 2"))
+    assert module["kept"](3) == 5
+
+
+def test_a_module_whose_functions_are_nowhere_stops_the_run(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(SOURCE)
+    with pytest.raises(SystemExit, match="no functions are found"):
+        trial.Live.of([path])
 
 
 def test_a_mutant_that_needs_other_variables_does_not_fit(module: dict[str, FunctionType], tmp_path: Path) -> None:
