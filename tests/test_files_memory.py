@@ -1,48 +1,131 @@
-"""What a download that is under way holds in memory: no more than what is still to be sent of one read."""
+"""What downloads that are under way hold in memory, whatever their clients do: so much, and no more."""
 
 import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from service.core.errors import Overloaded, TooManyRequests
 from service.files.blobs import CHUNK_BYTES
 from service.files.ranges import Span
 from service.streams.contents import Content
-from service.streams.files import SENT_BYTES, Files
+from service.streams.files import Files
+from service.streams.transfers import LARGEST_PIECE, LEAST_PIECE, MOST_AHEAD, MOST_GOING_ACCOUNT, ReadAhead, Transfers
 
 BODY = bytes(n * 7 % 251 for n in range(3 * CHUNK_BYTES + 10))
+MANY = 200
+"""Downloads whose clients take nothing."""
+THREADS = 8
+ON_THE_WAY = 6
+"""Pieces that Granian takes of an answer that nobody reads: four in its queue, one before it, one on the connection."""
 
 
-def read(start: int, stop: int) -> bytes:
-    """As MongoDB gives it: not beyond the end of a chunk."""
-    return BODY[start : min(stop, (start // CHUNK_BYTES + 1) * CHUNK_BYTES)]
+class Downloads:
+    """Downloads of one process, and how often each chunk was read for them."""
 
+    def __init__(self) -> None:
+        self.transfers = Transfers()
+        self.reads: Counter[int] = Counter()
+        self.most_read_at_once = self.read_at_once = 0
+        self.files: Any = SimpleNamespace(
+            threads=SimpleNamespace(do=self.do), transfers=self.transfers, reads=asyncio.Semaphore(THREADS)
+        )
+        self.files.read = partial(Files.read, self.files)
 
-async def at_once(work: Any) -> Any:
-    return work()
-
-
-def held_while_sent(files: Any, content: Content) -> list[tuple[bytes, int]]:
-    """Each piece that is sent, and how many bytes are held while it is, itself among them."""
-
-    async def walk() -> list[tuple[bytes, int]]:
-        found = []
-        body = Files.bytes_of(files, content, Span(0, len(BODY)), content.read(0, len(BODY)))
-        async for piece in body:
-            texts = [value for value in body.ag_frame.f_locals.values() if isinstance(value, bytes)]
-            found.append((piece, sum(map(len, texts))))
+    async def do(self, work: Callable[[], bytes]) -> bytes:
+        """As threads do it, whose results wait for the event loop."""
+        self.read_at_once += 1
+        self.most_read_at_once = max(self.most_read_at_once, self.read_at_once)
+        found = work()
+        await asyncio.sleep(0)
+        self.read_at_once -= 1
         return found
 
-    return asyncio.run(walk())
+    def read(self, start: int, stop: int) -> bytes:
+        """As MongoDB gives it: not beyond the end of a chunk."""
+        n = start // CHUNK_BYTES
+        self.reads[n] += 1
+        return BODY[start : min(stop, (n + 1) * CHUNK_BYTES)]
+
+    async def begin(self) -> AsyncGenerator[bytes, None]:
+        """Begin another one, whose first bytes are read as the answer begins."""
+        self.transfers.going("ada")
+        content, span = Content('"tag"', len(BODY), "text/plain", "a.txt", self.read), Span(0, len(BODY))
+        return Files.bytes_of(self.files, content, span, await Files.first(self.files, content, span))
 
 
-def test_a_download_holds_what_is_still_to_be_sent_of_one_read() -> None:
-    files = SimpleNamespace(threads=SimpleNamespace(do=at_once))
-    content = Content('"tag"', len(BODY), "text/plain", "a.txt", read)
-    found = held_while_sent(files, content)
-    assert b"".join(piece for piece, _ in found) == BODY
-    assert max(held for _, held in found) <= CHUNK_BYTES
-    # The last piece of each chunk is sent with nothing of that chunk behind it.
-    assert min(held for piece, held in found if len(piece) == SENT_BYTES) < CHUNK_BYTES
-    assert [held for piece, held in found if len(piece) < SENT_BYTES] == [
-        len(piece) for piece, _ in found if len(piece) < SENT_BYTES
-    ]
+async def whole(body: AsyncGenerator[bytes, None]) -> bytes:
+    return b"".join([piece async for piece in body])
+
+
+def test_many_downloads_that_nobody_takes_hold_a_bounded_number_of_bytes() -> None:
+    async def stalled() -> int:
+        downloads = Downloads()
+        bodies = await asyncio.gather(*[downloads.begin() for _ in range(MANY)])
+        assert downloads.most_read_at_once <= THREADS
+        sent = [await anext(body) for _ in range(ON_THE_WAY) for body in bodies]
+        held = sum(map(len, sent)) + downloads.transfers.ahead.held
+        for body in bodies:
+            await body.aclose()
+        assert downloads.transfers.ahead.held == 0
+        return held
+
+    assert asyncio.run(stalled()) <= MANY * ON_THE_WAY * LEAST_PIECE + MOST_AHEAD
+
+
+def test_a_download_that_has_lost_what_it_had_read_sends_the_same_bytes() -> None:
+    async def mixed() -> list[bytes]:
+        downloads, random = Downloads(), Random(18)
+        downloads.transfers.ahead = ReadAhead(2 * CHUNK_BYTES)
+        bodies = {n: await downloads.begin() for n in range(8)}
+        found = [b""] * len(bodies)
+        while bodies:
+            n = random.choice(list(bodies))
+            piece = await anext(bodies[n], None)
+            if piece is None:
+                del bodies[n]
+            else:
+                found[n] += piece
+        assert downloads.reads.total() > 8 * 4  # some was read again
+        return found
+
+    assert asyncio.run(mixed()) == [BODY] * 8
+
+
+def test_a_download_among_few_reads_each_chunk_once_in_large_pieces() -> None:
+    async def alone() -> list[bytes]:
+        downloads = Downloads()
+        found = [piece async for piece in await downloads.begin()]
+        assert downloads.reads == {0: 1, 1: 1, 2: 1, 3: 1}
+        return found
+
+    found = asyncio.run(alone())
+    assert b"".join(found) == BODY
+    assert max(map(len, found)) == LARGEST_PIECE
+
+
+def test_what_was_read_at_once_is_sent_though_it_is_more_than_is_held() -> None:
+    async def large() -> bytes:
+        downloads = Downloads()
+        downloads.transfers.ahead = ReadAhead(CHUNK_BYTES - 1)
+        return await whole(await downloads.begin())
+
+    assert asyncio.run(large()) == BODY
+
+
+def test_an_account_has_half_of_the_downloads_of_a_process() -> None:
+    transfers = Transfers()
+    ends = [transfers.going("ada") for _ in range(MOST_GOING_ACCOUNT)]
+    with pytest.raises(TooManyRequests):
+        transfers.going("ada")
+    ends += [transfers.going("bob") for _ in range(MOST_GOING_ACCOUNT)]
+    with pytest.raises(Overloaded):
+        transfers.going("eve")
+    for end in ends:
+        end()
+    transfers.going("ada")

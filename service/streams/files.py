@@ -1,5 +1,6 @@
 """Files: `POST /v1/files`, and the bytes of each. A slow client holds a part of a file, and no thread."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
@@ -37,14 +38,13 @@ ANYWHERE = (("Cross-Origin-Resource-Policy", "cross-origin"),)
 """What lets the page of any site show what a link leads to: whoever has the link may see it."""
 LISTS = ("readers", "writers")
 """Parts of a form that may come several times, or once as a list in JSON."""
-SENT_BYTES = 64 * 1024
-"""Most bytes of a piece that a client has to take within its time."""
 CLOSED = "default-src 'none'; frame-ancestors 'none'; sandbox"
 SHOWING = (
     "default-src 'none'; img-src 'self' data:; media-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 )
 """Policies of what is saved and of what is shown: nothing runs under either. A PDF is shown in no sandbox."""
 PDF = "application/pdf"
+Headers = tuple[tuple[str, str], ...]
 
 
 class Files:
@@ -59,6 +59,8 @@ class Files:
         self.most = int(settings["FILES_DIRECT_BYTES"])
         self.patience = float(settings["CLIENT_TIMEOUT"])
         self.transfers = Transfers()
+        # What threads have read lies in memory until the event loop comes to it, and a crowd keeps that busy.
+        self.reads = asyncio.Semaphore(settings["STREAMS_THREADS"])
         self.contents = Contents(settings, threads, blobs)
         self.links = FileLinks(security.keys.each("file link"))
         self.retries = UploadRetries(settings, security.keys)
@@ -202,14 +204,15 @@ class Files:
         same = request.headers.get("if-range", tag).strip() == tag
         spans = parse_ranges(request.headers.get("range") if same and request.method == "GET" else None, size)
         if len(spans) > 1:
-            return await self.several(content, spans, headers)
+            return await self.several(request.account, content, spans, headers)
         status, span = (206, spans[0]) if spans else (200, Span(0, size))
         headers = (*headers, ("Content-Type", content.media_type), ("Content-Length", str(span.stop - span.start)))
         if spans:
             headers = (*headers, ("Content-Range", span.content_range(size)))
         if request.method == "HEAD":
             return Response(status, b"", headers)
-        return self.streamed(status, self.bytes_of(content, span, await self.first(content, span)), headers)
+        body = self.bytes_of(content, span, await self.first(content, span))
+        return self.streamed(request.account, status, body, headers)
 
     async def first(self, content: Content, span: Span) -> bytes:
         """Return the first of some bytes, before any answer is begun: a store that fails is told of by a status.
@@ -219,11 +222,11 @@ class Files:
         if span.start == span.stop:
             return b""
         try:
-            return await self.threads.do(partial(content.read, span.start, span.stop))
+            return await self.read(content, span.start, span.stop)
         except BytesGone:
             raise NotFound(FILE_NOT_THERE) from None
 
-    async def several(self, content: Content, spans: list[Span], headers: tuple[tuple[str, str], ...]) -> Response:
+    async def several(self, account: str | None, content: Content, spans: list[Span], headers: Headers) -> Response:
         """Return some ranges of bytes, one after the other (RFC 9110, section 14.6)."""
         boundary, size = content.tag.strip('"')[:60], content.size
         heads = [
@@ -245,23 +248,34 @@ class Files:
             yield end
 
         kind = f"multipart/byteranges; boundary={boundary}"
-        return self.streamed(206, body(), (*headers, ("Content-Type", kind), ("Content-Length", str(length))))
+        return self.streamed(account, 206, body(), (*headers, ("Content-Type", kind), ("Content-Length", str(length))))
 
     def streamed(
-        self, status: int, body: AsyncGenerator[bytes, None], headers: tuple[tuple[str, str], ...]
+        self, account: str | None, status: int, body: AsyncGenerator[bytes, None], headers: Headers
     ) -> Response:
-        """Return an answer that comes piece by piece. Raises `Overloaded` where too many do."""
-        return Response(status, body, headers, self.transfers.going())
+        """Return an answer that comes piece by piece. Raises `Overloaded` or `TooManyRequests` where too many do."""
+        return Response(status, body, headers, self.transfers.going(account))
+
+    async def read(self, content: Content, start: int, stop: int) -> bytes:
+        """Return bytes of a file from `start` on, as `Content.read` does, when it is their turn."""
+        async with self.reads:
+            return await self.threads.do(partial(content.read, start, stop))
 
     async def bytes_of(self, content: Content, span: Span, first: bytes) -> AsyncGenerator[bytes, None]:
         """Yield some bytes of a file, of which the `first` are read. Raises `BytesGone` where they go meanwhile."""
-        # A slow client has us hold this for seconds: of what was read nothing stays that is sent.
-        data, first, position = first, b"", span.start
-        while position < span.stop:
-            data = data or await self.threads.do(partial(content.read, position, span.stop))
-            piece, data = data[:SENT_BYTES], data[SENT_BYTES:]
-            position += len(piece)
-            yield piece
+        download, position, ahead = object(), span.start, self.transfers.ahead
+        ahead.put(download, first)
+        # A slow client has us hold for seconds what is named here.
+        del first
+        try:
+            while position < span.stop:
+                if piece := ahead.take(download, self.transfers.piece):
+                    position += len(piece)
+                    yield piece
+                else:
+                    ahead.put(download, await self.read(content, position, span.stop))
+        finally:
+            ahead.drop(download)
 
 
 async def fill(intake: Intake, request: Request, body: AsyncIterator[bytes]) -> tuple[str, dict[str, list[str]]]:
@@ -316,7 +330,7 @@ def is_any_of(tag: str, named: list[str]) -> bool:
     return named == ["*"] or tag in named
 
 
-def headers_of(content: Content, inline: bool) -> tuple[tuple[str, str], ...]:
+def headers_of(content: Content, inline: bool) -> Headers:
     """Return the headers of every answer with the bytes of a file."""
     shown = inline and is_shown(content.media_type)
     policy = SHOWING if shown and content.media_type == PDF else f"{SHOWING}; sandbox" if shown else CLOSED

@@ -13,7 +13,7 @@ from pymongo.errors import PyMongoError
 
 from service.core.errors import Overloaded, RequestTimeout, TooManyRequests
 from service.core.log import log
-from service.files.blobs import GridFs
+from service.files.blobs import CHUNK_BYTES, GridFs
 from service.files.uploads import Upload, Uploads
 from service.http.connections import SLOWEST
 from service.mongo.raw import Raw
@@ -24,12 +24,50 @@ from service.streams.threads import Threads
 
 MOST_COMING, MOST_COMING_ACCOUNT = 128, 64
 """Most uploads at once in a process, and of one account: each holds a part in memory."""
-MOST_GOING = 1000
-"""Most downloads at once in a process."""
+MOST_GOING, MOST_GOING_ACCOUNT = 1000, 500
+"""Most downloads at once in a process, and as one account."""
 HEARD_OUT = 32 * 1024
 """Bytes a second at which the rest of a body has to come that is read for the sake of its refusal alone."""
 MOST_HELD = MOST_COMING * GridFs.part
 """Most bytes that uploads hold in memory together: a part each, which S3 has five times as large as MongoDB."""
+LARGEST_PIECE, LEAST_PIECE = 64 * 1024, 16 * 1024
+"""Bytes that a download sends at once, and its client has to take in time. Of a slow one Granian holds five of them."""
+MOST_IN_PIECES = 24 * LARGEST_PIECE
+"""Bytes of one piece of each download, all together: where there are more, their pieces are smaller."""
+MOST_AHEAD = 32 * CHUNK_BYTES
+"""Most bytes that downloads hold of what they have read and not sent."""
+
+
+class ReadAhead:
+    """What downloads have read and not sent: `most` bytes of it, as long as it is more than one read of one of them.
+
+    Beyond that, whoever has waited longest for its client loses it, and will read it again.
+    """
+
+    def __init__(self, most: int = MOST_AHEAD) -> None:
+        self.most, self.held = most, 0
+        self.rests: dict[object, tuple[bytes, int]] = {}
+
+    def put(self, download: object, data: bytes, begin: int = 0) -> None:
+        """Hold what a download has read, of which the bytes before `begin` are sent."""
+        if begin < len(data):
+            self.rests[download] = data, begin
+            self.held += len(data)
+        while self.held > self.most and len(self.rests) > 1:
+            # They stand in the order in which they were last put.
+            self.drop(next(iter(self.rests)))
+
+    def take(self, download: object, most: int) -> bytes:
+        """Return the next bytes of a download; none where it has to read."""
+        data, begin = self.drop(download)
+        self.put(download, data, begin + most)
+        return data[begin : begin + most]
+
+    def drop(self, download: object) -> tuple[bytes, int]:
+        """Hold nothing of a download any more; return what was held, and how much of it is sent."""
+        data, begin = self.rests.pop(download, (b"", 0))
+        self.held -= len(data)
+        return data, begin
 
 
 class Transfers:
@@ -37,7 +75,14 @@ class Transfers:
 
     def __init__(self) -> None:
         self.uploads: Counter[str] = Counter()
-        self.downloads = self.held = 0
+        self.downloads: Counter[str | None] = Counter()
+        self.held = 0
+        self.ahead = ReadAhead()
+
+    @property
+    def piece(self) -> int:
+        """How many bytes a download sends at once, by how many downloads there are."""
+        return max(LEAST_PIECE, min(LARGEST_PIECE, MOST_IN_PIECES // max(self.downloads.total(), 1)))
 
     @contextmanager
     def coming(self, account: str, part: int) -> Iterator[None]:
@@ -58,14 +103,20 @@ class Transfers:
             self.uploads[account] -= 1
             self.uploads += Counter()  # without those that are at 0
 
-    def going(self) -> Callable[[], None]:
-        """Count a download until what is returned is called. Raises `Overloaded`."""
-        if self.downloads >= MOST_GOING:
+    def going(self, account: str | None) -> Callable[[], None]:
+        """Count a download until what is returned is called.
+
+        Raises `Overloaded`, or `TooManyRequests` for those of one account.
+        """
+        if self.downloads.total() >= MOST_GOING:
             raise Overloaded
-        self.downloads += 1
+        if self.downloads[account] >= MOST_GOING_ACCOUNT:
+            raise TooManyRequests(f"an account may read {MOST_GOING_ACCOUNT} files at once")
+        self.downloads[account] += 1
 
         def end() -> None:
-            self.downloads -= 1
+            self.downloads[account] -= 1
+            self.downloads += Counter()  # without those that are at 0
 
         return end
 

@@ -31,7 +31,7 @@ from service.files.resumable import Resumable, Writing
 from service.mongo.raw import Raw
 from service.policy import Identity
 from service.streams.exchange import ClientGone, Request, Response
-from service.streams.files import Files
+from service.streams.files import Files, Headers
 from service.streams.transfers import paced
 
 VERSION = "1.0.0"
@@ -43,7 +43,6 @@ RENEWS_EVERY = 1.0
 """Seconds between two times that a writer keeps others out, while bytes come."""
 MOST_HASHES = 1000
 """Most uploads that have broken off whose hash is kept; of any other all is read again at the end."""
-Headers = tuple[tuple[str, str], ...]
 SPOKEN: Headers = (("Tus-Resumable", VERSION), ("Cache-Control", "no-store"))
 
 
