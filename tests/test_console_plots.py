@@ -1,6 +1,10 @@
 """Plots of the console: what each start has counted, added up over the last day, and as a table for who reads."""
 
+import os
+import subprocess
+import sys
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +22,7 @@ from service.upkeep.measurements import MeasuredSpan, last_day
 from service.worker.chores import chores
 from tests.admin_browser import AdminBrowser
 from tests.client import Person
+from tests.conftest import ROOT
 from tests.types import EVERY
 
 END = datetime(2026, 11, 27, 12, 34, 56)
@@ -128,6 +133,37 @@ def test_what_a_process_counts_is_measured(ada: Person, monkeypatch: pytest.Monk
     assert {name: span.counted[name] for name in wanted} == wanted
     assert span.buckets[-1] == 5
     assert (span.latency(0.99) or 0) > 0.1
+
+
+COUNTS = """
+import sys
+from service.core import metrics
+for _ in range(int(sys.argv[1])):
+    metrics.observe("GET", "/v1/notes", 200, 0.02)
+metrics.LAG.set(float(sys.argv[2]))
+"""
+"""A process that answers so many requests, says how far behind the order is, and ends."""
+
+
+def count_in_processes(folder: Path, *told: tuple[str, str]) -> None:
+    """Let processes of one start, with their counters in a folder, count at the same time."""
+    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
+    counting = [subprocess.Popen([sys.executable, "-c", COUNTS, *one], cwd=ROOT, env=environ) for one in told]
+    assert [one.wait(60) for one in counting] == [0] * len(told)
+
+
+def test_what_all_processes_of_all_starts_count_is_on_one_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir(), second.mkdir()
+    count_in_processes(first, ("100", "0.1"))
+    for moment, told in ((at(2), [("3", "0.5"), ("4", "2.5")]), (END, [])):
+        for folder in (first, second):
+            monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(folder))
+            monkeypatch.setattr("service.upkeep.measurements.now", lambda moment=moment: moment)
+            assert measurements.measure(MEMORY)
+            count_in_processes(folder, *told)
+    span = last_day(END)[-1]
+    assert (span.counted["requests"], span.buckets[-1], span.held["lag"]) == (14, 14, 2.5)
 
 
 def test_every_program_measures_once_a_minute(test_settings: dict[str, Any]) -> None:
