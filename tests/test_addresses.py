@@ -2,6 +2,7 @@
 
 import re
 import threading
+import unicodedata
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -83,6 +84,22 @@ def log_in(phone: Phone, name: str, password: str = PASSWORD) -> TestResponse:
 # To verify
 
 
+@pytest.mark.parametrize("address", ["미나@example.com", "jos\u00e9@b\u00fccher.example"])
+def test_an_address_in_any_script_is_verified_and_belongs_to_one_account(
+    ada: Person, bob: Person, phone: Phone, mails: Mailbox, address: str
+) -> None:
+    verified(ada, mails, address)
+    assert (ada.get(ME).json["email"], ada.get(ME).json["email_verified"]) == (address, True)
+    # As another keyboard sends it: the marks apart from their letters, and in capitals.
+    other = unicodedata.normalize("NFD", address).upper()
+    assert log_in(phone, other).status_code == 200
+    assert bob.put(f"{ME}/email", {"email": other}).status_code == 202
+    assert CODE_IN_MAIL.search(one_mail(mails).text) is None
+    assert confirmed(phone, code_in(asked(phone, RESET, mails, other)), other).status_code == 204
+    assert log_in(phone, address, NEW).status_code == 200
+    assert bob.patch(ME, {"email": address}).json["email_verified"] is False
+
+
 def test_a_new_address_is_that_of_the_account_when_its_code_comes_back(ada: Person, mails: Mailbox) -> None:
     ada.patch(ME, {"email": "old@example.com"})
     answer = ada.put(f"{ME}/email", {"email": ADDRESS})
@@ -142,7 +159,9 @@ def test_an_unverified_address_belongs_to_nobody(ada: Person, bob: Person, mails
     assert log_in(phone, ADDRESS).status_code == 200
 
 
-@pytest.mark.parametrize("email", ["", "ada", "ü@example.com", "a@b@example.com", "x" * 1_000_000, 1, None, []])
+@pytest.mark.parametrize(
+    "email", ["", "ada", "ü ü@example.com", "\u202eada@example.com", "a@b@example.com", "x" * 1_000_000, 1, None, []]
+)
 def test_what_is_no_address_is_refused(ada: Person, phone: Phone, email: Any) -> None:
     for answer in (ada.put(f"{ME}/email", {"email": email}), phone.post(RESET, {"email": email})):
         assert (answer.status_code, set(pointers(answer))) == (422, {"/email"})

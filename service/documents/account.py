@@ -66,7 +66,7 @@ class Account(Versioned):
     # None of an account that was made by a code.
     username = StringField(fixed=True, regex=USERNAME, help_text="3 to 40 of A-Z a-z 0-9 . _ -")
     display_name = StringField(max_length=100)
-    email = EmailField(max_length=254)
+    email = EmailField(max_length=254, allow_utf8_user=True)
     email_verified = BooleanField(default=False, read_only=True)
     locale = StringField(max_length=35, regex=LOCALE, help_text="a language tag (BCP 47) such as ko-KR")
     time_zone = StringField(max_length=64, validation=known_time_zone, help_text="a time zone such as Asia/Seoul")
