@@ -186,7 +186,9 @@ def slowly(service: Service, id: str) -> int:
             if b" 200 " not in client.recv(64):
                 raise RuntimeError("a download was refused")
             count = 0
-            while time.monotonic() < end and (piece := client.recv(SLOW_RATE // 10)):
+            while time.monotonic() < end:
+                if not (piece := client.recv(SLOW_RATE // 10)):
+                    return
                 count += len(piece)
                 time.sleep(0.1)
             counts.append(count)

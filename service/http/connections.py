@@ -13,6 +13,11 @@ from typing import NamedTuple
 
 SLOWEST = 1024
 """Bytes a second below which a client does not take its answer."""
+BUFFERED = 3
+"""How many times `CLIENT_TIMEOUT` a client may seem to take nothing of a long answer, though it takes it slowly.
+
+The kernel holds megabytes of what is sent to a client, and lets us go on when a third of that has been taken.
+"""
 
 Peer = tuple[str, int]
 

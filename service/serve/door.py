@@ -14,7 +14,7 @@ from typing import Any
 from service.core.errors import RXDB, AnswerLost, BadRequest, Problem, ShuttingDown, TooLarge, Unavailable
 from service.core.headers import FRESH, HEADERS_BYTES, REQUEST_ID
 from service.http.admission import SYNC
-from service.http.connections import SLOWEST
+from service.http.connections import BUFFERED, SLOWEST
 from service.serve.addresses import API, STREAMS, Address, answers
 from service.serve.failures import CannotStart
 from service.serve.process import DRAIN_SECONDS, Spawned, launched
@@ -115,7 +115,7 @@ def configuration(settings: Mapping[str, Any], address: Address, api: Sequence[s
         # come. (Caddy 2.11.7 itself may wait for that when its own limits have passed.)
         "read_idle_timeout": nanoseconds(-1),
         "enable_full_duplex": True,
-        "write_idle_timeout": nanoseconds(settings["CLIENT_TIMEOUT"]),
+        "write_idle_timeout": nanoseconds(BUFFERED * settings["CLIENT_TIMEOUT"]),
         "max_write_chunk": max(4096, int(SLOWEST * settings["CLIENT_TIMEOUT"])),
         "automatic_https": {"disable": True},
     }

@@ -91,17 +91,21 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer: a body that is there, or one that comes piece by piece; then `end` is called when it is over."""
+    """An answer: a body that is there, or one that comes piece by piece; then `end` is called when it is over.
+
+    A client has `times` its patience for a piece.
+    """
 
     status: int
     body: bytes | AsyncGenerator[bytes, None] = b""
     headers: tuple[tuple[str, str], ...] = ()
     end: Callable[[], None] = lambda: None
+    times: int = 1
 
     async def send(self, request: Request, send: Send, more: Iterable[tuple[str, str]], patience: float) -> None:
         """Send the answer to a request, with those headers of every answer that it has not set, and with `more`.
 
-        Raises `TimeoutError` where the client does not take a piece within its `patience`, in seconds.
+        Raises `TimeoutError` where the client does not take a piece within its time, by a `patience` in seconds.
         """
         names = {name.lower() for name, _ in self.headers}
         own = [*self.headers, *more, ("X-Request-ID", request.id)]
@@ -116,7 +120,7 @@ class Response:
             return
         async with aclosing(self.body) as pieces:
             async for piece in pieces:
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(self.times * patience):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 

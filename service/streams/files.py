@@ -19,6 +19,7 @@ from service.files.media_types import is_shown
 from service.files.names import disposition
 from service.files.ranges import Span, parse_ranges
 from service.files.uploads import Uploads
+from service.http.connections import BUFFERED
 from service.identity.security import Security
 from service.model.registry import Registry
 from service.mongo import driver
@@ -254,7 +255,8 @@ class Files:
         self, account: str | None, status: int, body: AsyncGenerator[bytes, None], headers: Headers
     ) -> Response:
         """Return an answer that comes piece by piece. Raises `Overloaded` or `TooManyRequests` where too many do."""
-        return Response(status, body, headers, self.transfers.going(account))
+        # Two hold what is sent: the kernel on the way to the door, and on the way from there.
+        return Response(status, body, headers, self.transfers.going(account), 2 * BUFFERED)
 
     async def read(self, content: Content, start: int, stop: int) -> bytes:
         """Return bytes of a file from `start` on, as `Content.read` does, when it is their turn."""
