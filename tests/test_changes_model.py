@@ -30,12 +30,15 @@ from service.worker.lease import Holding
 from tests.client import Person
 from tests.recording import Recording
 from tests.types import REGISTRY
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 
 RUNS = int(os.environ.get("MADANG_MODEL_RUNS", "12"))
 """Of the short form; `make converge` runs the long one."""
 STEPS = 40
+PATIENCE = 3.0
+"""Seconds that a pull waits for the order when all is recorded."""
 IDS = st.sampled_from(["n1", "n2", "n3", "n4"])
 PEOPLE = st.sampled_from(["ada", "bob", "cat"])
 ROLES = st.sets(st.sampled_from(["a", "b"]))
@@ -286,11 +289,11 @@ class Model(RuleBasedStateMachine):
 
     def converge(self) -> None:
         self.recordings[-1].catch_up()
-        # Nothing is behind any more, so a pull waits for the machine alone.
-        self.app.extensions["madang.barrier"].patience = 20.0
+        # Nothing is behind any more, so a pull waits for the machine alone, each time for less than a request may take.
+        self.app.extensions["madang.barrier"].patience = PATIENCE
         for _ in range(2):
             for phone in self.phones:
-                assert self.walk(phone)
+                until(lambda phone=phone: self.walk(phone), seconds=30)
         for phone in self.phones:
             self.check_complete(phone)
 
@@ -355,6 +358,7 @@ def prepared(
     """A model on an empty database; with batches so small that they end between any two events."""
     monkeypatch.setattr(tail, "BATCH", 3)
     monkeypatch.setattr(recorder, "AWAITED_MS", 10)
+    monkeypatch.setattr(recorder, "GROWS_MOST", 0.0)
     monkeypatch.setattr(feed, "SETTLES_WITHIN", 0.05)
     made = make_app(JWT_EXPIRATION_DELTA=24 * 3600)
     people = {name: Person.sign_up(made.test_client(), name) for name in ("ada", "bob", "cat")}

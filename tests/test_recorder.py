@@ -10,7 +10,9 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from flask import Flask
 from mongoengine import StringField
 from mongoengine.connection import get_connection
 
-from service.changes import comparison, order, tail
+from service.changes import comparison, order, recorder, tail
 from service.changes.order import lease_document
 from service.core import metrics
 from service.core.errors import FeedUnavailable
@@ -111,6 +113,32 @@ def test_more_writes_of_one_transaction_than_a_batch_holds_are_all_seen_by_a_pul
     requests = [{"method": "POST", "path": "/v1/notes", "body": {"title": "t"}} for _ in range(20)]
     assert ada.post("/v1/batch", {"atomic": True, "requests": requests}).status_code == 200
     assert len(device.pull()) == 20
+
+
+def test_a_batch_that_follows_another_is_left_to_grow(
+    ada: Person, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device.pull()
+    moment, slept = [time.monotonic() + 1], []
+
+    def sleep(seconds: float) -> None:
+        if seconds:
+            slept.append(seconds)
+            ada.make_note(id="meanwhile")
+
+    monkeypatch.setattr(recorder, "time", SimpleNamespace(monotonic=lambda: moment[0], sleep=sleep))
+    step = partial(device.recording.recorder.step, device.recording.lease)
+    ada.make_note(id="alone")
+    step()
+    assert (Change._get_collection().count_documents({}), slept) == (1, [])
+    ada.make_note(id="after")
+    step()
+    assert Change._get_collection().count_documents({}) == 3
+    assert slept == [pytest.approx(recorder.GROWS + recorder.GROWS_BY)]
+    moment[0] += 1
+    ada.make_note(id="later")
+    step()
+    assert (Change._get_collection().count_documents({}), len(slept)) == (4, 1)
 
 
 # Where it goes on

@@ -21,7 +21,7 @@ from service.streams import live
 from tests.client import Person
 from tests.streaming import Exchange, Served
 from tests.syncing import Json
-from tests.test_changes_model import IDS, PEOPLE, RUNS, Model, Phone, late_order, prepared, run
+from tests.test_changes_model import IDS, PATIENCE, PEOPLE, RUNS, Model, Phone, late_order, prepared, run
 from tests.types import REGISTRY
 from tests.waiting import until
 
@@ -438,7 +438,7 @@ class SyncModel(Model):
         raise AssertionError(device.__dict__)
 
     def converge(self) -> None:
-        self.app.extensions["madang.barrier"].patience = 20.0
+        self.app.extensions["madang.barrier"].patience = PATIENCE
         for _ in range(3):
             for device in (*self.devices, *self.replicas):
                 self.sync_for_certain(device)

@@ -26,10 +26,12 @@ from service.model.registry import Registry
 from service.mongo import transactions
 from service.mongo.raw import Raw
 
-MANY = 12
-"""Events of a batch after which the next one is left to grow: writes come fast, and each batch costs something."""
-GROWS = 0.04
-"""Seconds that it is left."""
+GROWS, GROWS_BY, GROWS_MOST = 0.02, 0.001, 0.1
+"""Seconds that a batch is left to grow behind one with events: at least, more for each of these, and at most.
+
+A batch costs as much as some twenty changes in it, so those of many writes are few and large; a write that comes alone
+is recorded at once.
+"""
 AWAITED_MS = 1000
 """Milliseconds that one look at the stream waits for an event."""
 SAVED_EVERY = 10.0
@@ -48,7 +50,7 @@ class Recorder:
         self.tail: Tail | None = None
         self.epoch = 0
         self.comparing: comparison.Position | None = None
-        self.saved = self.forgot = time.monotonic()
+        self.saved = self.forgot = self.grown = time.monotonic()
         self.is_cut = False
 
     def step(self, right: Right) -> None:
@@ -134,14 +136,16 @@ class Recorder:
     def advance(self, right: Right, patience: int) -> None:
         """Record the next batch of events, for which it waits `patience` milliseconds."""
         assert self.tail is not None  # noqa: S101  it has begun
+        if self.comparing is None:
+            time.sleep(max(0.0, self.grown - time.monotonic()))
         batch = self.tail.next(patience)
         if batch.events:
             dirty = dirtied(batch.events)
             self.record(right, dirty, came_to(batch), made_in(batch.events))
             metrics.recorded(batch.events[-1]["clusterTime"].time, len(dirty))
             self.is_cut = batch.is_cut
-            if MANY <= len(batch.events) < BATCH:
-                time.sleep(GROWS)
+            if len(batch.events) < BATCH:
+                self.grown = time.monotonic() + min(GROWS + GROWS_BY * len(batch.events), GROWS_MOST)
         elif self.is_cut or time.monotonic() - self.saved > SAVED_EVERY:
             # What was cut was whole: who waits for the last event of it goes by the clock.
             self.change(right, came_to(batch))
