@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +111,7 @@ def test_with_the_account_goes_what_apple_gave_for_the_code_of_an_app(
     ((path, form, _),) = apple.posted
     assert path == "/token"
     assert (form["code"], form["client_id"], form["grant_type"]) == ("a code", IOS, "authorization_code")
-    assert "redirect_uri" not in form
+    assert "redirect_uri" not in apple.bodies[0]
     assert ada.delete(ME).status_code == 204
     work(worker)
     (form,) = revoked(apple)
@@ -219,6 +221,21 @@ def test_a_code_for_an_identity_that_has_gone_is_given_back_at_once(
     assert [form["token"] for form in revoked(issuer)] == [TOKEN]
 
 
+def test_a_code_for_an_identity_that_another_account_has_by_now_is_given_back(
+    served: Flask, issuer: Issuer, worker: Dispatcher
+) -> None:
+    granted(issuer)
+    ada, bob = in_app(served, issuer, "acme"), in_app(served, issuer, "acme", "1002", "another code")
+    accounts = Account._get_collection()
+    (identity,) = dict(accounts.find_one({"_id": ada.id}) or {})["identities"]
+    accounts.update_one({"_id": ada.id}, {"$set": {"identities": []}})
+    accounts.update_one({"_id": bob.id}, {"$set": {"identities": [identity]}})
+    OutboxItem._get_collection().delete_many({"account": bob.id})
+    work(worker)
+    assert [form["token"] for form in revoked(issuer)] == [TOKEN]
+    assert "token_sealed" not in everything()
+
+
 def test_with_a_deleted_account_go_its_codes(served: Flask, issuer: Issuer, worker: Dispatcher) -> None:
     granted(issuer)
     ada = in_app(served, issuer, "acme")
@@ -235,6 +252,7 @@ def test_where_nothing_can_be_given_back_nothing_is_kept(trip: Trip, served: Fla
     granted(issuer)
     in_app(served, issuer, "acme")
     assert "token_sealed" not in everything()
+    assert states() == []
     ada.delete(ME)
     assert states() == []
 
@@ -253,6 +271,20 @@ def test_what_is_no_token_is_not_kept(trip: Trip, token: Any) -> None:
     trip.issuer.granted |= {"refresh_token": token}
     assert trip.exchange(query(trip.back())["code"]).status_code == 200
     assert "token_sealed" not in everything()
+
+
+@pytest.mark.parametrize("token", ["x", "x" * 4000])
+def test_what_is_a_token_is_kept(trip: Trip, issuer: Issuer, worker: Dispatcher, token: str) -> None:
+    in_browser(trip, token=token).delete(ME)
+    work(worker)
+    assert [form["token"] for form in revoked(issuer)] == [token]
+
+
+def test_a_code_is_kept_for_as_long_as_it_is_good_and_goes_with_its_account(served: Flask, issuer: Issuer) -> None:
+    ada = in_app(served, issuer, "acme")
+    (item,) = OutboxItem._get_collection().find()
+    assert timedelta(minutes=4) < item["until"] - now() <= timedelta(minutes=5)
+    assert (item["account"], item["content"]) == (ada.id, {"provider": "acme", "to": "redeem"})
 
 
 def test_a_code_of_somebody_else_is_not_kept_with_an_identity(
@@ -320,6 +352,46 @@ def test_a_provider_that_is_away_is_asked_again(trip: Trip, issuer: Issuer, work
     assert states() == [("revoke", "sent")]
 
 
+def reasons() -> list[tuple[str, str]]:
+    return [(item["state"], item.get("reason", "")) for item in OutboxItem._get_collection().find()]
+
+
+PUT_OFF = [("waiting", "the provider did not answer as it should")]
+
+
+@pytest.mark.parametrize("answer", [b"[]", b"no JSON"])
+def test_a_token_endpoint_that_answers_something_else_is_asked_again(
+    served: Flask, issuer: Issuer, worker: Dispatcher, answer: bytes
+) -> None:
+    in_app(served, issuer, "acme")
+    issuer.broken = (200, {}, answer)
+    work(worker)
+    assert reasons() == PUT_OFF
+
+
+def test_where_tls_is_asked_for_nothing_goes_to_a_provider_without(
+    served: Flask, issuer: Issuer, worker: Dispatcher, trip: Trip
+) -> None:
+    in_browser(trip).delete(ME)
+    in_app(served, issuer, "acme", "1002")
+    issuer.posted.clear()
+    worker.sender.providers.by_name["acme"].issuer.https_only = True  # type: ignore[attr-defined]
+    work(worker)
+    assert issuer.posted == []
+    assert reasons() == PUT_OFF * 2
+
+
+def test_a_provider_that_has_lost_its_endpoints(served: Flask, issuer: Issuer, worker: Dispatcher, trip: Trip) -> None:
+    in_browser(trip).delete(ME)
+    in_app(served, issuer, "acme", "1002")
+    issuer.posted.clear()
+    found = worker.sender.providers.by_name["acme"].issuer  # type: ignore[attr-defined]
+    found.known = replace(found.known, endpoints=replace(found.known.endpoints, token=None, revocation=None))
+    work(worker)
+    assert issuer.posted == []
+    assert sorted(reasons()) == [("failed", "the provider has no revocation endpoint any more"), *PUT_OFF]
+
+
 @pytest.mark.parametrize("said", ["invalid_token", "invalid_grant"])
 def test_a_token_that_is_void_already_is_done(trip: Trip, issuer: Issuer, worker: Dispatcher, said: str) -> None:
     in_browser(trip).delete(ME)
@@ -349,8 +421,15 @@ def test_a_code_that_is_refused_is_no_trouble_for_who_signs_in(
     ada = in_app(served, issuer, "acme")
     issuer.broken = (400, {}, b'{"error": "invalid_grant"}')
     work(worker)
-    assert states() == [("redeem", "failed")]
+    assert reasons() == [("failed", "the provider does not take the code: 'invalid_grant'")]
     assert ada.get(ME).status_code == 200
+
+
+def test_a_code_for_which_no_refresh_token_comes_is_done(served: Flask, issuer: Issuer, worker: Dispatcher) -> None:
+    in_app(served, issuer, "acme")
+    issuer.granted = {"id_token": issuer.token()}
+    work(worker)
+    assert states() == [("redeem", "sent")]
 
 
 def test_a_code_that_is_too_old_is_not_tried(served: Flask, issuer: Issuer, worker: Dispatcher) -> None:
@@ -361,10 +440,15 @@ def test_a_code_that_is_too_old_is_not_tried(served: Flask, issuer: Issuer, work
     assert states() == [("redeem", "failed")]
 
 
-def test_what_the_settings_no_longer_have_fails(make_app: MakeApp, trip: Trip, issuer: Issuer, apple: Issuer) -> None:
+@pytest.mark.parametrize("gone", ["provider", "secret"])
+def test_what_the_settings_no_longer_have_fails(
+    make_app: MakeApp, trip: Trip, issuer: Issuer, apple: Issuer, gone: str
+) -> None:
     in_browser(trip).delete(ME)
     changed = about(issuer, apple)
-    del changed["PROVIDERS"]["acme"]
+    del (changed["PROVIDERS"] if gone == "provider" else changed["PROVIDERS"]["acme"])[
+        "acme" if gone == "provider" else "client_secret"
+    ]
     app = make_app(**changed)
     (sender,) = [found for found in chores.senders(app.config) if found.kind == provider_tokens.PROVIDER_KIND]
     with app.app_context():

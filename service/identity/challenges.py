@@ -30,7 +30,6 @@ def make_challenge(purpose: str, subject: str, account: Raw, life: timedelta, ab
     """
     id = id_of(purpose, subject)
     document = {
-        "_id": id,
         "purpose": purpose,
         "account": account["_id"],
         "stamp": entered_by(account),

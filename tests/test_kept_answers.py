@@ -1,0 +1,112 @@
+"""What is stored of an answer that is kept for a retry, how much that counts, and which of two is the one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from service.documents import KeptAnswer
+from service.http import idempotency
+from service.http.idempotency import Attempt
+from service.records.kept_answers import OVERHEAD
+from tests.client import Person
+from tests.test_functions import SECRET, ada, bob, call_read, make_service, service
+
+__all__ = ["ada", "bob", "make_service", "service"]
+
+KEY = {"Idempotency-Key": "one"}
+PLAIN = {"_id", "account", "request", "expires_at", "status", "headers", "size", "body"}
+
+
+def kept() -> dict[str, Any]:
+    """The one answer that is kept."""
+    (found,) = KeptAnswer._get_collection().find()
+    return dict(found)
+
+
+def test_an_answer_that_holds_nothing_of_others_names_none(ada: Person) -> None:
+    answer = ada.post("/v1/notes", {"title": "her own"}, headers=KEY)
+    assert kept().keys() == PLAIN
+    assert (kept()["account"], kept()["status"], kept()["body"]) == (ada.id, 201, answer.data)
+    assert kept()["size"] == len(answer.data) + OVERHEAD
+
+
+def test_neither_does_that_of_a_function_which_read_nothing_of_them(ada: Person) -> None:
+    ada.make_note(title="her own")
+    answer = call_read(ada, "alone", {"asked": {"scope": "mine"}})
+    assert kept().keys() == PLAIN
+    assert kept()["size"] == len(answer.data) + OVERHEAD
+
+
+def test_what_a_function_has_read_of_others_counts(ada: Person, bob: Person) -> None:
+    note = ada.make_note(title=SECRET, readers=[bob.id])["id"]
+    answer = call_read(bob, "alone", {"asked": {"scope": "shared"}})
+    assert (kept()["others"], kept()["noted"]) == ([ada.id], [{"type": "notes", "reader": bob.id, "ids": [note]}])
+    assert kept()["size"] == len(answer.data) + OVERHEAD + len(ada.id) + len(note)
+
+
+def test_an_answer_names_those_whose_it_says_to_be_beside_those_of_whom_was_read(
+    ada: Person, bob: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada.make_note(title=SECRET, readers=[bob.id])
+    monkeypatch.setattr(idempotency, "accounts_in", lambda told: {"carol"})
+    call_read(bob, "alone", {"asked": {"scope": "shared"}})
+    assert kept()["others"] == sorted([ada.id, "carol"])
+
+
+def test_of_what_read_too_much_of_others_the_place_alone_counts(
+    ada: Person, bob: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.records.acting.MOST_NOTED", 1)
+    for _ in range(2):
+        ada.make_note(title=SECRET, readers=[bob.id])
+    call_read(bob, "alone", {"asked": {"scope": "shared"}})
+    assert kept().keys() == PLAIN - {"body"}
+    assert kept()["size"] == OVERHEAD
+
+
+def test_of_two_answers_to_one_request_the_first_stays(ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, replay = iter([False, False]), Attempt.replay
+    # Both have looked before the other was done.
+    monkeypatch.setattr(Attempt, "replay", lambda attempt: replay(attempt) if next(looks, True) else None)
+    first, _, third = (ada.post("/v1/notes", {"title": ""}, headers=KEY) for _ in range(3))
+    assert (first.status_code, third.data) == (422, first.data)
+
+
+def test_a_parameter_makes_another_request(ada: Person) -> None:
+    path, answer = "/v1/notes", ada.post("/v1/notes", {"title": "x"}, headers=KEY)
+    assert answer.status_code == 201
+    again = ada.post(f"{path}?expand=notebook", {"title": "x"}, headers=KEY)
+    assert again.json["code"] in ("idempotency_mismatch", "bad_parameter")
+    assert "Idempotent-Replayed" not in again.headers
+
+
+def test_a_key_is_good_for_a_route_that_nothing_describes(ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotency, "operation_of", lambda *_: None)
+    first, again = (ada.post("/v1/notes", {"title": "x"}, headers=KEY) for _ in range(2))
+    assert (first.status_code, again.data) == (201, first.data)
+
+
+def test_what_was_read_of_a_type_that_there_is_no_more_is_not_told_again(ada: Person, bob: Person) -> None:
+    note = ada.make_note(title=SECRET, readers=[bob.id])["id"]
+    bob.make_note(title="his own")
+    call_read(bob, "alone", {"asked": {"scope": "shared"}})
+    for change in ({"noted.0.type": "gone"}, {"noted.0.type": "notes", "noted.0.reader": "gone"}):
+        KeptAnswer._get_collection().update_one({}, {"$set": change})
+        again = call_read(bob, "alone", {"asked": {"scope": "shared"}})
+        assert (again.status_code, SECRET in again.text) == (404, False)
+    KeptAnswer._get_collection().update_one({}, {"$set": {"noted.0.reader": bob.id, "noted.0.ids": [note, "other"]}})
+    assert call_read(bob, "alone", {"asked": {"scope": "shared"}}).status_code == 404
+    KeptAnswer._get_collection().update_one({}, {"$set": {"noted.0.ids": [note]}})
+    assert SECRET in call_read(bob, "alone", {"asked": {"scope": "shared"}}).text
+
+
+def test_who_has_just_founded_a_group_is_told_of_it_again(ada: Person) -> None:
+    first, again = (ada.post("/v1/groups", {"name": "hikers"}, headers=KEY) for _ in range(2))
+    assert (first.status_code, again.status_code, again.data) == (201, 201, first.data)
+
+
+def test_a_path_that_ends_otherwise_makes_another_request(ada: Person) -> None:
+    answers = [ada.put(f"/v1/notes/{id}", {"title": "x"}, headers=KEY) for id in ("n", "nX")]
+    assert [answers[0].status_code, answers[1].json["code"]] == [201, "idempotency_mismatch"]
