@@ -8,7 +8,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import changes, compare, files, growth, instructions, lineup, live, load, page, profiling, search, writes
+from bench import (
+    changes,
+    compare,
+    files,
+    growth,
+    instructions,
+    lineup,
+    live,
+    load,
+    page,
+    profiling,
+    pulls,
+    search,
+    writes,
+)
 from bench.compare import Plan
 
 RESULTS = Path(__file__).with_name("results")
@@ -24,6 +38,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "memory",
         "workers",
         "changes",
+        "pulls",
         "threads",
         "instructions",
         "profile",
@@ -87,6 +102,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Any]] = {
     "memory": lambda _options: growth.memory(),
     "workers": lambda _options: growth.workers(),
     "changes": lambda _options: changes.run(),
+    "pulls": lambda _options: pulls.run(),
     "instructions": lambda _options: instructions.run(),
     "profile": lambda _options: profiling.run(),
     "search": lambda _options: search.run(),

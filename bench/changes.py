@@ -1,4 +1,4 @@
-"""The order of changes: how fast it is recorded, how soon a write is seen, and what a pull costs and grows to."""
+"""The order of changes: how fast it is recorded, how soon a write is seen, and what a pull costs."""
 
 import os
 import statistics
@@ -31,8 +31,6 @@ WRITES = 200
 """Writes a second beside which their visibility is measured."""
 FIRST = 100_000
 """Records of a first pull."""
-SIZES = (10_000, 100_000, 2_000_000)
-ACCOUNTS = 5
 GOALS = {
     "recorded a second": 5000,
     "visible p50 ms": 50,
@@ -40,7 +38,6 @@ GOALS = {
     "pull with nothing new / get": 0.5,
     "create beside the recorder": 0.9,
     "patch beside the recorder": 0.9,
-    "growth of a pull to 2,000,000 records": 1.15,
 }
 
 UNBOUNDED = replace(MADANG, environ={**MADANG.environ, "SERVICE_RATELIMIT_LIST_SECONDS": "100000"})
@@ -54,7 +51,6 @@ def run() -> dict[str, Any]:
         found |= seen(uri, folder)
         found |= beside(uri, folder)
         found |= first(uri, folder)
-        found |= growth(uri, folder)
     return found
 
 
@@ -62,9 +58,9 @@ def run() -> dict[str, Any]:
 
 
 @contextmanager
-def recording(uri: str) -> Iterator[Recording]:
+def recording(where: str) -> Iterator[Recording]:
     """Yield a recorder in this process, on the database of a contender."""
-    settings = madang_settings(MADANG.where(uri))
+    settings = madang_settings(where)
     mongoengine.connect(**connection.options(dict(settings)))
     found = Recording(Registry(RECORDS), dict(settings), timedelta(days=30))
     try:
@@ -81,7 +77,7 @@ def recorded(uri: str) -> dict[str, float]:
     contenders.seed(MADANG, uri, Dataset(RECORDED))
     os.sched_setaffinity(0, {0})
     try:
-        with recording(uri) as recorder:
+        with recording(MADANG.where(uri)) as recorder:
             begun = time.monotonic()
             recorder.catch_up()
             compared = RECORDED / (time.monotonic() - begun)
@@ -229,44 +225,3 @@ def first(uri: str, folder: Path) -> dict[str, float]:
         }
     print(found, flush=True)
     return found
-
-
-def growth(uri: str, folder: Path) -> dict[str, Any]:
-    """Return the median milliseconds of a pull of twenty changes at each size, and the last relative to the first."""
-    times: dict[int, list[float]] = {size: [] for size in SIZES}
-    with ExitStack() as stack:
-        cells = {size: stack.enter_context(grown(size, uri, folder)) for size in SIZES}
-        for _ in range(ROUNDS):
-            for size, (api, facts) in cells.items():
-                sample = load.measure(api, "raw", facts, folder, 1, SECONDS)
-                if sample.wrong:
-                    raise check.WrongAnswer(f"{size} records: {sample.wrong} pulls are errors")
-                times[size].append(sample.p50)
-    middle = {size: statistics.median(found) for size, found in times.items()}
-    print(middle, flush=True)
-    return {
-        "pull ms by records": {f"{size:,}": found for size, found in middle.items()},
-        "growth of a pull to 2,000,000 records": middle[SIZES[-1]] / middle[SIZES[0]],
-    }
-
-
-@contextmanager
-def grown(size: int, uri: str, folder: Path) -> Iterator[tuple[Process, dict[str, Any]]]:
-    """Run a server with as many records, all of them recorded, and yield it with a pull of twenty of them."""
-    contender = replace(UNBOUNDED, name=f"changes-{size}", database=f"changes_{size}")
-    dataset = Dataset(size, ACCOUNTS)
-    print(f"seed {size} records", flush=True)
-    contenders.seed(contender, uri, dataset)
-    with working(uri, folder, contender), compare.started(contender, uri, folder) as api:
-        session = requests.Session()
-        session.headers["Authorization"] = f"Bearer {data.token(0)}"
-        # While all is compared there is none.
-        while (answer := session.get(f"{api.base}/v1/changes", params={"limit": "20"})).status_code == 503:
-            time.sleep(0.5)
-        check.expect(contender, "the status of a pull", answer.status_code, 200)
-        # From the middle of the order on, where a client is that follows it.
-        cursor = answer.json()["cursor"]
-        for _ in range(20):
-            cursor = session.get(f"{api.base}/v1/changes", params={"limit": "20", "cursor": cursor}).json()["cursor"]
-        facts = contender.facts(uri, "get", dataset) | {"accounts": 1}
-        yield api, facts | {"paths": [f"/v1/changes?limit=20&cursor={cursor}"]}

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import changes, compare, contenders, growth, lineup, live, load, search
+from bench import changes, compare, contenders, growth, lineup, live, load, pulls, search
 from bench import writes as write_costs
 from bench.contenders import ROOT, Contender
 from service.serve.mongod import find_mongod
@@ -68,6 +68,14 @@ WRITTEN = """\
 `python -m bench writes`: CPU of its connections for a note as Madang keeps and writes it, and with one thing dropped at
 a time; in brackets relative to the first row. All take turns on one MongoDB with a cache of 1 GB, {rounds} blocks of
 {writes} writes for each; shown is the mean of the cheapest quarter. A difference of less than a tenth is none.
+
+"""
+
+PULLED = """\
+### Growth of a pull
+
+`python -m bench pulls`: CPU of the server and of MongoDB's connections for a pull of {at_once} changes, from {places}
+places spread over what one of five accounts has; the sizes take turns, {pulls} pulls each in {rounds} rounds. Medians.
 
 """
 
@@ -160,6 +168,7 @@ def sections(kept: dict[str, Any]) -> Iterator[str]:
         ("writes", writing),
         ("search", searching),
         ("changes", following),
+        ("pulls", pulling),
         ("live", telling),
     ):
         if name in kept:
@@ -368,8 +377,7 @@ def writing(result: dict[str, Any]) -> str:
 
 def following(result: dict[str, Any]) -> str:
     """Return the table of what the order of changes costs and how soon a change is seen."""
-    found = dict(result["rows"])
-    sizes = found.pop("pull ms by records")
+    found: dict[str, float] = result["rows"]
     lines = [
         [
             name,
@@ -381,11 +389,23 @@ def following(result: dict[str, Any]) -> str:
     return (
         "## Changes\n\n`python -m bench changes`: the recorder has one core, MongoDB the other, which for all but\n"
         "the first two rows it shares with `wrk`. A write is visible when a pull that was sent at its acknowledgement\n"
-        f"has brought it, beside {changes.WRITES} writes a second.\n\n"
-        + table(["", "measured", "goal"], lines)
-        + "\n\nA pull of twenty, by how many records there are: "
-        + ", ".join(f"{size} {milliseconds:.2f} ms" for size, milliseconds in sizes.items())
-        + "."
+        f"has brought it, beside {changes.WRITES} writes a second.\n\n" + table(["", "measured", "goal"], lines)
+    )
+
+
+def pulling(result: dict[str, Any]) -> str:
+    """Return the table of what a pull costs by how many records there are."""
+    found = result["rows"]
+    lines = [
+        [size, f"{server:,.0f} µs", f"{found['database'][size]:,.0f} µs"] for size, server in found["server"].items()
+    ]
+    head = PULLED.format(pulls=pulls.PULLS, rounds=pulls.ROUNDS, places=pulls.PLACES, at_once=pulls.AT_ONCE)
+    low, *_, high = found["ratios"]
+    return (
+        head
+        + table(["records", "server", "MongoDB"], lines)
+        + f"\n\nOf the most records it costs {found['growth']:.2f} of what it costs of the fewest, in the single rounds"
+        f" {low:.2f} to {high:.2f}; the goal is {pulls.GOAL}."
     )
 
 
