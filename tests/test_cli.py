@@ -54,6 +54,12 @@ def test_an_admin_is_made_by_a_flag(app: Flask) -> None:
     assert Account.objects.get().roles == ["team", "admin"]
 
 
+def test_a_name_that_is_not_said_is_asked_for_before_the_password(app: Flask) -> None:
+    said = accounts(app, "create", "--admin", input=f"ada\n{PASSWORD}\n{PASSWORD}\n")
+    assert said.index("Username") < said.index("Password")
+    assert (log_in(app), Account.objects.get().roles) == (200, ["admin"])
+
+
 def test_the_password_is_asked_for_twice_and_not_shown(app: Flask) -> None:
     said = accounts(app, "create", "ada", input=f"{PASSWORD}\n{PASSWORD}\n")
     assert PASSWORD not in said

@@ -94,7 +94,7 @@ def tell_changes(changes: list[indexes.IndexChange]) -> None:
 
 
 @accounts_group.command("create")
-@username_argument
+@click.argument("username", default=lambda: click.prompt("Username"))
 @click.password_option()
 @click.option("--role", "roles", multiple=True, help="a role to give; may stand several times")
 @click.option("--admin", is_flag=True, help="give the role of admins, who may enter the console at /admin")
