@@ -30,6 +30,8 @@ ALIVE = {"deleted_at": {"$exists": False}}
 """The filter of accounts that are not being deleted."""
 NOT_LOCKED = {"locked_at": {"$exists": False}}
 """The filter of accounts that may log in."""
+NOT_MERGED = {"merged_into": {"$exists": False}}
+"""The filter of accounts that do not become a part of another one: nobody acts for what does."""
 USERNAME = r"^[A-Za-z0-9._-]{3,40}$"
 LOCALE = r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$"
 """A language tag (BCP 47), whose subtags are of these letters and lengths (RFC 5646, section 2.1)."""

@@ -14,7 +14,7 @@ from pymongo.errors import DuplicateKeyError
 from service.core.clock import now
 from service.core.errors import AlreadyExists, BadCredentials, Cause
 from service.documents import Account, Event, OneTimeCode
-from service.documents.account import ALIVE, address_key
+from service.documents.account import ALIVE, NOT_MERGED, address_key
 from service.identity.accounts import new_account, refuse_locked
 from service.identity.codes import CODE_MINUTES, Codes, Issued, stamp_of
 from service.identity.links import Links
@@ -212,7 +212,7 @@ class Addresses:
 
         Raises `BadCredentials` where that was done, or where password or address have changed since it was sent.
         """
-        account = good(Account._get_collection().find_one({"_id": found["account"], **ALIVE}))
+        account = good(Account._get_collection().find_one({"_id": found["account"], **NOT_MERGED, **ALIVE}))
         if stamp_of(account) != found["stamp"] or not self.codes.spend(found):
             raise BadCredentials(WRONG_CODE)
         return account

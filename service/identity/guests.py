@@ -10,7 +10,7 @@ from pymongo.errors import DuplicateKeyError
 from service.core.clock import now
 from service.core.errors import AlreadyExists, Cause, Forbidden, NotAuthenticated, NotFound, ValidationFailed
 from service.documents import Account, Session
-from service.documents.account import ALIVE, NOT_LOCKED
+from service.documents.account import ALIVE, NOT_LOCKED, NOT_MERGED
 from service.identity.accounts import new_account, taken_username
 from service.identity.deletion import mark_deleted, purge
 from service.identity.memberships import hand_over_memberships
@@ -24,7 +24,7 @@ IS_GUEST: Raw = {
     "guest_seen_at": {"$exists": True},
     "username_key": {"$exists": False},
     "email_key": {"$exists": False},
-    "merged_into": {"$exists": False},
+    **NOT_MERGED,
     **ALIVE,
 }
 """The filter of guests: who has got a name, or a verified address, is none, and neither is one that is being merged."""
@@ -44,9 +44,11 @@ def new_guest() -> Raw:
 def name(account: Raw, username: str, password_hash: str) -> Raw:
     """Give an account, as it was read, the username that it has not yet, and a password; return it.
 
-    Raises `AlreadyExists` where the name is taken, or the account has one, or another password, meanwhile.
+    Raises `AlreadyExists` where the name is taken, or the account has one, or another password, meanwhile, and
+    `NotAuthenticated` where it has gone, or becomes a part of another one.
     """
-    same = {"_id": account["_id"], "password_hash": account.get("password_hash"), "username_key": None, **ALIVE}
+    there = {"_id": account["_id"], **NOT_MERGED, **ALIVE}
+    same = {**there, "password_hash": account.get("password_hash"), "username_key": None}
     given = {
         "username": username,
         "username_key": username.lower(),
@@ -60,6 +62,8 @@ def name(account: Raw, username: str, password_hash: str) -> Raw:
         )
     except DuplicateKeyError:
         raise taken_username() from None
+    if found is None and Account._get_collection().find_one(there, {"_id": 1}) is None:
+        raise NotAuthenticated("the account is gone")
     if found is None:
         raise AlreadyExists("the account has a username, which stays")
     return found

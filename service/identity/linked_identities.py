@@ -20,7 +20,7 @@ from service.core.errors import (
 )
 from service.core.ids import new_id
 from service.documents import Account, Event, SpentToken
-from service.documents.account import ALIVE
+from service.documents.account import ALIVE, NOT_MERGED
 from service.identity import provider_tokens
 from service.identity.accounts import new_account, refuse_locked
 from service.identity.id_tokens import Asserted, asserted
@@ -36,7 +36,6 @@ from service.outbox.sealing import Seal
 
 MOST_IDENTITIES = 20
 """Most identities of one account."""
-NOT_MERGED: dict[str, Any] = {"merged_into": {"$exists": False}}
 
 
 class LinkedIdentities:

@@ -23,7 +23,7 @@ from service.core.errors import (
 )
 from service.core.ids import new_id
 from service.documents import Account, Event
-from service.documents.account import ALIVE
+from service.documents.account import ALIVE, NOT_MERGED
 from service.identity.accounts import refuse_locked
 from service.identity.addresses import unchanged
 from service.identity.challenges import (
@@ -36,7 +36,6 @@ from service.identity.challenges import (
     tried_challenge,
 )
 from service.identity.keys import Keys
-from service.identity.linked_identities import NOT_MERGED
 from service.identity.notices import Notices
 from service.identity.sessions import Sessions
 from service.identity.throttle import Throttle
