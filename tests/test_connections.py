@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.http.connections import State, Watch, connections, state
+from service.http.connections import BUFFERED, State, Watch, connections, state
 
 
 @contextmanager
@@ -105,6 +105,24 @@ def test_behind_the_door_whoever_is_silent_is_at_work() -> None:
         assert not is_ended(far)
         watch.compare(far, True, IDLE._replace(silent=15), IDLE._replace(silent=25))
         assert is_ended(far)
+
+
+def test_behind_the_door_a_client_may_seem_to_take_nothing_for_longer() -> None:
+    """The kernel holds megabytes on the way there, and tells of progress a megabyte at a time."""
+    watch = Watch(patience=20.0, idle=75.0, behind_door=True)
+    pending = IDLE._replace(pending=True)
+    with pair() as (near, far):
+        near.settimeout(0.05)
+        now = pending
+        for _ in range(2 * BUFFERED - 1):
+            now = watch.compare(far, True, now, pending._replace(silent=50))
+        moved = pending._replace(acknowledged=pending.acknowledged + 1)
+        now = watch.compare(far, False, now, moved)
+        for _ in range(2 * BUFFERED - 1):
+            assert not is_ended(near)
+            now = watch.compare(far, False, now, moved)
+        watch.compare(far, False, now, moved)
+        assert is_ended(near)
 
 
 def is_ended(end: socket.socket) -> bool:

@@ -90,7 +90,7 @@ def test_slow_bodies_take_no_slot_and_not_all_places(service: Running, connect) 
 
     def refused() -> bool:
         slow.append(connect(HALF_A_BODY))
-        answer = service.send("POST", "/auth", ADA)
+        answer = service.send("POST", "/v1/notes", {"title": "x"})
         return (answer.status_code, answer.json().get("code")) == (503, "overloaded")
 
     # When every place for a body is taken, one more is refused. What has no body is served.

@@ -33,6 +33,8 @@ class State(NamedTuple):
     """Bytes that the client has taken."""
     pending: bool
     """Whether there are others that it has not."""
+    stalls: int = 0
+    """Looks in a row at which it had taken none of them since the one before."""
 
 
 class Watch:
@@ -50,6 +52,8 @@ class Watch:
         self.patience = patience
         self.idle = idle
         self.behind_door = behind_door
+        # Two looks for each patience. The door takes as slowly as its client, but for more than one look at a time.
+        self.most_stalls = 2 * BUFFERED if behind_door else 1
         self.waits: dict[object, tuple[float, str]] = {}
 
     def begin(self, address: str) -> object:
@@ -79,9 +83,8 @@ class Watch:
         late = self.late()
         found: dict[Peer, State] = {}
         for peer, connection in connections(port):
-            found[peer] = now = state(connection)
-            if peer in before:
-                self.compare(connection, peer[0] in late, before[peer], now)
+            now = state(connection)
+            found[peer] = self.compare(connection, peer[0] in late, before[peer], now) if peer in before else now
         return found
 
     def late(self) -> set[str]:
@@ -89,18 +92,21 @@ class Watch:
         latest = time.monotonic() - self.patience
         return {address for begun, address in list(self.waits.values()) if begun < latest}
 
-    def compare(self, connection: socket.socket, late: bool, before: State, now: State) -> None:
-        """Cut a connection on which nothing has moved, or where a client is `late`, too little."""
+    def compare(self, connection: socket.socket, late: bool, before: State, now: State) -> State:
+        """Cut a connection on which nothing has moved, or for a `late` client too little; return how it is `now`."""
         least = SLOWEST * self.patience / 2 if late else 1
         owing = (before.owing and now.owing) or self.behind_door
         silent = now.silent > self.patience and owing
+        if before.pending and now.pending and now.acknowledged - before.acknowledged < least:
+            now = now._replace(stalls=before.stalls + 1)
         with suppress(OSError):  # it may have ended by itself
-            if before.pending and now.pending and now.acknowledged - before.acknowledged < least:
+            if now.stalls >= self.most_stalls:
                 connection.shutdown(socket.SHUT_RDWR)
             # Of two requests in one piece only the first was answered: it looks idle, but outlives those that are.
-            elif late and (silent or now.silent > self.idle + self.patience):
+            elif late and not now.pending and (silent or now.silent > self.idle + self.patience):
                 # It ends the body; what the request is answered still goes out.
                 connection.shutdown(socket.SHUT_RD)
+        return now
 
 
 def connections(port: int) -> Iterator[tuple[Peer, socket.socket]]:
