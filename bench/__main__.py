@@ -21,6 +21,7 @@ from bench import (
     profiling,
     pulls,
     search,
+    transfers,
     writes,
 )
 from bench.compare import Plan
@@ -46,6 +47,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "writes",
         "live",
         "files",
+        "transfers",
         "all",
         "check",
         "page",
@@ -109,6 +111,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Any]] = {
     "writes": lambda _options: writes.run(),
     "live": lambda _options: live.run(),
     "files": lambda _options: files.run(),
+    "transfers": lambda _options: transfers.run(),
 }
 
 

@@ -34,6 +34,7 @@ STARTS_WITHIN = 60
 ACCOUNT = {"username": "ada", "password": "correct horse battery"}
 SETTINGS = {
     "FILES_BYTES": str(max(BYTES, 1)),
+    "FILES_DIRECT_BYTES": str(2**25),
     "FILES_ACCOUNT_BYTES": str(2**40),
     "RATELIMIT_ENABLED": "false",
     "JWT_EXPIRATION_DELTA": "86400",

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import changes, compare, contenders, growth, lineup, live, load, pulls, search
+from bench import changes, compare, contenders, growth, lineup, live, load, pulls, search, transfers
 from bench import writes as write_costs
 from bench.contenders import ROOT, Contender
 from service.serve.mongod import find_mongod
@@ -59,6 +59,16 @@ write for {seconds} s, and all events are waited for. The servers take turns.
 PocketBase answers a write when its subscribers have been told, Madang when it is in MongoDB's journal on disk: so both
 times are there. Who was away is told by Madang what it has missed, and not by PocketBase. Other work kept this machine
 busy meanwhile (load average 11 to 16 on two cores): compare within a row.
+
+"""
+
+TRANSFERS = """\
+## Files: how fast they go
+
+`python -m bench transfers`: files of {size} MiB, the median of {rounds} rounds in turns, all clients on the same
+two cores. Madang is as it is started, behind its door: it asks for the right, counts, hashes, and answers when the
+bytes are in MongoDB's journal. PocketBase has an open collection and, as Starlette's `FileResponse`, a folder of
+files that is not synced.
 
 """
 
@@ -170,6 +180,8 @@ def sections(kept: dict[str, Any]) -> Iterator[str]:
         ("changes", following),
         ("pulls", pulling),
         ("live", telling),
+        ("files", holding),
+        ("transfers", handing),
     ):
         if name in kept:
             yield part(kept[name])
@@ -424,6 +436,24 @@ def telling(result: dict[str, Any]) -> str:
         writers=live.WRITERS,
         seconds=live.EVENTS_SECONDS,
     ) + table(["", *titles, "goal"], lines)
+
+
+def holding(result: dict[str, Any]) -> str:
+    """Return the table of what transfers of files hold in memory."""
+    names = ("before", "most", "goal", "megabytes_a_second")
+    lines = [[row["what"], *(shown(row[name]) for name in names)] for row in result["rows"]]
+    return (
+        "## Files: memory\n\n`python -m bench files`: resident megabytes of the largest process of the streams.\n\n"
+        + table(["", "before", "at most", "goal", "MB a second"], lines)
+    )
+
+
+def handing(result: dict[str, Any]) -> str:
+    """Return the table of how fast files come and go."""
+    titles = list(result["rows"][0])[1:]
+    lines = [[row["what"], *(shown(row[title]) if title in row else "" for title in titles)] for row in result["rows"]]
+    size = len(transfers.CONTENT) // 2**20
+    return TRANSFERS.format(size=size, rounds=transfers.ROUNDS) + table(["", *titles], lines)
 
 
 def shown(value: float) -> str:
