@@ -32,6 +32,7 @@ from tests.images import (
 )
 from tests.racing import at_once
 from tests.streaming import Sent, Served
+from tests.test_films import PLACE, film
 from tests.types import REGISTRY
 
 KINDS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "AVIF": "image/avif"}
@@ -296,6 +297,21 @@ def test_others_get_an_image_without_place_and_device(
     assert not [secret for secret in SECRETS if secret in theirs.body and secret != b"Exif"]
     assert opened(theirs.body).tobytes() == opened(content).tobytes()
     assert get(streams, bob, made["id"], if_none_match=theirs.headers["etag"]).status == 304
+
+
+def test_others_get_a_film_without_its_place(streams: Served, ada: Person, bob: Person) -> None:
+    content = film()
+    made = send(streams, ada, content)
+    assert made["media_type"] == "video/quicktime"
+    share(ada, made["id"], bob)
+    own, theirs = get(streams, ada, made["id"]), get(streams, bob, made["id"])
+    assert own.body == content
+    assert (theirs.status, len(theirs.body)) == (200, len(content))
+    assert PLACE in own.body
+    assert PLACE not in theirs.body
+    assert theirs.headers["etag"] != own.headers["etag"]
+    part = get(streams, bob, made["id"], range="bytes=10-99")
+    assert (part.status, part.body) == (206, theirs.body[10:100])
 
 
 def test_others_get_ranges_of_what_they_get(streams: Served, ada: Person, bob: Person, made: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from service.core.errors import BadImage, BadParameter, Cause, NotFound
 from service.files import images_format, images_kept
 from service.files.blobs import FILE_NOT_THERE, Blobs, BytesGone
+from service.files.films import FILMS, shared_film
 from service.files.images import Decoders
 from service.files.images_format import FORMATS
 from service.files.images_parts import SharedBytes
@@ -63,10 +64,11 @@ class Contents:
     async def original(self, record: Raw, is_owner: bool) -> Content:
         """Return the bytes of a file; of an image, others than its owner get no place, device, time or comment.
 
-        Raises `BadImage` where nobody can tell what such an image says.
+        Of a film they get no place and no device. Raises `BadImage` where nobody can tell what such an image says.
         """
         media_type = str(record["media_type"])
-        if is_owner or not media_type.startswith("image/") or media_type in WITHOUT_PLACE:
+        hides = media_type in FILMS or (media_type.startswith("image/") and media_type not in WITHOUT_PLACE)
+        if is_owner or not hides:
             read = partial(self.blobs.read, record["blob"])
             return Content(f'"{record["sha256"]}"', int(record["size"]), media_type, record["name"], read)
         self.remind(record["blob"])
@@ -77,10 +79,13 @@ class Contents:
         return Content(tag, shared.size, media_type, record["name"], shared.read)
 
     def shared(self, record: Raw) -> SharedBytes:
-        """Return what others get of an image. Raises `BadImage`, and `NotFound` where it is deleted meanwhile."""
-        read = partial(self.blobs.read, record["blob"])
+        """Return what others get of an image or a film. Raises `BadImage`, and `NotFound` where it has just gone."""
+        read, media_type = partial(self.blobs.read, record["blob"]), record["media_type"]
         try:
-            found = images_format.shared_form(record["media_type"], read, int(record["size"]))
+            if media_type in FILMS:
+                found: SharedBytes | None = shared_film(read, int(record["size"]))
+            else:
+                found = images_format.shared_form(media_type, read, int(record["size"]))
         except BytesGone:
             raise NotFound(FILE_NOT_THERE) from None
         if found is None:
