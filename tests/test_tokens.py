@@ -107,6 +107,26 @@ def test_garbage_is_401(app: Flask, token: str) -> None:
     assert code(app, token) == "not_authenticated"
 
 
+@pytest.mark.parametrize(
+    ("changed", "signing", "reason"),
+    [
+        ({}, LONG, "its signature is wrong"),
+        ({"nbf": time.time() + 900, "iat": time.time() + 900}, None, "it is not good yet; look at the clocks"),
+        ({"exp": None}, None, "a claim is missing"),
+    ],
+)
+def test_a_token_is_told_what_is_wrong_with_it(
+    app: Flask, claims: dict[str, Any], key: str, changed: dict[str, Any], signing: str | None, reason: str
+) -> None:
+    kept = {name: value for name, value in {**claims, **changed}.items() if value is not None}
+    answer = ask(app, f"Bearer {jwt.encode(kept, signing or key, 'HS256')}")
+    assert answer.json["detail"] == f"the access token is not valid: {reason}"
+
+
+def test_what_is_no_token_is_told_so(app: Flask) -> None:
+    assert ask(app, "Bearer a.b.c").json["detail"] == "the access token is not valid: it has not the form of a token"
+
+
 SPELLINGS: dict[str, Callable[[list[str]], str]] = {
     "padding": lambda parts: f"{'.'.join(parts)}=",
     "padding inside": lambda parts: f"{parts[0]}=.{parts[1]}.{parts[2]}",

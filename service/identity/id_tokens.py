@@ -15,7 +15,7 @@ from service.core.errors import BadCredentials
 from service.documents.account import address_key
 from service.identity.issuers import ALGORITHMS
 from service.identity.providers import Provider
-from service.identity.tokens import check_form
+from service.identity.tokens import check_form, fault_of
 from service.mongo.raw import Raw
 
 LONGEST_ID_TOKEN = 16_384
@@ -89,7 +89,7 @@ def asserted(provider: Provider, token: str, nonce: str | None, code: str | None
     except jwt.ExpiredSignatureError:
         raise BadCredentials("the ID token has expired; get a new one") from None
     except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
-        raise BadCredentials(f"the ID token is not valid: {type(error).__name__}") from None
+        raise BadCredentials(f"the ID token is not valid: {fault_of(error)}") from None
     check_nonce(claims.get("nonce"), nonce, provider.hashes_nonce)
     check_code(claims.get("c_hash"), code, algorithm)
     # What is signed, and not the signature: that has more than one spelling where it is of an elliptic curve.

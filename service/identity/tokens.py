@@ -23,6 +23,13 @@ TYPES = frozenset({None, "JWT", "at+jwt"})
 VERIFIED_TOKENS = 10_000
 """Most verified tokens that a worker remembers, 0.8 KB each; verifying one again costs 50 µs."""
 LONGEST_TOKEN = 4096
+FAULTS: dict[type[Exception], str] = {
+    jwt.InvalidSignatureError: "its signature is wrong",
+    jwt.InvalidAlgorithmError: "it is signed by another algorithm",
+    jwt.ImmatureSignatureError: "it is not good yet; look at the clocks",
+    jwt.InvalidIssuerError: "somebody else has issued it",
+    jwt.MissingRequiredClaimError: "a claim is missing",
+}
 
 Entry = TypeVar("Entry")
 
@@ -160,7 +167,7 @@ class Tokens:
         except jwt.ExpiredSignatureError:
             raise TokenExpired("the access token has expired; refresh it") from None
         except (jwt.PyJWTError, ValueError, TypeError) as error:
-            raise NotAuthenticated(f"the access token is not valid: {type(error).__name__}") from None
+            raise NotAuthenticated(f"the access token is not valid: {fault_of(error)}") from None
         check_types(claims)
         # Not all the claims: whoever shares the key may send any number, and they would stay here.
         until = claims["exp"] + self.leeway if self.options["verify_exp"] and "exp" in claims else math.inf
@@ -198,6 +205,11 @@ def check_form(token: str) -> None:
     header, claims, _signature = map(decode_base64url, token.split("."))
     orjson.loads(header)
     orjson.loads(claims)
+
+
+def fault_of(error: Exception) -> str:
+    """Return what is wrong with a token that PyJWT or `check_form` has refused, for those who look for the reason."""
+    return next((text for kind, text in FAULTS.items() if isinstance(error, kind)), "it has not the form of a token")
 
 
 def check_types(claims: Mapping[str, Any]) -> None:
