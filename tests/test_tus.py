@@ -96,6 +96,22 @@ def test_it_may_come_with_its_creation_and_under_an_id(streams: Served, ada: Per
     assert (again.status, again.json["code"]) == (409, "already_exists")
 
 
+def test_an_upload_with_an_id_that_is_begun_again_takes_its_room_once(
+    streams: Served, blobs: Blobs, ada: Person, bob: Person
+) -> None:
+    metadata = {"upload_metadata": f"filename {text('b.txt')},id {text('mine')}"}
+    first = begin(streams, ada, **metadata)
+    again = begin(streams, ada, **metadata)
+    assert (again.status, again.headers["location"]) == (201, first.headers["location"])
+    assert ada.get("/v1/accounts/me").json["storage"]["used"] == len(BODY)
+    # Another length, another name, another account, or bytes that have come: another upload.
+    others = [begin(streams, ada, len(BODY) + 1, **metadata), begin(streams, bob, **metadata)]
+    others.append(begin(streams, ada, upload_metadata=f"filename {text('c.txt')},id {text('mine')}"))
+    assert patch(streams, ada, first.headers["location"], 0, BODY[:10]).status == 204
+    others.append(begin(streams, ada, **metadata))
+    assert len({one.headers["location"] for one in (first, *others)}) == 5
+
+
 def test_an_image_is_measured(streams: Served, ada: Person) -> None:
     gif = b"GIF89a" + (7).to_bytes(2, "little") + (5).to_bytes(2, "little") + bytes(3)
     gif += b",\0\0\0\0" + (7).to_bytes(2, "little") + (5).to_bytes(2, "little") + b"\0\2\2D\1\0;"

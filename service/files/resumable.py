@@ -67,7 +67,9 @@ class Resumable:
     def create(self, account: str, declared: int, content: Mapping[str, Any]) -> Raw:
         """Begin an upload of so many bytes, whose file will have this `content`; return its blob.
 
-        Raises `TooLarge`, `QuotaExceeded`, and `AlreadyExists` where the id that the file is to have is taken.
+        One that names the id of its file is begun once, as long as none of its bytes has come: the answer to the first
+        may be lost, and it has taken its room. Raises `TooLarge`, `QuotaExceeded`, and `AlreadyExists` where the id is
+        taken.
         """
         if declared > self.most:
             raise TooLarge(f"a file has {self.most} bytes at most")
@@ -76,7 +78,15 @@ class Resumable:
                 "the id is taken", [Cause("not_unique", "an id that no record has or had", pointer="/id")]
             )
         about = {"declared": declared, "content": dict(content)}
+        if "_id" in content and (begun := self.begun(account, about)) is not None:
+            return begun
         return self.uploads.reserved(account, declared, RESUMABLE_LIFE, **about)
+
+    def begun(self, account: str, about: Raw) -> Raw | None:
+        """Return the blob of an upload that is begun with this, and no more; None where there is none."""
+        untouched = {"length": 0, "file": None, "writer": None, "expires_at": {"$gt": now()}, **storage.LIVING}
+        found: Raw | None = Blob._get_collection().find_one({"account": account, **about, **untouched})
+        return found
 
     def found(self, id: str, account: str) -> Raw:
         """Return the blob of an upload of an account, finished or not. Raises `NotFound`."""
