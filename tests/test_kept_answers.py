@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pymongo.errors import AutoReconnect
 
-from service.documents import KeptAnswer
+from service.core.errors import BadRequest
+from service.documents import KeptAnswer, Note
 from service.http import idempotency
 from service.http.idempotency import Attempt
+from service.mongo import transactions
+from service.records import store
 from service.records.kept_answers import OVERHEAD
 from tests.client import Person
 from tests.test_functions import SECRET, ada, bob, call_read, make_service, service
@@ -110,3 +114,34 @@ def test_who_has_just_founded_a_group_is_told_of_it_again(ada: Person) -> None:
 def test_a_path_that_ends_otherwise_makes_another_request(ada: Person) -> None:
     answers = [ada.put(f"/v1/notes/{id}", {"title": "x"}, headers=KEY) for id in ("n", "nX")]
     assert [answers[0].status_code, answers[1].json["code"]] == [201, "idempotency_mismatch"]
+
+
+@pytest.mark.real
+def test_what_was_written_before_a_refusal_is_undone(ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = store.create
+
+    def refused(*given: Any) -> None:
+        create(*given)
+        raise BadRequest("not so")
+
+    monkeypatch.setattr(store, "create", refused)
+    answers = [ada.post("/v1/notes", {"title": "x"}, headers=KEY) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [400, 400]
+    assert answers[1].data == answers[0].data
+    assert Note._get_collection().count_documents({}) == 0
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("label", "status"), [(transactions.CONFLICT, 409), ("another", 503)])
+def test_nothing_is_done_by_who_cannot_claim_the_key(
+    ada: Person, monkeypatch: pytest.MonkeyPatch, label: str, status: int
+) -> None:
+    problem = AutoReconnect("not now")
+    problem._add_error_label(label)
+
+    def fails(_: Attempt) -> None:
+        raise problem
+
+    monkeypatch.setattr(Attempt, "claim", fails)
+    assert ada.post("/v1/notes", {"title": "x"}, headers=KEY).status_code == status
+    assert Note._get_collection().count_documents({}) == 0

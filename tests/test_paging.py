@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from bson import Decimal128, ObjectId
 
 from service.core.errors import BadParameter
 from service.documents import Note
@@ -11,6 +12,7 @@ from service.mongo.raw import Filter
 from service.query import paging
 from service.query.paging import following
 from tests.test_query import KEY, MOMENT, ROW, parse
+from tests.test_query_properties import Rank
 from tests.types import parser_of, type_of
 
 DAY_ONE = datetime(1, 1, 1)
@@ -98,6 +100,38 @@ FOLLOWING: list[tuple[str, list[Any], Filter]] = [
 @pytest.mark.parametrize(("sort", "values", "wanted"), FOLLOWING)
 def test_what_follows_a_record_is_bounded_by_its_first_value(sort: str, values: list[Any], wanted: Filter) -> None:
     assert following(type_of(Note).sorts[sort], values) == wanted
+
+
+def test_a_null_before_other_values_stays_one() -> None:
+    null = {"text": {"$not": {"$gte": ""}}}
+    later = [{"text": {"$gte": ""}}, {**null, "whole": {"$not": {"$gte": 1}}}]
+    tied = {**null, "whole": 1, "_id": {"$not": {"$gte": "id"}}}
+    assert following(type_of(Rank).sorts["text,-whole"], [None, 1, "id"]) == {"$or": [*later, tied]}
+
+
+def test_a_text_that_is_stored_in_another_form_is_found_again() -> None:
+    asked, text = parse(sort="title"), "e\u0301"
+    after = asked.following(asked.cursor({**ROW, "title": text})).after
+    assert after == following(asked.sort, [text, "note-1"])
+
+
+@pytest.mark.parametrize(
+    ("sort", "value"),
+    [
+        ("long", 2**53 + 1),
+        ("whole", 7),
+        ("real", 0.5),
+        ("time", MOMENT),
+        ("-day", datetime(2026, 11, 22)),
+        ("key", ObjectId(b"\1" * 12)),
+        ("price", Decimal128("2.50")),
+    ],
+)
+def test_a_cursor_holds_a_value_in_the_form_that_the_database_has(sort: str, value: Any) -> None:
+    asked = parse(Rank, sort=sort)
+    stored = asked.sort.keys[0][0]
+    after = asked.following(asked.cursor({"_id": "x", stored: value})).after
+    assert after == following(asked.sort, [value, "x"])
 
 
 @pytest.mark.parametrize(

@@ -298,3 +298,13 @@ def test_a_domain_and_origins_go_together() -> None:
         check_origins(None, [ORIGIN])
     with pytest.raises(ValueError, match="WEBAUTHN_RP_ID needs WEBAUTHN_ORIGINS"):
         check_origins("example.com", [])
+
+
+def test_who_ends_a_set_up_ends_no_other(served: Flask, person: Person) -> None:
+    bob = Person.sign_up(served.test_client(), "bob")
+    bodies = [
+        {"credential": SoftAuthenticator(ORIGIN).create(one.post(f"{PASSKEYS}/options").json), "name": "phone"}
+        for one in (person, bob)
+    ]
+    assert bob.post(PASSKEYS, bodies[1]).status_code == 201
+    assert person.post(PASSKEYS, bodies[0]).status_code == 201

@@ -127,12 +127,39 @@ def test_one_that_has_ended_acts_for_nobody(kept: Sessions, ada: Person, bob: Pe
     assert acts(kept, bob).account == bob.id
 
 
+def test_a_session_stays_the_one_that_it_is(kept: Sessions, ada: Person) -> None:
+    def acting() -> tuple[str | None, int]:
+        found = kept.identity(ada.id, ada.tokens["session_id"], 7)
+        assert found is not None
+        return found.session, found.auth_time
+
+    before = acting()
+    kept.renew()
+    assert before == acting() == (ada.tokens["session_id"], 7)
+
+
 def test_new_roles_hold_from_then_on(kept: Sessions, ada: Person, bob: Person) -> None:
     acts(kept, ada), acts(kept, bob)
     Account.objects(id=ada.id).update(roles=["team"])
     kept.renew()
     assert acts(kept, ada).roles == ("team",)
     assert acts(kept, bob).roles == ()
+
+
+def test_one_that_is_kept_lives_for_so_long_and_no_other_does(kept: Sessions, ada: Person, bob: Person) -> None:
+    def row(person: Person) -> dict[str, Any]:
+        return dict(Session._get_collection().find_one({"_id": person.tokens["session_id"]}) or {})
+
+    Session.objects.update(last_used_at=now() - timedelta(hours=1))
+    before = row(bob)
+    kept.keep(ada.tokens["session_id"], timedelta(minutes=30))
+    assert timedelta(minutes=29) < row(ada)["expires_at"] - now() <= timedelta(minutes=30)
+    assert now() - row(ada)["last_used_at"] < timedelta(minutes=1)
+    assert row(bob) == before
+    end_by_time(bob)
+    before = row(bob)
+    kept.keep(bob.tokens["session_id"], timedelta(minutes=30))
+    assert row(bob) == before
 
 
 def test_one_that_is_forgotten_during_a_look_stays_so(
@@ -186,15 +213,19 @@ def test_it_goes_on_after_whatever_went_wrong(
         if (problem := next(done)) is not None:
             raise problem
 
-    monkeypatch.setattr(sessions, "RENEWAL_PAUSE", 0)
+    slept: list[float] = []
+    monkeypatch.setattr(sessions, "time", SimpleNamespace(sleep=slept.append))
     monkeypatch.setattr(kept, "renew", renew)
     thread = SimpleNamespace(start=lambda: None)
-    monkeypatch.setattr(sessions.threading, "Thread", lambda target, **_: begun.append(target) or thread)
+    monkeypatch.setattr(sessions.threading, "Thread", lambda target, **how: begun.append((target, how)) or thread)
     kept.keep_renewing()
-    (work,) = begun
+    ((work, how),) = begun
+    # A process that is to end does not wait for it.
+    assert how == {"name": "sessions", "daemon": True}
     with capture_logs() as lines, pytest.raises(Stop):
         work()
     assert next(done, "all") == "all"
+    assert slept == [sessions.RENEWAL_PAUSE] * 3
     told = [{"event": "sessions_not_renewed", "log_level": "error", "exc_info": problem}]
     # Of MongoDB the requests tell.
     assert lines == ([] if isinstance(problem, ServerSelectionTimeoutError) else told)

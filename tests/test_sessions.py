@@ -71,7 +71,7 @@ def test_a_session_is_not_looked_up_for_each_request(app: Flask, ada: Person, mo
 
 
 def test_a_session_is_looked_up_again_after_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = sessions.Seen(1.0, Identity("ada", "s", 0))
+    seen = sessions.Seen(1.0, Identity("ada", "s", 0), 1.0)
     for moment, is_stale in ((1.79, False), (1.8, True), (1.81, True)):
         with monkeypatch.context() as patched:
             patched.setattr(time, "monotonic", lambda moment=moment: moment)

@@ -50,7 +50,6 @@ class Undone(Exception):
     """Carries an answer out of a transaction whose writes must not stay."""
 
     def __init__(self, response: Answer) -> None:
-        super().__init__()
         self.response = response
 
 

@@ -46,7 +46,7 @@ class Seen:
 
     moment: float
     identity: Identity
-    used: float = 0.0
+    used: float
 
     @property
     def is_stale(self) -> bool:
