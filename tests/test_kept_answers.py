@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from flask import Flask
 from pymongo.errors import AutoReconnect
 
 from service.core.errors import BadRequest
 from service.documents import KeptAnswer, Note
 from service.http import idempotency
-from service.http.idempotency import Attempt
+from service.http.idempotency import Attempt, fingerprint
 from service.mongo import transactions
 from service.records import store
-from service.records.kept_answers import OVERHEAD
+from service.records.kept_answers import OVERHEAD, keyed_digest
+from service.security import security
+from service.streams.retries import UploadRetries
 from tests.client import Person
 from tests.test_functions import SECRET, ada, bob, call_read, make_service, service
 
@@ -78,12 +81,20 @@ def test_of_two_answers_to_one_request_the_first_stays(ada: Person, monkeypatch:
     assert (first.status_code, third.data) == (422, first.data)
 
 
-def test_a_parameter_makes_another_request(ada: Person) -> None:
-    path, answer = "/v1/notes", ada.post("/v1/notes", {"title": "x"}, headers=KEY)
-    assert answer.status_code == 201
-    again = ada.post(f"{path}?expand=notebook", {"title": "x"}, headers=KEY)
-    assert again.json["code"] in ("idempotency_mismatch", "bad_parameter")
-    assert "Idempotent-Replayed" not in again.headers
+def test_path_and_parameters_make_a_request_what_it_is(service: Flask) -> None:
+    def told(path: str) -> bytes:
+        with service.test_request_context(path, method="POST", json={}):
+            return fingerprint()
+
+    push = "/v1/sync/watermelon"
+    assert told(push) == told(f"{push}/")
+    assert len({told(path) for path in (push, f"{push}?last_pulled_at=1", f"{push}?last_pulled_at=2", "/v1/sync")}) == 4
+
+
+def test_uploads_and_all_other_requests_have_one_set_of_keys(service: Flask) -> None:
+    with service.test_request_context("/"):
+        secret = UploadRetries(service.config, security().keys).secret
+        assert idempotency.digest("ada", "a key") == keyed_digest(secret, "ada", "a key")
 
 
 def test_a_key_is_good_for_a_route_that_nothing_describes(ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:

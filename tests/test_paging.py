@@ -3,11 +3,12 @@
 from datetime import datetime
 from typing import Any
 
+import mongoengine as me
 import pytest
 from bson import Decimal128, ObjectId
 
 from service.core.errors import BadParameter
-from service.documents import Note
+from service.documents import Note, Record
 from service.mongo.raw import Filter
 from service.query import paging
 from service.query.paging import following
@@ -16,6 +17,14 @@ from tests.test_query_properties import Rank
 from tests.types import parser_of, type_of
 
 DAY_ONE = datetime(1, 1, 1)
+
+
+class Ledger(Record):
+    """A record with a number that is a string in JSON."""
+
+    amount = me.LongField(as_string=True)
+
+    meta = {"collection": "ledgers", "sorts": ["-updated_at", "amount"]}
 
 
 def test_a_cursor_leads_to_what_follows_the_values_of_its_record() -> None:
@@ -113,6 +122,11 @@ def test_a_text_that_is_stored_in_another_form_is_found_again() -> None:
     asked, text = parse(sort="title"), "e\u0301"
     after = asked.following(asked.cursor({**ROW, "title": text})).after
     assert after == following(asked.sort, [text, "note-1"])
+
+
+def test_a_number_that_clients_get_as_a_string_is_one_in_the_database() -> None:
+    asked = parse(Ledger, sort="amount")
+    assert asked.following(asked.cursor({"_id": "x", "amount": 2**60})).after == following(asked.sort, [2**60, "x"])
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,12 @@ def test_a_session_stays_the_one_that_it_is(kept: Sessions, ada: Person) -> None
     assert before == acting() == (ada.tokens["session_id"], 7)
 
 
+def test_the_session_of_another_account_acts_for_nobody(kept: Sessions, ada: Person, bob: Person) -> None:
+    assert kept.identity(ada.id, bob.tokens["session_id"], 0) is None
+    assert acts(kept, bob).account == bob.id
+    assert kept.identity(ada.id, bob.tokens["session_id"], 0) is None
+
+
 def test_new_roles_hold_from_then_on(kept: Sessions, ada: Person, bob: Person) -> None:
     acts(kept, ada), acts(kept, bob)
     Account.objects(id=ada.id).update(roles=["team"])
@@ -146,20 +152,22 @@ def test_new_roles_hold_from_then_on(kept: Sessions, ada: Person, bob: Person) -
     assert acts(kept, bob).roles == ()
 
 
-def test_one_that_is_kept_lives_for_so_long_and_no_other_does(kept: Sessions, ada: Person, bob: Person) -> None:
+def test_one_that_is_kept_lives_for_so_long_and_no_other_does(
+    kept: Sessions, ada: Person, bob: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def row(person: Person) -> dict[str, Any]:
         return dict(Session._get_collection().find_one({"_id": person.tokens["session_id"]}) or {})
 
     Session.objects.update(last_used_at=now() - timedelta(hours=1))
-    before = row(bob)
-    kept.keep(ada.tokens["session_id"], timedelta(minutes=30))
-    assert timedelta(minutes=29) < row(ada)["expires_at"] - now() <= timedelta(minutes=30)
-    assert now() - row(ada)["last_used_at"] < timedelta(minutes=1)
-    assert row(bob) == before
-    end_by_time(bob)
-    before = row(bob)
+    hers = row(ada)
     kept.keep(bob.tokens["session_id"], timedelta(minutes=30))
-    assert row(bob) == before
+    assert timedelta(minutes=29) < row(bob)["expires_at"] - now() <= timedelta(minutes=30)
+    assert now() - row(bob)["last_used_at"] < timedelta(minutes=1)
+    assert row(ada) == hers
+    # One that has ended, but is there still, is not brought back.
+    monkeypatch.setattr(sessions, "now", lambda: now() + timedelta(days=1000))
+    kept.keep(ada.tokens["session_id"], timedelta(minutes=30))
+    assert row(ada) == hers
 
 
 def test_one_that_is_forgotten_during_a_look_stays_so(
