@@ -114,13 +114,13 @@ def fill(contender: Contender, uri: str, size: int) -> None:
 
 def records(size: int) -> Iterator[Raw]:
     """Yield notes of a few words, dealt out to the accounts in turn."""
-    moment = data.START
-    samples = [
-        contenders.as_record(
-            {**data.content(n), "body": "", "number": n, "owner": data.account_id(n), "updated_at": moment}
-        )
-        for n in range(ACCOUNTS)
-    ]
+    samples = [contenders.as_record({**note(n), "number": n}) for n in range(ACCOUNTS)]
     for number in range(size):
-        stamp = moment + timedelta(seconds=number)
+        stamp = data.START + timedelta(seconds=number)
         yield {**samples[number % ACCOUNTS], "_id": data.note_id(number), "updated_at": stamp}
+
+
+def note(account: int) -> data.Note:
+    """Return what there is of each note of an account: little, for there are many."""
+    few = {name: data.content(account)[name] for name in ("title", "pinned", "priority")}
+    return {**few, "owner": data.account_id(account), "updated_at": data.START}
