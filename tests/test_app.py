@@ -112,7 +112,7 @@ def test_a_page_of_the_configured_origin_may_call_the_api(app: Flask, path: str)
     assert set(headers["Access-Control-Expose-Headers"].split(", ")) == {
         *("ETag", "Link", "Location", "Retry-After", "X-Request-ID", "Idempotent-Replayed", "Sync-Problems"),
         *("Accept-Ranges", "Content-Disposition", "Content-Range", "X-File-Id"),
-        *("Upload-Expires", "Upload-Length", "Upload-Offset"),
+        *("Upload-Expires", "Upload-Length", "Upload-Metadata", "Upload-Offset"),
         *("Tus-Checksum-Algorithm", "Tus-Extension", "Tus-Max-Size", "Tus-Resumable", "Tus-Version"),
     }
 

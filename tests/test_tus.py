@@ -96,6 +96,16 @@ def test_it_may_come_with_its_creation_and_under_an_id(streams: Served, ada: Per
     assert (again.status, again.json["code"]) == (409, "already_exists")
 
 
+def test_what_was_said_of_an_upload_is_told_as_it_was_said(streams: Served, ada: Person) -> None:
+    said = f"filename {text('b.txt')},filetype {text('text/plain')},empty"
+    path = begin(streams, ada, 5, upload_metadata=said).headers["location"]
+    assert ask(streams, ada, "HEAD", path).headers["upload-metadata"] == said
+    assert patch(streams, ada, path, 0, b"hello").status == 204
+    assert ask(streams, ada, "HEAD", path).headers["upload-metadata"] == said
+    bare = begin(streams, ada, 5, upload_metadata="").headers["location"]
+    assert "upload-metadata" not in ask(streams, ada, "HEAD", bare).headers
+
+
 def test_an_upload_with_an_id_that_is_begun_again_takes_its_room_once(
     streams: Served, blobs: Blobs, ada: Person, bob: Person
 ) -> None:
@@ -320,6 +330,7 @@ def test_what_is_spoken_here_is_told(serve: Any, ada: Person) -> None:
         ({"upload_length": ""}, 400),
         ({"upload_length": "-1"}, 400),
         ({"upload_metadata": "filename !"}, 400),
+        ({"upload_metadata": f"filename {text(chr(97) * 3100)}"}, 400),
         ({"upload_metadata": f"id {text('..')}"}, 422),
         ({"content_type": "text/plain"}, 415),
         ({"upload_checksum": "crc32 AAAA"}, 400),

@@ -7,7 +7,7 @@ EXPOSED_HEADERS = (
     "Sync-Problems",
     *("Accept-Ranges", "Content-Disposition", "Content-Range", "X-File-Id"),
     *("Tus-Extension", "Tus-Max-Size", "Tus-Resumable", "Tus-Version", "Tus-Checksum-Algorithm"),
-    *("Upload-Expires", "Upload-Length", "Upload-Offset"),
+    *("Upload-Expires", "Upload-Length", "Upload-Metadata", "Upload-Offset"),
 )
 """Headers of an answer that a page may read."""
 PREFLIGHT_SECONDS = 600

@@ -64,8 +64,10 @@ class Resumable:
     def __init__(self, uploads: Uploads, most: int) -> None:
         self.uploads, self.blobs, self.most = uploads, uploads.blobs, most
 
-    def create(self, account: str, declared: int, content: Mapping[str, Any]) -> Raw:
+    def create(self, account: str, declared: int, content: Mapping[str, Any], metadata: str) -> Raw:
         """Begin an upload of so many bytes, whose file will have this `content`; return its blob.
+
+        `metadata` is what the client says of it, and is told again.
 
         One that names the id of its file is begun once, as long as none of its bytes has come: the answer to the first
         may be lost, and it has taken its room. Raises `TooLarge`, `QuotaExceeded`, and `AlreadyExists` where the id is
@@ -77,7 +79,7 @@ class Resumable:
             raise AlreadyExists(
                 "the id is taken", [Cause("not_unique", "an id that no record has or had", pointer="/id")]
             )
-        about = {"declared": declared, "content": dict(content)}
+        about = {"declared": declared, "content": dict(content), "metadata": metadata}
         if "_id" in content and (begun := self.begun(account, about)) is not None:
             return begun
         return self.uploads.reserved(account, declared, RESUMABLE_LIFE, **about)

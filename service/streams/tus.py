@@ -38,7 +38,8 @@ VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,expiration,checksum,termination"
 CHECKSUM_ALGORITHMS = ("sha1", "sha256", "md5")
 PART_TYPE = "application/offset+octet-stream"
-MOST_METADATA = 16 * 1024
+MOST_METADATA = 4096
+"""Most letters of `Upload-Metadata`, which is stored as it came."""
 RENEWS_EVERY = 1.0
 """Seconds between two times that a writer keeps others out, while bytes come."""
 MOST_HASHES = 1000
@@ -76,7 +77,8 @@ class Tus:
         declared = bytes_in(request, "upload-length")
         content = self.content(request)
         part_of(request)
-        begin = partial(self.resumable.create, identity.account, declared, content)
+        said = request.headers.get("upload-metadata", "")
+        begin = partial(self.resumable.create, identity.account, declared, content, said)
         blob = await self.threads.do(begin)
         place = ("Location", f"/v1/uploads/{blob['_id']}")
         if not request.has_body and declared:
@@ -103,7 +105,7 @@ class Tus:
         find = partial(self.resumable.found, request.arguments["id"], identity.account)
         blob = await self.threads.do(find)
         sizes = (("Upload-Offset", str(blob["length"])), ("Upload-Length", str(blob["declared"])))
-        return Response(200, b"", (*SPOKEN, *sizes, *made_of(blob), *expiry(blob)))
+        return Response(200, b"", (*SPOKEN, *sizes, *metadata_told(blob), *made_of(blob), *expiry(blob)))
 
     async def patch(self, request: Request) -> Response:
         """Take bytes behind those that are stored."""
@@ -231,8 +233,10 @@ def bytes_in(request: Request, name: str) -> int:
 def metadata(header: str) -> dict[str, str]:
     """Return the pairs of `Upload-Metadata`. Raises `BadRequest`."""
     found: dict[str, str] = {}
+    if len(header) > MOST_METADATA:
+        raise BadRequest(f"`Upload-Metadata` has {MOST_METADATA} letters at most")
     try:
-        for pair in filter(None, header[:MOST_METADATA].split(",")):
+        for pair in filter(None, header.split(",")):
             name, _, value = pair.strip().partition(" ")
             found[name] = binascii.a2b_base64(value, strict_mode=True).decode()
     except ValueError:
@@ -271,6 +275,11 @@ def expiry(blob: Raw) -> Headers:
 def expires(moment: datetime) -> tuple[str, str]:
     """Return the header that says when an upload goes."""
     return "Upload-Expires", format_datetime(moment.replace(tzinfo=UTC), usegmt=True)
+
+
+def metadata_told(blob: Raw) -> Headers:
+    """Return what the client has said of an upload, as it did; nothing of one that was begun by an older version."""
+    return (("Upload-Metadata", blob["metadata"]),) if blob.get("metadata") else ()
 
 
 def made_of(blob: Raw) -> Headers:
