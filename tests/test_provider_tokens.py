@@ -453,7 +453,7 @@ def test_what_the_settings_no_longer_have_fails(
     (sender,) = [found for found in chores.senders(app.config) if found.kind == provider_tokens.PROVIDER_KIND]
     with app.app_context():
         work(Dispatcher(sender, Deaf()))
-    assert states() == [("revoke", "failed")]
+    assert reasons() == [("failed", "the settings have no such provider, or no secret of it")]
 
 
 def test_what_another_secret_has_encrypted_fails(make_app: MakeApp, trip: Trip, issuer: Issuer) -> None:
