@@ -82,10 +82,11 @@ a time; in brackets relative to the first row. All take turns on one MongoDB wit
 """
 
 PULLED = """\
-### Growth of a pull
+## Growth of a pull
 
 `python -m bench pulls`: CPU of the server and of MongoDB's connections for a pull of {at_once} changes, from {places}
 places spread over what one of five accounts has; the sizes take turns, {pulls} pulls each in {rounds} rounds. Medians.
+The cores had other work meanwhile, which makes all of it dearer: compare within the table.
 
 """
 
