@@ -172,3 +172,22 @@ def test_who_joins_sees_and_who_leaves_does_not_within_a_second_in_every_process
         assert ada.send(method, path, body).status_code < 300
         until(lambda status=status: elsewhere.get("/v1/notes/n").status_code == status, 1.0)
         assert bob.get("/v1/notes/n").status_code == status
+
+
+def test_who_is_removed_while_a_merge_takes_over_its_groups_is_not_in_them_again(
+    ada: Person, bob: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ada.post("/v1/groups", {"id": "hers", "name": "x"}).status_code == 201
+    guest = Person.sign_up(ada.client, "guest")
+    assert ada.post("/v1/groups/hers/members", {"account": guest.id, "role": "manager"}).status_code == 201
+    seen = memberships.groups_of
+
+    def meanwhile(account: str) -> Any:
+        found = seen(account)
+        monkeypatch.setattr(memberships, "groups_of", seen)
+        assert ada.delete(f"/v1/groups/hers/members/{guest.id}").status_code == 204
+        return found
+
+    monkeypatch.setattr(memberships, "groups_of", meanwhile)
+    memberships.hand_over_memberships(REGISTRY, guest.id, bob.id)
+    assert [one["account"] for one in ada.get("/v1/groups/hers/members").json["items"]] == [ada.id]

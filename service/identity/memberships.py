@@ -207,17 +207,19 @@ def hand_over_memberships(registry: Registry, giver: str, taker: str) -> None:
     It can be cut short anywhere and done again. Raises `NotAuthenticated` where the taker has gone.
     """
     for held in groups_of(giver) if Group in registry.by_document else ():
-        transactions.run_where_there_are(partial(hand_over_membership, registry, held, giver, taker))
+        transactions.run_where_there_are(partial(hand_over_membership, registry, held["group"], giver, taker))
 
 
-def hand_over_membership(registry: Registry, held: Mapping[str, Any], giver: str, taker: str) -> None:
-    """Do it with one membership, as a part of a transaction."""
-    group = held["group"]
+def hand_over_membership(registry: Registry, group: str, giver: str, taker: str) -> None:
+    """Do it with one membership, if there still is one, as a part of a transaction."""
     with suppress(NotFound, LimitReached):
         claim(registry, group)
+        role = role_of(giver, group)
+        if role is None:
+            return
         if role_of(taker, group) is None:
-            enter(taker, group, held["role"])
-        elif held["role"] == MANAGER:
+            enter(taker, group, role)
+        elif role == MANAGER:
             give_role(group, taker, MANAGER)
         leave([giver], group)
         hand_over_invitations(group, giver, taker)
