@@ -4,7 +4,8 @@ import struct
 
 import pytest
 
-from service.files.films import FILMS, MOST_SAMPLES, shared_film
+from service.files.films import FILMS, MOST_SAMPLES, MOST_SPANS, shared_film
+from service.files.images_parts import SharedBytes
 from service.files.media_types import media_type_of
 from tests.test_images_format import whole
 
@@ -63,8 +64,14 @@ def film(wide: bool = False, first: bool = False) -> bytes:
     return begin + (head(data_at) + pictures if first else pictures + head(data_at)) + more
 
 
+def read_of(data: bytes) -> SharedBytes | None:
+    return shared_film(lambda first, stop: data[first:stop], len(data))
+
+
 def shared(data: bytes) -> bytes:
-    return whole(shared_film(lambda first, stop: data[first:stop], len(data)))
+    found = read_of(data)
+    assert found is not None
+    return whole(found)
 
 
 @pytest.mark.parametrize("wide", [False, True])
@@ -92,28 +99,90 @@ def test_a_film_without_a_place_is_given_as_it_is() -> None:
     assert shared(data) == data
 
 
+@pytest.mark.parametrize("data", [film() + bytes(4), film() + b"SEFT1234", film() + PLACE, film(first=True)[:-40]])
+def test_what_is_behind_the_last_box_and_a_box_that_is_cut_off_tell_nothing(data: bytes) -> None:
+    found = shared(data)
+    assert len(found) == len(data)
+    assert not [secret for secret in SECRETS if secret in found]
+    assert PICTURES in found
+
+
+def test_of_a_recording_that_broke_off_others_get_what_is_there() -> None:
+    whole_film = film(first=True)
+    data = whole_film[: whole_film.index(SOUND) + len(SOUND)]
+    found = shared(data)
+    assert (PLACE in found, found.endswith(PICTURES + SOUND)) == (False, True)
+
+
+FRAGMENT = box(b"moof", box(b"mfhd", bytes(8)), box(b"traf", box(b"tfhd", bytes(8))), box(b"udta", PLACE))
+
+
+def test_a_fragment_has_no_place() -> None:
+    begin = box(b"ftyp", b"isom\0\0\0\0") + box(b"moov", box(b"mvhd", bytes(100)), track(b"vide", [], []))
+    found = shared(begin + FRAGMENT + box(b"mdat", PICTURES))
+    assert (PLACE in found, PICTURES in found, found.count(b"traf")) == (False, True, 1)
+
+
+def test_names_that_a_camera_gives_its_tracks_are_not_told() -> None:
+    handler = box(b"hdlr", bytes(8), b"vide", bytes(12), b"GoPro AVC")
+    found = shared(box(b"ftyp", b"isom\0\0\0\0") + box(b"moov", box(b"trak", box(b"mdia", handler))))
+    assert (b"GoPro" in found, b"vide" in found) == (False, True)
+
+
+def test_what_is_hidden_is_no_piece_of_its_own() -> None:
+    data = film()
+    found = read_of(data)
+    assert found is not None
+    # The chunks that are hidden are zeros in what is read, and no pieces of their own.
+    begin = data.index(PICTURES)
+    assert found.read(begin, len(data))[: len(PICTURES + SOUND + GPS)] == PICTURES + SOUND + bytes(len(GPS))
+
+
 @pytest.mark.parametrize(
     "data",
     [
-        film()[:-19],
-        film() + b"\0\0\0\x05",
-        box(b"ftyp", b"isom\0\0\0\0") + b"<html>",
         film().replace(b"stsz", b"stz2"),
-        b"",
+        film().replace(box(b"mvhd", bytes(100)), struct.pack(">I4s", 999_999, b"mvhd") + bytes(100)),
+        film() + FRAGMENT,
     ],
+    ids=["a table of another kind", "a box beyond its own", "a track that is hidden in fragments"],
 )
-def test_a_film_of_which_nobody_can_tell_is_given_as_it_is(data: bytes) -> None:
-    assert shared(data) == data
+def test_a_film_of_which_nobody_can_tell_is_not_given(data: bytes) -> None:
+    assert read_of(data) is None
 
 
 def test_a_table_that_is_said_to_be_long_is_not_read() -> None:
     data = film().replace(table(1, 2, 1, columns=3), struct.pack(">II", 0, MOST_SAMPLES) + bytes(12))
     assert data != film()
-    assert shared(data) == data
+    assert read_of(data) is None
+
+
+def hidden_film(runs: list[int], chunks: int) -> bytes:
+    """A film with one track of what is measured, with these rows of `stsc`."""
+    samples = box(
+        b"stbl",
+        box(b"stsc", table(*runs, columns=3)),
+        box(b"stsz", struct.pack(">III", 0, 1, chunks)),
+        box(b"stco", table(*range(chunks))),
+    )
+    media = box(b"mdia", box(b"hdlr", bytes(8), b"meta", bytes(13)), box(b"minf", samples))
+    return box(b"ftyp", b"isom\0\0\0\0") + box(b"moov", box(b"trak", media))
+
+
+def test_rows_that_go_back_do_not_have_chunks_looked_at_again() -> None:
+    """A thousand rows of three thousand chunks would be three million pieces, of a file of 37 KB."""
+    runs = [number for _ in range(500) for number in (1, 1, 1, 3001, 1, 1)]
+    assert read_of(hidden_film(runs, 3000)) is None
+    assert read_of(hidden_film([1, 1, 1], 3000)) is not None
+
+
+def test_a_film_is_hidden_in_so_many_pieces_and_no_more() -> None:
+    assert read_of(hidden_film([1, 1, 1], MOST_SPANS + 1)) is None
 
 
 def test_any_byte_may_be_another_one() -> None:
     data = film()
     for place in range(len(data)):
         for value in (0, 1, 255):
-            assert len(shared(data[:place] + bytes([value]) + data[place + 1 :])) == len(data)
+            found = read_of(data[:place] + bytes([value]) + data[place + 1 :])
+            assert found is None or len(whole(found)) == len(data)

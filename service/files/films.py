@@ -3,21 +3,14 @@
 Pictures and sound are found by their place in the file, so nothing is taken out: what others do not get is zeros.
 """
 
-import struct
-from bisect import bisect_left
+import sys
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import pairwise
 
-from service.files.images_heif import Box, blank, boxes
-from service.files.images_parts import (
-    MOST_FILE_PARTS,
-    Broken,
-    Extract,
-    ImageFile,
-    SharedBytes,
-    joined_extracts,
-    kept,
-)
+from service.files.boxes import Box, blank, box_at, boxes
+from service.files.images_parts import Broken, Extract, ImageFile, SharedBytes, joined_extracts, kept
 from service.files.reading import Read
 
 FILMS = frozenset({"video/mp4", "video/quicktime", "video/3gpp", "video/x-m4v", "audio/mp4"})
@@ -28,52 +21,74 @@ SHOWN_WITHIN = {
     b"moov": frozenset(b"mvhd iods mvex pssh trak".split()),
     b"trak": frozenset(b"tkhd edts tref load tapt clip matt trgr mdia".split()),
     b"mdia": frozenset(b"mdhd elng hdlr minf".split()),
+    b"moof": frozenset(b"mfhd traf pssh".split()),
+    b"traf": frozenset(b"tfhd trun tfdt sbgp sgpd subs saiz saio senc".split()),
 }
 """What is given of the boxes that have others in them; a camera writes into `udta`, `meta`, `uuid` and its own."""
 SHOWN_OUTSIDE = frozenset(b"ftyp styp pdin moov moof mdat sidx ssix mfra".split())
-MOST_SAMPLES = 500_000
-"""Most entries of a table of samples: those of a day, ten a second."""
-HiddenSpan = tuple[int, int]
+HANDLER_NAME = 24
+"""Where the name stands in `hdlr`, which cameras fill with their own."""
+MOST_SAMPLES, MOST_SPANS = 2_000_000, 100_000
+"""Most numbers in the tables of all tracks that are hidden, and most pieces that these are in: those of a day."""
+MOST_FILM_PARTS, MOST_FILM_BLOCKS, MOST_FILM_PIECES = 100_000, 2000, 20_000
+"""Most parts of a film that are looked at, blocks that are read of it, and pieces that others get.
+
+In fragments of two seconds an hour has 1800, each with some thirty parts in one block.
+"""
 
 
-def shared_film(read: Read, size: int) -> SharedBytes:
-    """Return what others than its owner get of a film of `size` bytes: all of one that is built otherwise.
+def shared_film(read: Read, size: int) -> SharedBytes | None:
+    """Return what others than its owner get of a film of `size` bytes; None where nobody can tell what is in it.
 
     No `©xyz`, `loci`, keys of QuickTime, XMP, and no track of what a camera measures.
     """
+    source = ImageFile(read, size, MOST_FILM_PARTS, MOST_FILM_BLOCKS)
     try:
-        return SharedBytes(read, joined_extracts(list(extracts(ImageFile(read, size, MOST_FILE_PARTS)))))
+        outside = list(outer_boxes(source))
+        hidden = hidden_spans(source, outside)
+        pieces = joined_extracts(piece for box in outside for piece in taken_apart(source, box, SHOWN_OUTSIDE))
+        if len(pieces) > MOST_FILM_PIECES:
+            raise Broken("too many pieces")
     except Broken:
-        # Its owner has sent it; nobody gets past anything by a film that cannot be read.
-        return SharedBytes(read, [kept(0, size)])
+        return None
+    return SharedBytes(zeroing(read, hidden) if hidden else read, pieces, len(hidden))
 
 
-def extracts(source: ImageFile) -> Iterator[Extract]:
-    """Yield what others get. Raises `Broken`."""
-    outside = list(boxes(source, 0, source.size))
-    hidden = sorted(span for box in outside if box[0] == b"moov" for span in hidden_in(source, box))
-    for kind, start, content, stop in outside:
-        if kind == b"mdat":
-            yield kept(start, content)
-            yield from zeros_where(content, stop, hidden)
-        elif kind in SHOWN_OUTSIDE:
-            yield from taken_apart(source, (kind, start, content, stop))
+def outer_boxes(source: ImageFile) -> Iterator[Box]:
+    """Yield the boxes of a film, and what is none as one of no kind.
+
+    Where a recording broke off, the last one reaches over the end: here it ends with the file. Raises `Broken`.
+    """
+    place = 0
+    while place < source.size:
+        left = source.size - place
+        if left < 8 or (left < 16 and source.number(place, 4) == 1):
+            kind, content, stop = b"", place, source.size
         else:
-            yield from blank(start, content, stop)
+            kind, _, content, stop = box_at(source, place, source.size)
+        if stop < content:
+            kind, content, stop = b"", place, source.size
+        yield kind, place, content, min(stop, source.size)
+        place = stop
 
 
-def taken_apart(source: ImageFile, box: Box) -> Iterator[Extract]:
-    """Yield what others get of a box. Raises `Broken`."""
+def taken_apart(source: ImageFile, box: Box, shown: frozenset[bytes]) -> Iterator[Extract]:
+    """Yield what others get of a box among which these kinds are shown. Raises `Broken`."""
     kind, start, content, stop = box
-    if kind not in SHOWN_WITHIN:
+    if not kind:
+        yield Extract(stop - start)
+    elif kind not in shown or (kind == b"trak" and hides(source, box)):
+        yield from blank(start, content, stop)
+    elif kind in SHOWN_WITHIN:
+        yield kept(start, content)
+        for inner in boxes(source, content, stop):
+            yield from taken_apart(source, inner, SHOWN_WITHIN[kind])
+    elif kind == b"hdlr":
+        name = min(content + HANDLER_NAME, stop)
+        yield kept(start, name)
+        yield Extract(stop - name)
+    else:
         yield kept(start, stop)
-        return
-    yield kept(start, content)
-    for inner in boxes(source, content, stop):
-        if inner[0] in SHOWN_WITHIN[kind] and not (inner[0] == b"trak" and hides(source, inner)):
-            yield from taken_apart(source, inner)
-        else:
-            yield from blank(*inner[1:])
 
 
 def inside(source: ImageFile, box: Box, *kinds: bytes) -> Box | None:
@@ -92,47 +107,89 @@ def hides(source: ImageFile, track: Box) -> bool:
     return handler is None or source.take(handler[2] + 8, 4) not in SHOWN_TRACKS
 
 
-def hidden_in(source: ImageFile, film: Box) -> Iterator[HiddenSpan]:
-    """Yield where the bytes are of the tracks that others do not get. Raises `Broken`."""
-    for track in boxes(source, film[2], film[3]):
-        if track[0] == b"trak" and hides(source, track):
+# --- Tracks that others do not get -----------------------------------------------------------------------------------
+
+Spans = list[tuple[int, int]]
+"""Pieces of a file, in their order; no two of them meet."""
+
+
+def hidden_spans(source: ImageFile, outside: list[Box]) -> Spans:
+    """Return where the bytes are of the tracks that others do not get. Raises `Broken`."""
+    spans: Spans = []
+    tables = Tables(source)
+    for film in (box for box in outside if box[0] == b"moov"):
+        for track in boxes(source, film[2], film[3]):
+            if track[0] != b"trak" or not hides(source, track):
+                continue
+            if any(box[0] == b"moof" for box in outside):
+                raise Broken("a hidden track in fragments")
             table = inside(source, track, b"mdia", b"minf", b"stbl")
-            yield from () if table is None else samples(source, table)
+            for span in () if table is None else tables.chunks(table):
+                spans.append(span)
+                if len(spans) > MOST_SPANS:
+                    raise Broken("a hidden track in too many pieces")
+    return joined_spans(spans)
 
 
-def samples(source: ImageFile, table: Box) -> Iterator[HiddenSpan]:
-    """Yield where the chunks of a track are, each of which has some samples. Raises `Broken`."""
-    found = {box[0]: box[2] for box in boxes(source, table[2], table[3])}
-    if not {b"stsz", b"stsc"} <= set(found) or not {b"stco", b"co64"} & set(found):
-        raise Broken("no table of samples")
-    size = source.number(found[b"stsz"] + 4, 4)
-    sizes = [] if size else numbers(source, found[b"stsz"] + 8, "I")
-    places = numbers(source, found[b"stco"] + 4, "I") if b"stco" in found else numbers(source, found[b"co64"] + 4, "Q")
-    runs = numbers(source, found[b"stsc"] + 4, "I", 3)
-    each = [(runs[n] - 1, runs[n + 1]) for n in range(0, len(runs), 3)]
-    sample = 0
-    for (first, count), (stop, _) in pairwise([*each, (len(places), 0)]):
-        for place in places[first:stop]:
-            yield place, place + (size * count or sum(sizes[sample : sample + count]))
-            sample += count
+def joined_spans(spans: Spans) -> Spans:
+    """Return pieces in their order, with those made one that meet."""
+    found: Spans = []
+    for start, stop in sorted(spans):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], stop)
+        else:
+            found.append((start, stop))
+    return found
 
 
-def numbers(source: ImageFile, place: int, code: str, columns: int = 1) -> list[int]:
-    """Return the numbers of a table behind that of its rows. Raises `Broken`."""
-    count = source.number(place, 4) * columns
-    if count > MOST_SAMPLES:
-        raise Broken("too long a table")
-    form = f">{count}{code}"
-    return list(struct.unpack(form, source.take(place + 4, struct.calcsize(form))))
+class Tables:
+    """The tables of samples of a film, of which so many numbers are read in all."""
+
+    def __init__(self, source: ImageFile) -> None:
+        self.source, self.left = source, MOST_SAMPLES
+
+    def numbers(self, place: int, code: str) -> "array[int]":
+        """Return the numbers of a table behind that of its rows, where one row of `stsc` has three. Raises `Broken`."""
+        found: array[int] = array(code[0])
+        count = self.source.number(place, 4) * len(code)
+        self.left -= count
+        if self.left < 0:
+            raise Broken("too long tables")
+        found.frombytes(self.source.take(place + 4, count * found.itemsize))
+        if sys.byteorder == "little":
+            found.byteswap()
+        return found
+
+    def chunks(self, table: Box) -> Iterator[tuple[int, int]]:
+        """Yield where the chunks of a track are, each of which has some samples. Raises `Broken`."""
+        source, found = self.source, {box[0]: box[2] for box in boxes(self.source, table[2], table[3])}
+        if not {b"stsz", b"stsc"} <= set(found) or not {b"stco", b"co64"} & set(found):
+            raise Broken("no table of samples")
+        size = source.number(found[b"stsz"] + 4, 4)
+        sizes = array("I") if size else self.numbers(found[b"stsz"] + 8, "I")
+        places = self.numbers(found[b"stco"] + 4, "I") if b"stco" in found else self.numbers(found[b"co64"] + 4, "Q")
+        runs = self.numbers(found[b"stsc"] + 4, "III")
+        firsts = [*runs[::3], len(places) + 1]
+        if any(first >= stop for first, stop in pairwise([0, *firsts])):
+            raise Broken("chunks without an order")
+        sample = 0
+        for (first, stop), count in zip(pairwise(firsts), runs[1::3], strict=True):
+            for place in places[first - 1 : stop - 1]:
+                yield place, place + (size * count or sum(sizes[sample : sample + count]))
+                sample += count
 
 
-def zeros_where(first: int, stop: int, hidden: list[HiddenSpan]) -> Iterator[Extract]:
-    """Yield the bytes between two places, with zeros where something is hidden; what is hidden is in order."""
-    # A chunk that begins before the place may reach over it.
-    for begin, end in hidden[max(bisect_left(hidden, (first, 0)) - 1, 0) : bisect_left(hidden, (stop, 0))]:
-        start, end = max(begin, first), min(end, stop)
-        if start < end:
-            yield kept(first, start)
-            yield Extract(end - start)
-            first = end
-    yield kept(first, stop)
+def zeroing(read: Read, hidden: Spans) -> Read:
+    """Return what reads a file with zeros in the place of some pieces."""
+    starts = [start for start, _ in hidden]
+
+    def zeroed(first: int, stop: int) -> bytes:
+        data = bytearray(read(first, stop))
+        stop = first + len(data)
+        for start, end in hidden[max(bisect_right(starts, first) - 1, 0) : bisect_right(starts, stop)]:
+            begin, end = max(start, first), min(end, stop)
+            if begin < end:
+                data[begin - first : end - first] = bytes(end - begin)
+        return bytes(data)
+
+    return zeroed

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from operator import itemgetter
 
+from service.files.boxes import Box, blank, boxes
 from service.files.images_parts import Broken, Extract, ImageFile, ImageMeasure, joined_extracts, kept, own
 
 PICTURES = frozenset(b"hvc1 hev1 av01 grid iovl iden tmap".split())
@@ -16,26 +17,10 @@ MOST_EXTENTS, MOST_BOXES = 1000, 100
 """Most pieces that the items of a file are in, and boxes in one: a photo of a phone has a hundred pieces, or two."""
 IN_FILE, IN_META = 0, 1
 """Ways in which an item says where it is."""
-BLANK = b"free"
 EMPTY_EXIF = b"\0\0\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"
 """EXIF that says nothing, as an item has it: some decoders do not take zeros."""
 Filling = tuple[int, int, bytes | None]
 """The places in the file of what others get, and what they get in its place."""
-Box = tuple[bytes, int, int, int]
-"""Kind of a box, its first byte, that of its content, and its end."""
-
-
-def boxes(source: ImageFile, place: int, end: int) -> Iterator[Box]:
-    """Yield the boxes between two places. Raises `Broken`."""
-    while place < end:
-        length, kind, content = source.number(place, 4), source.take(place + 4, 4), place + 8
-        if length == 1:
-            length, content = source.number(place + 8, 8), place + 16
-        stop = place + length if length else end
-        if not content <= stop <= end:
-            raise Broken(f"no box at byte {place}")
-        yield kind, place, content, stop
-        place = stop
 
 
 @dataclass(slots=True)
@@ -200,12 +185,6 @@ def shared_of_meta(source: ImageFile, content: int, stop: int, start: int, shown
         else:
             pieces += blank(first, inside, end)
     return pieces
-
-
-def blank(start: int, content: int, stop: int) -> list[Extract]:
-    """Return a box of nothing in the place of another, with the length that this had."""
-    length = [kept(start, start + 4), own(BLANK), kept(start + 8, content)]
-    return [*length, Extract(stop - content)]
 
 
 def only(first: int, stop: int, shown: list[Filling]) -> list[Extract]:

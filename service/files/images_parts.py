@@ -1,7 +1,8 @@
-"""What image files are made of, whatever their format: how they are read, and which parts of them others get."""
+"""What files of images and films are made of: how they are read, and which parts of them others get."""
 
+import math
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -41,9 +42,9 @@ class Extract(NamedTuple):
 class ImageFile:
     """The bytes of a file, read in blocks, of which the last is kept."""
 
-    def __init__(self, read: Read, size: int, most_parts: int) -> None:
-        self.read_block, self.size, self.most_parts = read, size, most_parts
-        self.parts, self.place, self.block = 0, 0, b""
+    def __init__(self, read: Read, size: int, most_parts: int, most_blocks: float = math.inf) -> None:
+        self.read_block, self.size, self.most_parts, self.most_blocks = read, size, most_parts, most_blocks
+        self.parts, self.blocks_read, self.place, self.block = 0, 0, 0, b""
 
     def take(self, first: int, count: int) -> bytes:
         """Return so many bytes from a place on. Raises `Broken` where they are not there, or after too many parts."""
@@ -55,15 +56,17 @@ class ImageFile:
         return self.block[first - self.place : first - self.place + count]
 
     def whole(self, first: int, count: int) -> bytes:
-        """Return so many bytes from a place on, and what was read with them. Raises `Broken` where they are not there.
+        """Return so many bytes from a place on, and what was read with them.
 
-        No more is read than what a store gives at once: where its parts end, a block may be short.
+        No more is read than what a store gives at once: where its parts end, a block may be short. Raises `Broken`
+        where they are not there, or after too many blocks.
         """
         found, stop = b"", min(self.size, first + max(count, BLOCK))
         while len(found) < count:
+            self.blocks_read += 1
             piece = self.read_block(first + len(found), stop)
-            if not piece:
-                raise Broken(f"the file ends before byte {first + count}")
+            if not piece or self.blocks_read > self.most_blocks:
+                raise Broken(f"the file ends before byte {first + count}, or is in too many places")
             found += piece
         return found
 
@@ -84,8 +87,9 @@ class ImageFile:
 class SharedBytes:
     """What others get of a file: pieces of it and of our own, read like the file itself."""
 
-    def __init__(self, read: Read, pieces: list[Extract]) -> None:
-        self.read_original, self.pieces = read, pieces
+    def __init__(self, read: Read, pieces: list[Extract], more: int = 0) -> None:
+        """Take what reads the file, the pieces, and how many `more` of them are remembered by what reads."""
+        self.read_original, self.pieces, self.weight = read, pieces, len(pieces) + more
         self.ends = list(accumulate(piece.length for piece in pieces))
 
     @property
@@ -116,7 +120,7 @@ def own(data: bytes) -> Extract:
     return Extract(len(data), own=data)
 
 
-def joined_extracts(pieces: list[Extract]) -> list[Extract]:
+def joined_extracts(pieces: Iterable[Extract]) -> list[Extract]:
     """Return pieces with those made one that follow each other in the file."""
     found: list[Extract] = []
     for piece in pieces:

@@ -1,4 +1,4 @@
-"""What is sent of a file: its bytes as they are, a smaller image, or an image without what its camera wrote."""
+"""What is sent of a file: its bytes as they are, without what a camera wrote, or as a smaller image."""
 
 import asyncio
 import time
@@ -25,11 +25,11 @@ SUFFIXES = {"image/webp": ".webp", "image/jpeg": ".jpg", "image/png": ".png"}
 WITHOUT_PLACE = frozenset({"image/bmp", "image/x-icon", "image/svg+xml", "image/vnd.microsoft.icon"})
 """Images whose formats have no place for what a camera writes, so that others get them as they are."""
 SHARED_BY = 1
-"""What takes out of images what others do not get: the next number, and they have other entity tags."""
-MOST_KNOWN, MOST_PIECES = 512, 2000
-"""Images of which it is remembered what others get, and the most pieces of one of them."""
+"""What takes out of images and films what others do not get: the next number, and they have other entity tags."""
+MOST_KNOWN, MOST_PIECES = 512, 100_000
+"""Images and films of which it is remembered what others get, and the most pieces of all of them."""
 MOST_REFUSED, REFUSED_FOR = 10_000, 600.0
-"""Images of which it is remembered that they were refused, and for how many seconds."""
+"""Images and films of which it is remembered that they were refused, and for how many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Contents:
     async def original(self, record: Raw, is_owner: bool) -> Content:
         """Return the bytes of a file; of an image, others than its owner get no place, device, time or comment.
 
-        Of a film they get no place and no device. Raises `BadImage` where nobody can tell what such an image says.
+        Of a film they get no place and no device. Raises `BadImage` where nobody can tell what such a file says.
         """
         media_type = str(record["media_type"])
         hides = media_type in FILMS or (media_type.startswith("image/") and media_type not in WITHOUT_PLACE)
@@ -82,18 +82,20 @@ class Contents:
         """Return what others get of an image or a film. Raises `BadImage`, and `NotFound` where it has just gone."""
         read, media_type = partial(self.blobs.read, record["blob"]), record["media_type"]
         try:
-            if media_type in FILMS:
-                found: SharedBytes | None = shared_film(read, int(record["size"]))
-            else:
-                found = images_format.shared_form(media_type, read, int(record["size"]))
+            found = (
+                shared_film(read, int(record["size"]))
+                if media_type in FILMS
+                else images_format.shared_form(media_type, read, int(record["size"]))
+            )
         except BytesGone:
             raise NotFound(FILE_NOT_THERE) from None
         if found is None:
-            detail = "what a camera wrote cannot be taken out of this image: its owner alone gets it as it is"
+            detail = "what a camera wrote cannot be taken out of this file: its owner alone gets it as it is"
             remember_some(self.refused, record["blob"], (time.monotonic(), detail), MOST_REFUSED)
             raise BadImage(detail)
-        if len(found.pieces) <= MOST_PIECES:
-            remember_some(self.known, record["blob"], found, MOST_KNOWN)
+        remember_some(self.known, record["blob"], found, MOST_KNOWN)
+        while sum(known.weight for known in list(self.known.values())) > MOST_PIECES:
+            forget_first(self.known)
         return found
 
     # --- Smaller images ----------------------------------------------------------------------------------------------
@@ -160,4 +162,9 @@ def remember_some(known: dict[str, Any], key: str, value: Any, most: int) -> Non
     """Remember something, and of more than so many forget the first."""
     known[key] = value
     if len(known) > most:
-        del known[next(iter(known))]
+        forget_first(known)
+
+
+def forget_first(known: dict[str, Any]) -> None:
+    """Forget what was remembered first; several threads may do so at once."""
+    known.pop(next(iter(known), ""), None)

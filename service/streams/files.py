@@ -1,7 +1,7 @@
 """Files: `POST /v1/files`, and the bytes of each. A slow client holds a part of a file, and no thread."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -212,8 +212,21 @@ class Files:
             headers = (*headers, ("Content-Range", span.content_range(size)))
         if request.method == "HEAD":
             return Response(status, b"", headers)
-        body = self.bytes_of(content, span, await self.first(content, span))
-        return self.streamed(request.account, status, body, headers)
+        return download(status, headers, *await self.begun(request.account, content, span))
+
+    async def begun(
+        self, account: str | None, content: Content, span: Span
+    ) -> tuple[AsyncGenerator[bytes, None], Callable[[], None]]:
+        """Return bytes of a file that are on their way, and what to call when they no longer are.
+
+        Raises as `first` does, and `Overloaded` or `TooManyRequests` where too many are under way.
+        """
+        end = self.transfers.going(account)
+        try:
+            return self.bytes_of(content, span, await self.first(content, span)), end
+        except BaseException:
+            end()
+            raise
 
     async def first(self, content: Content, span: Span) -> bytes:
         """Return the first of some bytes, before any answer is begun: a store that fails is told of by a status.
@@ -236,27 +249,22 @@ class Files:
             for span in spans
         ]
         end = f"--{boundary}--\r\n".encode()
-        first = await self.first(content, spans[0])
         length = sum(len(head) + span.stop - span.start + 2 for head, span in zip(heads, spans, strict=True)) + len(end)
+
+        first, ended = await self.begun(account, content, spans[0])
 
         async def body() -> AsyncGenerator[bytes, None]:
             for number, (head, span) in enumerate(zip(heads, spans, strict=True)):
                 yield head
-                async with aclosing(self.bytes_of(content, span, b"" if number else first)) as pieces:
+                async with aclosing(self.bytes_of(content, span, b"") if number else first) as pieces:
                     async for piece in pieces:
                         yield piece
                 yield b"\r\n"
             yield end
 
         kind = f"multipart/byteranges; boundary={boundary}"
-        return self.streamed(account, 206, body(), (*headers, ("Content-Type", kind), ("Content-Length", str(length))))
-
-    def streamed(
-        self, account: str | None, status: int, body: AsyncGenerator[bytes, None], headers: Headers
-    ) -> Response:
-        """Return an answer that comes piece by piece. Raises `Overloaded` or `TooManyRequests` where too many do."""
-        # Two hold what is sent: the kernel on the way to the door, and on the way from there.
-        return Response(status, body, headers, self.transfers.going(account), 2 * BUFFERED)
+        headers = (*headers, ("Content-Type", kind), ("Content-Length", str(length)))
+        return download(206, headers, body(), ended)
 
     async def read(self, content: Content, start: int, stop: int) -> bytes:
         """Return bytes of a file from `start` on, as `Content.read` does, when it is their turn."""
@@ -278,6 +286,12 @@ class Files:
                     ahead.put(download, await self.read(content, position, span.stop))
         finally:
             ahead.drop(download)
+
+
+def download(status: int, headers: Headers, body: AsyncGenerator[bytes, None], end: Callable[[], None]) -> Response:
+    """Return an answer that comes piece by piece, and what to call when it no longer does."""
+    # Two hold what is sent: the kernel on the way to the door, and on the way from there.
+    return Response(status, body, headers, end, 2 * BUFFERED)
 
 
 async def fill(intake: Intake, request: Request, body: AsyncIterator[bytes]) -> tuple[str, dict[str, list[str]]]:
