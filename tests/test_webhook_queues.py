@@ -98,7 +98,7 @@ def test_a_queue_ends_with_its_webhook(webhooks: Webhooks, calling: Queues, endp
     id = made(webhooks, endpoints())
     until(lambda: id in calling.queues)
     thread = calling.queues[id].thread
-    webhooks.change(id, WebhookPlan("https://1.1.1.1/"), False)
+    webhooks.change(id, {"active": False})
     until(lambda: not thread.is_alive())
     assert id not in calling.queues
 
@@ -113,7 +113,7 @@ def test_of_a_queue_that_has_ended_nothing_is_counted_any_more(
     until(lambda: queue.dispatcher.look_at > 0)
     queue.dispatcher.count_at = 0.0
     until(lambda: counted(id) == 1)
-    webhooks.change(id, WebhookPlan("https://1.1.1.1/"), False)
+    webhooks.change(id, {"active": False})
     until(lambda: not queue.thread.is_alive())
     assert counted(id) == 0
 
