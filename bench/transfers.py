@@ -35,6 +35,8 @@ LARGE = random.Random(18).randbytes(24 * 2**20)
 """What is read slowly: more than the kernel holds of it."""
 SLOW_BEGIN, READ_SECONDS = 30, 20
 """Seconds in which the kernel fills up with slow downloads, and in which records are read beside them."""
+STALE = 5.0
+"""Seconds after which a connection that nobody has used is made anew."""
 IMAGES, IMAGE_CLIENTS, SHOWN = 24, 4, (4000, 3000)
 BOTH_CORES = "0,1"
 ADMIN = {"identity": "bench@example.com", "password": "correct horse battery"}
@@ -55,11 +57,12 @@ class Peer(ABC):
 
     def ask(self, method: str, path: str, body: bytes = b"", headers: Headers | None = None) -> bytes:
         """Return the body of an answer, on the connection of this thread. Raises `RuntimeError` for a refusal."""
-        if not hasattr(self.local, "connection"):
+        if time.monotonic() - getattr(self.local, "asked", 0.0) > STALE:
             self.local.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         self.local.connection.request(method, path, body, headers or {})
         answer = self.local.connection.getresponse()
         found: bytes = answer.read()
+        self.local.asked = time.monotonic()
         if answer.status >= 300:
             raise RuntimeError(f"{self.title}: {method} {path} is {answer.status}: {found[:200]!r}")
         return found
