@@ -45,8 +45,11 @@ def shared_film(read: Read, size: int) -> SharedBytes | None:
     source = ImageFile(read, size, MOST_FILM_PARTS, MOST_FILM_BLOCKS)
     try:
         outside = list(outer_boxes(source))
-        hidden = hidden_spans(source, outside)
-        pieces = joined_extracts(piece for box in outside for piece in taken_apart(source, box, SHOWN_OUTSIDE))
+        tracks = frozenset(hidden_tracks(source, outside))
+        if tracks and any(box[0] == b"moof" for box in outside):
+            raise Broken("a hidden track in fragments")
+        hidden = hidden_spans(source, tracks)
+        pieces = joined_extracts(piece for box in outside for piece in taken_apart(source, box, SHOWN_OUTSIDE, tracks))
         if len(pieces) > MOST_FILM_PIECES:
             raise Broken("too many pieces")
     except Broken:
@@ -72,17 +75,17 @@ def outer_boxes(source: ImageFile) -> Iterator[Box]:
         place = stop
 
 
-def taken_apart(source: ImageFile, box: Box, shown: frozenset[bytes]) -> Iterator[Extract]:
-    """Yield what others get of a box among which these kinds are shown. Raises `Broken`."""
+def taken_apart(source: ImageFile, box: Box, shown: frozenset[bytes], hidden: frozenset[Box]) -> Iterator[Extract]:
+    """Yield what others get of a box among which these kinds are shown, but some `hidden` tracks. Raises `Broken`."""
     kind, start, content, stop = box
     if not kind:
         yield Extract(stop - start)
-    elif kind not in shown or (kind == b"trak" and hides(source, box)):
+    elif kind not in shown or box in hidden:
         yield from blank(start, content, stop)
     elif kind in SHOWN_WITHIN:
         yield kept(start, content)
         for inner in boxes(source, content, stop):
-            yield from taken_apart(source, inner, SHOWN_WITHIN[kind])
+            yield from taken_apart(source, inner, SHOWN_WITHIN[kind], hidden)
     elif kind == b"hdlr":
         name = min(content + HANDLER_NAME, stop)
         yield kept(start, name)
@@ -113,21 +116,23 @@ Spans = list[tuple[int, int]]
 """Pieces of a file, in their order; no two of them meet."""
 
 
-def hidden_spans(source: ImageFile, outside: list[Box]) -> Spans:
-    """Return where the bytes are of the tracks that others do not get. Raises `Broken`."""
+def hidden_tracks(source: ImageFile, outside: list[Box]) -> Iterator[Box]:
+    """Yield the tracks that others do not get. Raises `Broken`."""
+    for film in outside:
+        if film[0] == b"moov":
+            yield from (box for box in boxes(source, film[2], film[3]) if box[0] == b"trak" and hides(source, box))
+
+
+def hidden_spans(source: ImageFile, tracks: frozenset[Box]) -> Spans:
+    """Return where the bytes of some tracks are. Raises `Broken`."""
     spans: Spans = []
     tables = Tables(source)
-    for film in (box for box in outside if box[0] == b"moov"):
-        for track in boxes(source, film[2], film[3]):
-            if track[0] != b"trak" or not hides(source, track):
-                continue
-            if any(box[0] == b"moof" for box in outside):
-                raise Broken("a hidden track in fragments")
-            table = inside(source, track, b"mdia", b"minf", b"stbl")
-            for span in () if table is None else tables.chunks(table):
-                spans.append(span)
-                if len(spans) > MOST_SPANS:
-                    raise Broken("a hidden track in too many pieces")
+    for track in tracks:
+        table = inside(source, track, b"mdia", b"minf", b"stbl")
+        for span in () if table is None else tables.chunks(table):
+            spans.append(span)
+            if len(spans) > MOST_SPANS:
+                raise Broken("a hidden track in too many pieces")
     return joined_spans(spans)
 
 
