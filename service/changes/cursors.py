@@ -4,9 +4,10 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 from service.changes.feed import Checkpoint
-from service.core.errors import BadParameter
-from service.query.paging import bad, sealed, unsealed
+from service.query.paging import sealed, unsealed
 from service.query.parse import SEAL_BYTES
+
+CURSOR = "the `cursor` of an earlier answer to this account, for the same types and scope"
 
 
 def seal_of(key: bytes, account: str, types: Iterable[str], within: Sequence[str]) -> bytes:
@@ -22,9 +23,5 @@ def sealed_cursor(checkpoint: Checkpoint, seal: bytes) -> str:
 
 def checkpoint_of(cursor: str, seal: bytes) -> Checkpoint:
     """Return the checkpoint that a cursor was made of; raises `BadParameter` for one that was made for another walk."""
-    try:
-        seq, first, *backfill = unsealed(cursor, seal)
-    except BadParameter:
-        detail = "the `cursor` of an earlier answer to this account, for the same types and scope"
-        raise bad("cursor", detail, "not_valid") from None
+    seq, first, *backfill = unsealed(cursor, seal, asked=CURSOR)
     return Checkpoint(seq, first, (backfill[0], backfill[1]) if backfill else None)

@@ -14,7 +14,7 @@ from service.changes.order import Order
 from service.changes.pull import whole
 from service.changes.rxdb_documents import documents_of
 from service.changes.watermelon_pull import LAST_NUMBER
-from service.core.errors import BadParameter, NotFound, UpgradeRequired
+from service.core.errors import NotFound, UpgradeRequired
 from service.model.record_type import RecordType
 from service.policy import Identity
 from service.query.paging import bad, sealed, unsealed
@@ -143,11 +143,8 @@ def parse_rxdb_pull(type: RecordType, args: Mapping[str, str], identity: Identit
 
 def parse_rxdb_checkpoint(id: str, lwt: int, seal: bytes) -> RxdbCheckpoint:
     """Return the checkpoint that a client has; raises `BadParameter` for one that was given to another walk."""
-    problem = bad("id", "that of the last answer's `checkpoint`, with its `lwt`, of the same account", "not_valid")
-    try:
-        seq, first, given, *backfill = unsealed(id, seal)
-    except BadParameter:
-        raise problem from None
+    asked = "that of the last answer's `checkpoint`, with its `lwt`, of the same account"
+    seq, first, given, *backfill = unsealed(id, seal, "id", asked)
     if seq != lwt:
-        raise problem
+        raise bad("id", asked, "not_valid")
     return RxdbCheckpoint(Checkpoint(seq, first, (backfill[0], backfill[1]) if backfill else None), given)

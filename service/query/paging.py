@@ -16,6 +16,7 @@ from service.model.schema import Schema
 from service.mongo.raw import Filter
 
 MAC_BYTES = 16
+NEXT_OF_ANSWER = "the `next` of an earlier answer to the very same query"
 
 
 def bad(parameter: str, detail: str, code: str = "not_allowed") -> BadParameter:
@@ -29,9 +30,12 @@ def sealed(values: list[Any], seal: bytes) -> str:
     return encode_base64url(mac_of(payload, seal) + payload)
 
 
-def unsealed(text: str, seal: bytes) -> list[Any]:
-    """Return the values that `sealed` hid; raises `BadParameter` for what it did not make for this query."""
-    problem = bad("cursor", "the `next` of an earlier answer to the very same query", "not_valid")
+def unsealed(text: str, seal: bytes, parameter: str = "cursor", asked: str = NEXT_OF_ANSWER) -> list[Any]:
+    """Return the values that `sealed` hid; raises `BadParameter` for what it did not make for this query.
+
+    That names the `parameter`, and what it is `asked` to be.
+    """
+    problem = bad(parameter, asked, "not_valid")
     try:
         data = decode_base64url(text)
     except ValueError:
