@@ -150,6 +150,15 @@ def test_a_body_in_chunks_without_end_is_refused_at_the_limit(service: Running) 
 # Answers that nobody takes
 
 
+def is_cut(connection: socket.socket) -> bool:
+    """Whether the other end takes nothing more."""
+    try:
+        connection.send(b"\r\n")
+    except OSError:
+        return True
+    return False
+
+
 def test_answers_that_nobody_reads_hold_no_slot_and_are_cut_off(service: Running, connect) -> None:
     page = request(b"GET /docs/swagger-ui-bundle.js")
     for _ in range(SLOTS * 3):
@@ -165,15 +174,7 @@ def test_a_large_answer_that_nobody_takes_is_thrown_away(service: Running, conne
         assert service.send("POST", "/v1/notes", {"title": "x", "body": "x" * 100_000}, token).status_code == 201
     assert len(service.send("GET", "/v1/accounts/me/export", token=token).json()["notes"]) == 60
     connection = connect(request(b"GET /v1/notes?limit=100", b"Authorization: Bearer " + token.encode() + b"\r\n"))
-
-    def is_cut() -> bool:
-        try:
-            connection.send(b"\r\n")
-        except OSError:
-            return True
-        return False
-
-    assert until(is_cut, CUT)
+    assert until(lambda: is_cut(connection), CUT)
 
 
 # Headers

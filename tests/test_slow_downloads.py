@@ -12,6 +12,7 @@ import requests
 from tests.racing import at_once
 from tests.test_processes import LIMITS, is_ready
 from tests.test_run import ADA, Running, running, token_of
+from tests.test_slow_clients import is_cut
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
@@ -58,15 +59,7 @@ def slowly(service: Running, token: str, path: str) -> bytes:
 def is_cut_off(service: Running, token: str, path: str) -> bool:
     """Whether a client is that takes nothing."""
     with closing(download(service, token, path)) as connection:
-
-        def is_cut() -> bool:
-            try:
-                connection.send(b"\r\n")
-            except OSError:
-                return True
-            return False
-
-        return until(is_cut, 60)
+        return until(lambda: is_cut(connection), 60)
 
 
 def test_a_slow_client_gets_all_and_one_that_takes_nothing_is_cut_off(service: Running) -> None:
