@@ -14,6 +14,7 @@ from bson import Int64
 
 from bench import changes, check, compare, contenders, data
 from bench.contenders import MADANG, Contender
+from bench.growth import ACCOUNTS, SIZES
 from bench.processes import Process
 from bench.search import cpu_of_connections
 from service.changes.compaction import RecordState, of_record
@@ -21,8 +22,6 @@ from service.changes.tail import time_of
 from service.core.clock import now
 from service.mongo.raw import Raw
 
-SIZES = (10_000, 100_000, 2_000_000)
-ACCOUNTS = 5
 PLACES = 50
 """From where an account pulls: places that are spread over all that it has."""
 AT_ONCE = 20
@@ -52,9 +51,7 @@ def run() -> dict[str, Any]:
 
 def pulled(api: Process, paths: list[str], mongod: int) -> tuple[float, float]:
     """Return the µs of CPU of the server and of MongoDB's connections for each of some pulls."""
-    session = requests.Session()
-    session.trust_env = False
-    session.headers["Authorization"] = f"Bearer {data.token(0)}"
+    session = signed_in()
     before = api.cpu(), cpu_of_connections(mongod)
     for path in itertools.islice(itertools.cycle(paths), PULLS):
         answer = session.get(api.base + path)
@@ -73,17 +70,24 @@ def filled(size: int, uri: str, folder: Path) -> Iterator[tuple[Process, list[st
         yield api, [f"/v1/changes?limit={AT_ONCE}&cursor={cursor}" for cursor in places(api, size // ACCOUNTS)]
 
 
+def signed_in() -> requests.Session:
+    """Return the session of the first account; to look for proxies would be a part of what is measured."""
+    found = requests.Session()
+    found.trust_env = False
+    found.headers["Authorization"] = f"Bearer {data.token(0)}"
+    return found
+
+
 def places(api: Process, own: int) -> list[str]:
     """Return cursors spread over all that the first account has; each has a page behind it."""
-    session = requests.Session()
-    session.trust_env = False
-    session.headers["Authorization"] = f"Bearer {data.token(0)}"
+    session = signed_in()
     found, asked, step = [], {}, own // PLACES
-    for at in range(0, own - step, min(step, 1000)):
-        answer = session.get(f"{api.base}/v1/changes", params={"limit": str(min(step, 1000)), **asked})
+    page = min(step, 1000)
+    for at in range(0, own - step, page):
+        answer = session.get(f"{api.base}/v1/changes", params={"limit": str(page), **asked})
         check.expect(MADANG, "the status of a pull", answer.status_code, 200)
         asked = {"cursor": answer.json()["cursor"]}
-        found += [asked["cursor"]] * (at // step != (at + min(step, 1000)) // step)
+        found += [asked["cursor"]] * (at // step != (at + page) // step)
     return found
 
 

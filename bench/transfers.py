@@ -13,6 +13,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import count
@@ -185,21 +186,8 @@ def lined_up() -> Iterator[list[Peer]]:
 
 def at_once(clients: int, work: Callable[[int], None]) -> None:
     """Let clients work at once, each with its number. Raises what one of them does."""
-    failures: list[BaseException] = []
-
-    def one(client: int) -> None:
-        try:
-            work(client)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=one, args=[client]) for client in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(work, range(clients)))
 
 
 def a_second(clients: int, work: Callable[[int], Any], seconds: float = SECONDS) -> float:
