@@ -137,7 +137,7 @@ class Feed:
         It may have no item although there are more.
         """
         # Before the changes: who gains a role after this has a change of that behind them.
-        identity = self.settled()
+        identity = settled(self.account, self.identity)
         if checkpoint.backfill is not None:
             membership = self.membership_at(checkpoint.backfill[0])
             if membership is not None:
@@ -204,7 +204,7 @@ class Feed:
         found = self.readable(identity, newest)
         items = []
         own, told = self.own_marks(), told or marks(identity, self.within)
-        held = self.memberships() if len(found) < len(newest) else {}
+        held = held_memberships(self.account) if len(found) < len(newest) else {}
         for (name, id), change in newest.items():
             row = found.get((name, id))
             if row is None and not compaction.can_have_it(change, told, held, own):
@@ -233,7 +233,7 @@ class Feed:
 
         As far as the order remembers; of what it never had a right to nobody is told that it was there.
         """
-        held, own = self.memberships(), self.own_marks()
+        held, own = held_memberships(self.account), self.own_marks()
         ids: dict[str, list[str]] = {}
         for name, id in wanted:
             ids.setdefault(name, []).append(id)
@@ -253,24 +253,6 @@ class Feed:
             raise NotAuthenticated("the account has gone")
         return Identity.of(found)
 
-    def settled(self) -> Identity:
-        """Return the account with those of its memberships that the order has, when it has the end of all others.
-
-        One that came and went before the recorder looked has no place in the order, so nothing may be told by it, and
-        nothing may be passed by while one is away that will be back unseen. Raises `FeedUnavailable` where the recorder
-        does not come so far in time, and `NotAuthenticated` where the account has gone.
-        """
-        end = time.monotonic() + SETTLES_WITHIN
-        while True:
-            # Before the account: what begins in between is left out, and comes by a change of its own.
-            recorded = {name for name, spans in self.memberships().items() if spans[-1][1] is None}
-            identity = self.identity()
-            if not lost_memberships(identity, recorded):
-                return identity.within(recorded)
-            if time.monotonic() >= end:
-                raise FeedUnavailable("a membership of the account has ended a moment ago")
-            time.sleep(LOOK_AGAIN)
-
     def range(self, told: Sequence[str], types: Sequence[str], seq: Filter, limit: int) -> list[Raw]:
         """Return the first changes within bounds of their numbers that one of the marks hears of, in their order."""
         size = max(1, MOST_BRANCHES // max(1, len(types)))
@@ -283,22 +265,42 @@ class Feed:
 
     def membership_at(self, seq: int) -> Raw | None:
         """Return the membership of the account that changed at a number, if it has not changed since."""
-        return driver.find_one(Change._get_collection(), {**self.of_account, "seq": seq})
-
-    def memberships(self) -> dict[str, Any]:
-        """Return from where to where each membership of the account was held, by principal."""
-        rows = driver.find(Change._get_collection(), self.of_account)
-        return {compaction.principal_of(row): row["held"] for row in rows}
-
-    @property
-    def of_account(self) -> Filter:
-        """The filter of the memberships of the account."""
-        return {"marks": member_mark(self.account), "type": MEMBERSHIP}
+        return driver.find_one(Change._get_collection(), {**memberships_in_order(self.account), "seq": seq})
 
     def own_marks(self) -> set[str]:
         """Return the marks by which the account, or everybody, hears of something without a membership."""
         given = [given_to(self.account), given_to(EVERYONE)]
         return {owned_by(self.account), *given, *map(withdrawn, given)}
+
+
+def settled(account: str, look: Callable[[], Identity]) -> Identity:
+    """Return the identity of an account, which `look` finds, with those of its memberships that the order has.
+
+    It has the end of all others then. A membership that came and went before the recorder looked has no place in the
+    order, so nothing may be told by it, and nothing may be passed by while one is away that will be back unseen. Raises
+    `FeedUnavailable` where the recorder does not come so far in time, and what `look` does.
+    """
+    end = time.monotonic() + SETTLES_WITHIN
+    while True:
+        # Before the account: what begins in between is left out, and comes by a change of its own.
+        recorded = {name for name, spans in held_memberships(account).items() if spans[-1][1] is None}
+        identity = look()
+        if not lost_memberships(identity, recorded):
+            return identity.within(recorded)
+        if time.monotonic() >= end:
+            raise FeedUnavailable("a membership of the account has ended a moment ago")
+        time.sleep(LOOK_AGAIN)
+
+
+def held_memberships(account: str) -> dict[str, Any]:
+    """Return from where to where each membership of an account was held, by principal, as far as the order has it."""
+    rows = driver.find(Change._get_collection(), memberships_in_order(account))
+    return {compaction.principal_of(row): row["held"] for row in rows}
+
+
+def memberships_in_order(account: str) -> Filter:
+    """Return the filter of the memberships of an account."""
+    return {"marks": member_mark(account), "type": MEMBERSHIP}
 
 
 def fitting(items: Sequence[Item]) -> int:

@@ -254,8 +254,8 @@ class Live(Subscription):
     async def listen(self) -> None:
         """Hear of changes from now on, by the rights of now. Raises `NotAuthenticated` where the session has ended.
 
-        Raises `TooManyRequests` where the account has used its time. When the session may have ended without a word,
-        because nobody refreshed it, the client falls behind, and has to come by here again.
+        Raises `FeedUnavailable`, and `TooManyRequests` where the account has used its time. When the session may have
+        ended without a word, because nobody refreshed it, the client falls behind, and has to come by here again.
         """
         self.following.usage.check(self.account)
         while True:
