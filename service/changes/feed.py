@@ -137,7 +137,7 @@ class Feed:
         It may have no item although there are more.
         """
         # Before the changes: who gains a role after this has a change of that behind them.
-        identity = settled(self.account, self.identity)
+        identity = settled_identity(self.account, self.identity)
         if checkpoint.backfill is not None:
             membership = self.membership_at(checkpoint.backfill[0])
             if membership is not None:
@@ -273,7 +273,7 @@ class Feed:
         return {owned_by(self.account), *given, *map(withdrawn, given)}
 
 
-def settled(account: str, look: Callable[[], Identity]) -> Identity:
+def settled_identity(account: str, look: Callable[[], Identity]) -> Identity:
     """Return the identity of an account, which `look` finds, with those of its memberships that the order has.
 
     It has the end of all others then. A membership that came and went before the recorder looked has no place in the

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from service.changes.barrier import Barrier
-from service.changes.feed import settled
+from service.changes.feed import settled_identity
 from service.changes.reader import Heard, OrderReader
 from service.core.clock import now
 from service.core.log import log
@@ -98,10 +98,10 @@ class Following:
     def look(self, claims: Mapping[str, Any]) -> tuple[Identity, float]:
         """Return whose claims these are, and the seconds until their session ends if nobody refreshes it.
 
-        By the memberships that the order has: see `settled`. Raises `NotAuthenticated` where the session has ended, and
+        By the memberships that the order has: see `settled_identity`. Raises `NotAuthenticated` where the session has ended, and
         `FeedUnavailable`.
         """
-        identity = settled(claims["sub"], partial(self.security.current_identity, claims))
+        identity = settled_identity(claims["sub"], partial(self.security.current_identity, claims))
         until = self.security.sessions.expiry(identity.session)
         return identity, (until - now()).total_seconds() if until is not None else 0.0
 
