@@ -98,8 +98,8 @@ class Following:
     def look(self, claims: Mapping[str, Any]) -> tuple[Identity, float]:
         """Return whose claims these are, and the seconds until their session ends if nobody refreshes it.
 
-        By the memberships that the order has: see `settled_identity`. Raises `NotAuthenticated` where the session has ended, and
-        `FeedUnavailable`.
+        By the memberships that the order has: see `settled_identity`. Raises `NotAuthenticated` where the session has
+        ended, and `FeedUnavailable`.
         """
         identity = settled_identity(claims["sub"], partial(self.security.current_identity, claims))
         until = self.security.sessions.expiry(identity.session)
