@@ -12,7 +12,7 @@ from service.push.channel import Channel, Exchange
 from service.push.sender import PushSender
 from service.worker import chores
 from service.worker.lease import Alone
-from tests.outbox_worker import STOPPED, die, dying, fork_workers, stopping
+from tests.outbox_worker import STOPPED, die, dying, fork_workers, hearing, stopping
 
 POINTS = ("taken", "under way", "answered", "marked")
 LEASE = 3.0
@@ -56,7 +56,7 @@ def push_due(config: dict[str, Any], point: str) -> None:
     arm(point)
     sender = PushSender(Apns(config))
     sender.seconds, sender.most = LEASE, AT_ONCE
-    chore = chores.dispatching(BulkDispatcher(sender, chores.arrivals("apns", config)))
+    chore = chores.dispatching(BulkDispatcher(sender, hearing(config).of_kind("apns")))
     while True:
         chore.work(Alone())
 

@@ -24,11 +24,10 @@ from service.outbox.dispatch import Dispatcher
 from service.resources.webhooks import EXTENSION
 from service.webhooks.feeding import feed
 from service.webhooks.keeping import WEBHOOKS
-from service.webhooks.queues import Bell
 from service.webhooks.sending import WebhookSender
 from service.worker.lease import Holding
 from tests.client import Person
-from tests.dispatching import AS_LONG_AS_IT_TAKES
+from tests.dispatching import AS_LONG_AS_IT_TAKES, Deaf
 from tests.recording import Recording
 
 OWN = {"WEBHOOK_ALLOW": ["127.0.0.0/8"]}
@@ -133,7 +132,7 @@ class CallingWorker:
     def call(self) -> None:
         """Call all webhooks for what is due."""
         for row in Webhook._get_collection().find({"active": True}):
-            dispatcher = self.dispatchers.setdefault(row["_id"], Dispatcher(self.sender_of(row["_id"]), Bell()))
+            dispatcher = self.dispatchers.setdefault(row["_id"], Dispatcher(self.sender_of(row["_id"]), Deaf()))
             dispatcher.look_at = dispatcher.paused_until = 0.0
             while (item := dispatcher.next_item()) is not None:
                 dispatcher.deliver(item, AS_LONG_AS_IT_TAKES)

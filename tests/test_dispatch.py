@@ -1,27 +1,31 @@
 """The worker of the outbox: what is due is sent, and nothing twice; what is not taken is tried again."""
 
 import threading
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from flask import Flask
 from prometheus_client import REGISTRY as METRICS
 from pymongo.errors import AutoReconnect
 
+from service.changes.tail import HistoryLost
 from service.core.clock import now
 from service.documents import OutboxItem
 from service.mongo import connection, transactions
 from service.mongo.raw import Raw
 from service.outbox import items
-from service.outbox.arrivals import StreamedArrivals
+from service.outbox.arrivals import ArrivalStream, Listening
 from service.outbox.dispatch import CannotSend, Dispatcher, Postponed, Refused, Retries, Turn, delay
 from service.outbox.items import NewItem
 from service.worker.chores import Chore
 from service.worker.crew import Crew
+from service.worker.lease import Alone
 from tests.dispatching import Deaf, due_now, look, stored
+from tests.waiting import until
 
 FIRST_DELAY, LONGEST_DELAY = 15.0, 1800.0
 
@@ -281,28 +285,55 @@ def test_a_chore_that_is_shared_needs_no_lease() -> None:
 
 
 @pytest.fixture
-def arrivals(test_settings: dict[str, Any], app: Flask) -> Iterator[StreamedArrivals]:
-    found = StreamedArrivals(connection.stream_client(test_settings), "note")
-    found.listen()
+def stream(test_settings: dict[str, Any], app: Flask) -> Iterator[ArrivalStream]:
+    """A stream that is stepped again and again, whatever comes of it."""
+    found, ending = ArrivalStream(connection.stream_client(test_settings)), threading.Event()
+
+    def work() -> None:
+        while not ending.is_set():
+            with suppress(AutoReconnect):
+                found.step(Alone())
+
+    thread = threading.Thread(target=work)
+    thread.start()
     yield found
-    if found.tail is not None:
-        found.tail.close()
+    ending.set()
+    thread.join()
+    found.close()
+
+
+@pytest.fixture
+def arrivals(stream: ArrivalStream) -> Listening:
+    """What hears of notes through a stream that is open."""
+    until(lambda: stream.tail is not None)
+    found = stream.of_kind("note")
+    while found.wait(0.1):
+        pass
+    return found
 
 
 @pytest.mark.real
-def test_an_arrival_is_heard_when_its_transaction_is_committed(arrivals: StreamedArrivals) -> None:
+def test_an_arrival_is_heard_when_its_transaction_is_committed(arrivals: Listening) -> None:
     assert not arrivals.wait(0.1)
-    began = time.monotonic()
-    threading.Timer(0.2, lambda: transactions.run(lambda: put("a"))).start()
-    assert arrivals.wait(10)
-    assert time.monotonic() - began < 5
+    put_in = threading.Event()
+
+    def put_later() -> None:
+        put("a")
+        put_in.wait(30)
+
+    thread = threading.Thread(target=lambda: transactions.run(put_later))
+    thread.start()
+    assert not arrivals.wait(0.3)
+    put_in.set()
+    assert arrivals.wait(30)
+    thread.join()
     assert not arrivals.wait(0.1)
 
 
 @pytest.mark.real
-def test_what_workers_do_with_items_and_what_is_of_another_kind_wakes_nobody(arrivals: StreamedArrivals) -> None:
+def test_what_workers_do_with_items_and_what_is_of_another_kind_wakes_nobody(arrivals: Listening) -> None:
     put("a")
-    assert arrivals.wait(10)
+    assert arrivals.wait(30)
     items.add_item(NewItem("push", {}), "p", None)
     taken = items.take_due("note", 1.0)
     assert taken is not None
@@ -312,33 +343,37 @@ def test_what_workers_do_with_items_and_what_is_of_another_kind_wakes_nobody(arr
 
 
 @pytest.mark.real
-def test_a_stream_that_breaks_is_opened_again_and_meanwhile_somebody_looks(
-    arrivals: StreamedArrivals, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.outbox.arrivals.RETRY", 0.2)
-
-    def fail(_patience: int) -> None:
-        raise AutoReconnect("gone")
-
-    monkeypatch.setattr(arrivals.tail, "next", fail)
-    assert arrivals.wait(0.1)
-    assert arrivals.tail is None
-    assert not arrivals.wait(0.01)
-    assert arrivals.wait(0.3)
-    arrivals.listen()
-    put("a")
-    assert arrivals.wait(10)
+def test_one_stream_tells_each_who_waits_of_what_is_for_it(arrivals: Listening, stream: ArrivalStream) -> None:
+    for_some = stream.of_kinds(lambda kind: kind.startswith("webhook:"))
+    for kind in ("webhook:1", "push", "webhook:2"):
+        items.add_item(NewItem(kind, {}), kind, None)
+    heard: set[str | None] = set()
+    until(lambda: heard.update(for_some.heard(1.0)) or len(heard) == 2)
+    assert heard == {"webhook:1", "webhook:2"}
+    assert not arrivals.wait(0.1)
 
 
 @pytest.mark.real
-def test_where_no_stream_can_be_opened_somebody_looks_now_and_then(
-    arrivals: StreamedArrivals, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [AutoReconnect("gone"), HistoryLost("gone")])
+def test_where_a_stream_breaks_it_is_opened_again_and_all_are_told_to_look(
+    arrivals: Listening, stream: ArrivalStream, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def fail(*_: Any) -> None:
-        raise AutoReconnect("gone")
+    broken = stream.tail
+    with monkeypatch.context() as patched:
+        patched.setattr(stream.tail, "next", Mock(side_effect=error))
+        until(lambda: stream.tail not in (None, broken))
+    assert arrivals.heard(30) == {None}
+    put("a")
+    assert arrivals.wait(30)
 
-    monkeypatch.setattr("service.outbox.arrivals.Tail", fail)
-    other = StreamedArrivals(arrivals.client, "note")
-    other.listen()
-    assert other.tail is None
-    assert not other.wait(0.01)
+
+@pytest.mark.real
+def test_where_no_stream_can_be_opened_the_worker_hears_of_it(
+    app: Flask, test_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.outbox.arrivals.Tail", Mock(side_effect=AutoReconnect("gone")))
+    stream = ArrivalStream(connection.stream_client(test_settings))
+    heard = stream.of_kind("note")
+    with pytest.raises(AutoReconnect):
+        stream.step(Alone())
+    assert not heard.wait(0.01)

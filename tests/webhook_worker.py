@@ -16,7 +16,7 @@ from tests.outbox_worker import STOPPED, dying, fork_workers, stopping, telling
 POINTS = ("fed", "taken", "called", "marked")
 LEASE = 3.0
 """Seconds for which an item, and the chores, are a worker's own."""
-DONE_HERE = {"recorder", "webhooks", "calls"}
+DONE_HERE = {"arrivals", "recorder", "webhooks", "calls"}
 
 
 def work(config: dict[str, Any], point: str) -> None:

@@ -1,87 +1,116 @@
-"""Arrivals: how a worker hears that something was put into the outbox, without looking again and again."""
+"""Arrivals: how a worker hears that something was put into the outbox, without looking again and again.
 
-import re
+Of each change stream that is open MongoDB reads every write of all collections, so a worker has one for all that wait.
+"""
+
+import threading
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from service.changes.tail import HistoryLost, Tail
-from service.core.log import log
-from service.documents import OutboxItem
+from service.documents import OutboxItem, Right
 from service.mongo.raw import Raw
 
-RETRY = 5.0
-"""Seconds until a change stream that failed is opened again; each is a look for what is due."""
+AWAITED_MS = 1000
+"""Milliseconds that one look at the stream waits for an arrival."""
 
 
 class Arrivals(Protocol):
     """Tells of what arrives in the outbox."""
-
-    def listen(self) -> None:
-        """Begin, if it has not: what arrives from now on is told."""
-        ...
 
     def wait(self, seconds: float) -> bool:
         """Wait for so long at most; return whether something may have arrived."""
         ...
 
 
-class StreamedArrivals:
-    """Hears of arrivals by MongoDB's change stream, and looks now and then while there is none."""
+class Listening:
+    """What has arrived of some kinds since it was asked for last."""
 
-    def __init__(self, client: MongoClient[Raw], kind: str | re.Pattern[str]) -> None:
-        """Take a client for change streams, and the kind of items, or how the kinds are called."""
-        self.client = client
-        inserted = {"operationType": "insert", "fullDocument.kind": kind}
-        repeated = {"operationType": "update", "updateDescription.updatedFields.state": "waiting"}
-        collection = OutboxItem._meta["collection"]
-        self.stages = [
-            {"$match": {"ns.coll": collection, "$or": [inserted, repeated]}},
-            {"$project": {"operationType": 1, "clusterTime": 1, "fullDocument.kind": 1}},
-        ]
-        self.tail: Tail | None = None
-        self.open_at = 0.0
+    def __init__(self, is_for: Callable[[str], bool]) -> None:
+        self.is_for = is_for
+        self.told = threading.Condition()
+        self.kinds: set[str | None] = set()
 
-    def listen(self) -> None:
-        """Open the stream; where that fails, try again later."""
-        if self.tail is not None or time.monotonic() < self.open_at:
-            return
-        try:
-            self.tail = Tail(self.client, OutboxItem._get_collection().database.name, self.stages)
-        except (PyMongoError, HistoryLost) as error:
-            self.failed(error)
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for an event; without a stream tell now and then that somebody should look."""
-        return self.heard(seconds) != set()
+    def tell(self, kind: str | None) -> None:
+        """Hear that something of a kind has arrived, or with None that nobody knows what has."""
+        if kind is None or self.is_for(kind):
+            with self.told:
+                self.kinds.add(kind)
+                self.told.notify_all()
 
     def heard(self, seconds: float) -> set[str | None]:
         """Wait for so long at most, and return the kinds of what has arrived; None where nobody knows which."""
-        if self.tail is None:
-            time.sleep(seconds)
-            return {None} if time.monotonic() >= self.open_at else set()
-        try:
-            events = self.tail.next(int(seconds * 1000)).events
-        except (PyMongoError, HistoryLost) as error:
-            self.tail.close()
-            self.tail = None
-            self.failed(error)
-            return {None}
-        return {event.get("fullDocument", {}).get("kind") for event in events}
+        with self.told:
+            self.told.wait_for(lambda: self.kinds, seconds)
+            found, self.kinds = self.kinds, set()
+        return found
 
-    def failed(self, error: Exception) -> None:
-        """Say so, and wait for the next time."""
-        log.warning("arrivals_unheard", reason=type(error).__name__)
-        self.open_at = time.monotonic() + RETRY
+    def wait(self, seconds: float) -> bool:
+        """Wait for so long at most; return whether something may have arrived."""
+        return self.heard(seconds) != set()
+
+
+class ArrivalStream:
+    """Hears of arrivals by MongoDB's change stream, and tells those of this process who wait for them.
+
+    Where the stream was opened anew, all are told that something may have arrived.
+    """
+
+    def __init__(self, client: MongoClient[Raw]) -> None:
+        """Take a client for change streams."""
+        self.client = client
+        again = {"operationType": "update", "updateDescription.updatedFields.state": "waiting"}
+        collection = OutboxItem._meta["collection"]
+        self.stages = [
+            {"$match": {"ns.coll": collection, "$or": [{"operationType": "insert"}, again]}},
+            {"$project": {"operationType": 1, "clusterTime": 1, "fullDocument.kind": 1}},
+        ]
+        self.listening: list[Listening] = []
+        self.tail: Tail | None = None
+
+    def of_kind(self, kind: str) -> Listening:
+        """Return what hears of arrivals of one kind from now on."""
+        return self.of_kinds(kind.__eq__)
+
+    def of_kinds(self, is_for: Callable[[str], bool]) -> Listening:
+        """Return what hears of arrivals of those kinds that `is_for` is true of, from now on."""
+        self.listening.append(Listening(is_for))
+        return self.listening[-1]
+
+    def step(self, _right: Right) -> None:
+        """Tell of what arrives, or wait a second for it. Raises `PyMongoError`; then call it again."""
+        try:
+            if self.tail is None:
+                self.tail = Tail(self.client, OutboxItem._get_collection().database.name, self.stages)
+                self.tell({None})
+            events = self.tail.next(AWAITED_MS).events
+        except HistoryLost:
+            self.close()
+        except PyMongoError:
+            self.close()
+            raise
+        else:
+            self.tell({event.get("fullDocument", {}).get("kind") for event in events})
+
+    def tell(self, kinds: set[str | None]) -> None:
+        """Tell all who wait of some kinds."""
+        for kind in kinds:
+            for one in self.listening:
+                one.tell(kind)
+
+    def close(self) -> None:
+        """Leave the stream."""
+        if self.tail is not None:
+            self.tail.close()
+        self.tail = None
 
 
 class Looks:
     """Looks again and again: with mongomock, which has no change streams, and one process."""
-
-    def listen(self) -> None:
-        """Do nothing."""
 
     def wait(self, seconds: float) -> bool:
         """Wait, and have somebody look."""

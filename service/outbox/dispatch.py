@@ -139,7 +139,6 @@ class AnyDispatcher:
     def step(self, right: Right) -> None:
         """Send what is due, or wait a second for it. Raises `PyMongoError`; then call it again."""
         self.mark()
-        self.arrivals.listen()
         if self.counts and time.monotonic() >= self.count_at:
             self.count_at = time.monotonic() + LOOK
             self.count()

@@ -1,19 +1,16 @@
 """The queues of webhooks: a thread for each in this process, so that a receiver that hangs delays itself alone."""
 
-import re
 import threading
 import time
 from collections.abc import Callable
 
-from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from service.core.log import log
 from service.documents import OutboxItem, Right, Webhook
-from service.mongo.raw import Raw
-from service.outbox.arrivals import StreamedArrivals
+from service.outbox.arrivals import ArrivalStream, Listening
 from service.outbox.dispatch import Dispatcher, Sender
-from service.webhooks.keeping import KIND_PREFIX, id_in, remove_traces, webhook_kind
+from service.webhooks.keeping import KIND_PREFIX, id_in, remove_traces
 
 LOOKED_AFTER = 1.0
 """Seconds after which webhooks are looked for that were made, switched off or removed."""
@@ -23,28 +20,12 @@ GOES_ON_AFTER = 1.0
 """Seconds after which a queue goes on where MongoDB did not answer."""
 
 
-class Bell:
-    """Wakes one queue: arrivals are heard once for all of them."""
-
-    def __init__(self) -> None:
-        self.rung = threading.Event()
-
-    def listen(self) -> None:
-        """Do nothing: somebody else listens."""
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for so long at most; return whether something may have arrived."""
-        found = self.rung.wait(seconds)
-        self.rung.clear()
-        return found
-
-
 class Queue:
     """One webhook's own thread, for as long as the worker has its right and the webhook is on."""
 
     def __init__(self, sender: Sender, right: Right) -> None:
-        self.bell, self.right = Bell(), right
-        self.dispatcher = Dispatcher(sender, self.bell)
+        self.arrivals, self.right = Listening(sender.kind.__eq__), right
+        self.dispatcher = Dispatcher(sender, self.arrivals)
         self.is_over = threading.Event()
         self.thread = threading.Thread(target=self.run, name=sender.kind, daemon=True)
         self.thread.start()
@@ -67,10 +48,10 @@ class Queue:
 class Queues:
     """Keeps a queue for each webhook that is on."""
 
-    def __init__(self, sender_of: Callable[[str], Sender], client: MongoClient[Raw]) -> None:
-        """Take what makes the sender of a webhook, and a client for change streams."""
+    def __init__(self, sender_of: Callable[[str], Sender], stream: ArrivalStream) -> None:
+        """Take what makes the sender of a webhook, and what hears of arrivals."""
         self.sender_of = sender_of
-        self.arrivals = StreamedArrivals(client, re.compile(f"^{KIND_PREFIX}"))
+        self.arrivals = stream.of_kinds(lambda kind: kind.startswith(KIND_PREFIX))
         self.queues: dict[str, Queue] = {}
         self.clear_at = 0.0
 
@@ -87,7 +68,6 @@ class Queues:
 
     def step(self, right: Right) -> None:
         """Begin and end queues as there are webhooks, and wake those for which something has arrived."""
-        self.arrivals.listen()
         on = {row["_id"] for row in Webhook._get_collection().find({"active": True}, {"_id": 1})}
         for id in self.queues.keys() - on:
             # What is under way ends by itself.
@@ -97,10 +77,9 @@ class Queues:
         if time.monotonic() >= self.clear_at:
             self.clear_at = time.monotonic() + CLEARED_EVERY
             clear()
-        kinds = self.arrivals.heard(LOOKED_AFTER)
-        for id, queue in self.queues.items():
-            if None in kinds or webhook_kind(id) in kinds:
-                queue.bell.rung.set()
+        for kind in self.arrivals.heard(LOOKED_AFTER):
+            for queue in self.queues.values():
+                queue.arrivals.tell(kind)
 
 
 def clear() -> None:

@@ -23,7 +23,7 @@ from service.model.record_type import RecordType
 from service.model.registry import Registry
 from service.mongo import connection
 from service.outbox import mail
-from service.outbox.arrivals import Arrivals, Looks, StreamedArrivals
+from service.outbox.arrivals import Arrivals, ArrivalStream, Looks
 from service.outbox.bulk_dispatch import BulkDispatcher
 from service.outbox.calling import OutwardCaller
 from service.outbox.composing import MailSender
@@ -43,6 +43,8 @@ from service.webhooks.feeding import feed
 from service.webhooks.keeping import WEBHOOKS, Webhooks
 from service.webhooks.queues import Queues
 from service.webhooks.sending import WebhookSender
+
+ArrivalsOf = Callable[[str], Arrivals]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +78,22 @@ def chores(settings: Mapping[str, Any], registry: Registry) -> list[Chore]:
         found.append(Chore("bytes", 5.0, lambda right: uploads.sweep(lambda: right.held)))
         if not uploads.blobs.in_mongodb:
             found.append(Chore("strays", 21_600.0, lambda right: uploads.sweep_strays(lambda: right.held)))
-    found += [sending(sender, settings) for sender in senders(settings)]
-    found += pushing(settings)
-    found += doing_jobs(jobs_in(functions.modules()), settings)
-    if not connection.is_memory(settings["MONGODB_URI"]):
+    if connection.is_memory(settings["MONGODB_URI"]):
         # Mongomock has no change streams.
-        found += [*declared_pushing(registry), *waking_devices(registry)]
-        found.append(Chore(order.RECORDER, 0.0, Recorder(registry, connection.stream_client(settings), keep).step))
-        found += [telling(registry, type, keep) for type in registry.values() if AFTER_CHANGE in type.hooks]
-        found += telling_webhooks(settings, registry)
-    return found
+        return [*found, *working_off(settings, lambda _kind: Looks())]
+    client = connection.stream_client(settings)
+    stream = ArrivalStream(client)
+    found += [Chore("arrivals", 0.0, stream.step, True), *working_off(settings, stream.of_kind)]
+    found += [*declared_pushing(registry), *waking_devices(registry)]
+    found.append(Chore(order.RECORDER, 0.0, Recorder(registry, client, keep).step))
+    found += [telling(registry, type, keep) for type in registry.values() if AFTER_CHANGE in type.hooks]
+    return [*found, *telling_webhooks(settings, registry, stream)]
+
+
+def working_off(settings: Mapping[str, Any], arrivals_of: ArrivalsOf) -> list[Chore]:
+    """Return the chores of what the outbox holds; `arrivals_of` gives what tells of new items of a kind."""
+    found = [sending(sender, arrivals_of) for sender in senders(settings)]
+    return [*found, *pushing(settings, arrivals_of), *doing_jobs(jobs_in(functions.modules()), settings, arrivals_of)]
 
 
 def measuring(settings: Mapping[str, Any]) -> Chore:
@@ -111,11 +119,11 @@ def senders(settings: Mapping[str, Any]) -> list[Sender]:
     return [*found, ProviderSender(settings, keys)] if settings["PROVIDERS"] else found
 
 
-def pushing(settings: Mapping[str, Any]) -> list[Chore]:
+def pushing(settings: Mapping[str, Any], arrivals_of: ArrivalsOf) -> list[Chore]:
     """Return the chores of notifications: one for each platform, so that one that hangs delays no other."""
     senders = [PushSender(platform) for platform in platforms(settings)]
-    each = [dispatching(BulkDispatcher(sender, arrivals(sender.kind, settings))) for sender in senders]
-    return [sending(FanOut(), settings), *each]
+    each = [dispatching(BulkDispatcher(sender, arrivals_of(sender.kind))) for sender in senders]
+    return [sending(FanOut(), arrivals_of), *each]
 
 
 def declared_pushing(registry: Registry) -> list[Chore]:
@@ -133,14 +141,14 @@ def waking_devices(registry: Registry) -> list[Chore]:
     return [Chore(waking.WAKING, 0.0, follower.step), Chore("wakes", 1.0, waking.wake_due)]
 
 
-def doing_jobs(jobs: Mapping[str, Job], settings: Mapping[str, Any]) -> list[Chore]:
+def doing_jobs(jobs: Mapping[str, Job], settings: Mapping[str, Any], arrivals_of: ArrivalsOf) -> list[Chore]:
     """Return the chores of jobs: one for each that this worker does at once, and one that keeps to their schedules."""
     schedule = Schedule(jobs)
     kept = Chore("schedule", 2.0, lambda right: schedule.keep(), trouble=lambda: schedule.trouble)
-    return [kept, *(sending(JobSender(jobs), settings, not number) for number in range(settings["JOB_THREADS"]))]
+    return [kept, *(sending(JobSender(jobs), arrivals_of, not number) for number in range(settings["JOB_THREADS"]))]
 
 
-def telling_webhooks(settings: Mapping[str, Any], registry: Registry) -> list[Chore]:
+def telling_webhooks(settings: Mapping[str, Any], registry: Registry, stream: ArrivalStream) -> list[Chore]:
     """Return the chores of webhooks: one feeds them from the order of changes, the other calls them."""
     keys = keys_of(settings, Tokens(settings))
     webhooks = Webhooks(settings, registry, keys.each("webhooks"))
@@ -148,22 +156,15 @@ def telling_webhooks(settings: Mapping[str, Any], registry: Registry) -> list[Ch
     follower: Follower = Follower(
         WEBHOOKS, [*registry], lambda _right, passage: feed(registry, passage.changes, follower.since)
     )
-    queues = Queues(partial(WebhookSender, webhooks, letters, caller), connection.stream_client(settings))
+    queues = Queues(partial(WebhookSender, webhooks, letters, caller), stream)
     return [Chore(WEBHOOKS, 0.0, follower.step), Chore("calls", 0.0, queues.work, True)]
 
 
-def sending(sender: Sender, settings: Mapping[str, Any], counts: bool = True) -> Chore:
+def sending(sender: Sender, arrivals_of: ArrivalsOf, counts: bool = True) -> Chore:
     """Return the chore of one sender: any number of workers, and of threads, share its items; one `counts` them."""
-    return dispatching(Dispatcher(sender, arrivals(sender.kind, settings), counts))
+    return dispatching(Dispatcher(sender, arrivals_of(sender.kind), counts))
 
 
 def dispatching(dispatcher: AnyDispatcher) -> Chore:
     """Return the chore of a dispatcher."""
     return Chore(dispatcher.kind, 0.0, dispatcher.step, True, lambda: dispatcher.trouble)
-
-
-def arrivals(kind: str, settings: Mapping[str, Any]) -> Arrivals:
-    """Return what tells a worker of new items of a kind."""
-    if connection.is_memory(settings["MONGODB_URI"]):
-        return Looks()
-    return StreamedArrivals(connection.stream_client(settings), kind)
