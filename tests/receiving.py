@@ -22,7 +22,7 @@ from service.model.registry import Registry
 from service.outbox.calling import OutwardCaller
 from service.outbox.dispatch import Dispatcher
 from service.resources.webhooks import EXTENSION
-from service.webhooks.feeding import feed
+from service.webhooks.feeding import feed, has_listeners
 from service.webhooks.keeping import WEBHOOKS
 from service.webhooks.sending import WebhookSender
 from service.worker.lease import Holding
@@ -112,7 +112,7 @@ class CallingWorker:
 
     def begin(self) -> None:
         """Begin as a process does that knows nothing."""
-        self.follower = Follower(WEBHOOKS, [*self.registry], self.tell)
+        self.follower = Follower(WEBHOOKS, [*self.registry], self.tell, is_awaited=has_listeners)
         self.lease = Holding(WEBHOOKS, 60.0)
 
     def tell(self, _right: Right, found: Passage) -> None:

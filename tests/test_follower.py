@@ -105,6 +105,35 @@ def test_many_changes_come_passage_by_passage(
         assert following.told == ids[:seen]
 
 
+def test_what_nobody_waited_for_is_told_to_nobody_who_comes_later(ada: Person, following: Following) -> None:
+    following.follower.is_awaited = lambda: False
+    ada.make_note(id="one")
+    assert following.catch_up() == []
+    # Another process that goes on from there, for somebody who waits by now.
+    following.start()
+    ada.make_note(id="two")
+    assert following.catch_up() == ["two"]
+
+
+def test_who_waits_before_a_write_is_told_of_it(
+    ada: Person, following: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[bool] = []
+
+    def write_and_wait() -> bool:
+        # Whoever looks has read how far the order is.
+        if not written:
+            written.append(True)
+            ada.make_note(id="two")
+            following.recording.catch_up()
+            return False
+        return True
+
+    following.follower.is_awaited = write_and_wait
+    ada.make_note(id="one")
+    assert following.catch_up() == ["two"]
+
+
 def test_withdrawals_and_memberships_are_no_changes_of_a_record(ada: Person, bob: Person, following: Following) -> None:
     ada.make_note(id="one", readers=[bob.id])
     following.catch_up()

@@ -33,7 +33,7 @@ class Waker:
     def __init__(self, recording: Recording, patch: pytest.MonkeyPatch) -> None:
         self.recording, self.lease, self.ahead = recording, Holding(waking.WAKING, 60.0), timedelta()
         types = waking.waking_types(REGISTRY)
-        self.follower = Follower(waking.WAKING, types, waking.note_news, of_records=False)
+        self.follower = Follower(waking.WAKING, types, waking.note_news, False, waking.has_sleepers)
         patch.setattr(waking, "now", lambda: now() + self.ahead)
         assert self.lease.take()
         self.note()

@@ -462,7 +462,7 @@ class SyncModel(Model):
 
 @pytest.fixture
 def model(make_app: Any, test_settings: dict[str, Any], serve: Any, monkeypatch: pytest.MonkeyPatch) -> type[SyncModel]:
-    monkeypatch.setattr(reader, "HEARD_WITHIN_MS", 20)
+    monkeypatch.setattr(reader, "AWAITED_MS", 20)
     monkeypatch.setattr(live, "FIRST_ITEMS", 1)
     found = prepared(SyncModel, make_app, test_settings, monkeypatch)
     found.serve = staticmethod(serve)

@@ -32,10 +32,16 @@ class Follower:
     """Follows the order under the lease `name`, and has `tell` hear of each passage that has changes in it."""
 
     def __init__(
-        self, name: str, types: Collection[str], tell: Callable[[Right, Passage], None], of_records: bool = True
+        self,
+        name: str,
+        types: Collection[str],
+        tell: Callable[[Right, Passage], None],
+        of_records: bool = True,
+        is_awaited: Callable[[], bool] = lambda: True,
     ) -> None:
         """Take what is followed: see `next_passage`."""
         self.name, self.types, self.tell, self.of_records = name, types, tell, of_records
+        self.is_awaited = is_awaited
         self.epoch = -1
         self.state: Raw = {}
         self.noted = 0.0
@@ -66,7 +72,7 @@ class Follower:
         """Tell of what comes next, or wait a moment for it. Raises `PyMongoError` or `LeaseLost`."""
         if right.epoch != self.epoch:
             self.begin(right)
-        passage = next_passage(self.types, self.number, TOLD_AT_ONCE, self.of_records)
+        passage = next_passage(self.types, self.number, TOLD_AT_ONCE, self.of_records, self.is_awaited)
         metrics.BEHIND.labels(self.name).set(passage.newest - self.number)
         self.say_cut(passage)
         if passage.changes:
@@ -89,10 +95,11 @@ class Follower:
         """Note where a passage ends, at once where there was something in it."""
         metrics.FOLLOWED.labels(self.name).inc(len(passage.changes))
         whole = {"state.whole": passage.until} if passage.is_last else {}
-        if passage.changes or passage.is_cut or time.monotonic() >= self.noted + NOTED_EVERY:
+        is_noted = passage.changes or passage.is_cut or passage.is_unread
+        if is_noted or time.monotonic() >= self.noted + NOTED_EVERY:
             self.keep(right, {"state.number": passage.until, **whole})
         else:
-            # Who goes on from the number before finds nothing there either.
+            # Who goes on from the number before finds nothing there either, whoever waits for it by then.
             self.state |= {"number": passage.until, "whole": passage.until}
 
     def keep(self, right: Right, fields: Raw) -> None:

@@ -5,7 +5,7 @@ tokens the oplog rolls over: the order keeps each record's newest change for as 
 of one as long as its tombstone.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -32,6 +32,8 @@ class Passage:
     """The last number of the order when it was read."""
     is_cut: bool
     """Whether ends of records may be missing in it: who reads has not come for longer than tombstones stay."""
+    is_unread: bool = False
+    """Whether there was nobody to be told of what is in it."""
 
     @property
     def is_last(self) -> bool:
@@ -39,11 +41,17 @@ class Passage:
         return self.until == self.newest
 
 
-def next_passage(types: Collection[str], behind: int, most: int, of_records: bool = True) -> Passage:
+def next_passage(
+    types: Collection[str],
+    behind: int,
+    most: int,
+    of_records: bool = True,
+    is_awaited: Callable[[], bool] = lambda: True,
+) -> Passage:
     """Return at most so many changes of some types that come behind a number.
 
     Of each record it is the newest one, or its end; what was withdrawn from somebody, and memberships, are none
-    `of_records`. Raises `PyMongoError`.
+    `of_records`. Where `is_awaited` says that there is nobody to be told, all is passed by. Raises `PyMongoError`.
     """
     found = committed_order()
     if found is None:
@@ -54,8 +62,11 @@ def next_passage(types: Collection[str], behind: int, most: int, of_records: boo
     # The end is read first: who sees a number sees all lower ones, so nothing is missing until it.
     span = {"type": {"$in": sorted(types)}, "seq": {"$gt": begin, "$lte": found.seq}}
     span |= {"revision": {"$exists": True}} if of_records else {}
-    changes = [] if begin == found.seq else changes_in(span, most)
-    return Passage(changes, found.seq if len(changes) < most else changes[-1]["seq"], found.seq, is_cut)
+    # It is asked after that: who waits before a write is told of it, for its number is a higher one.
+    is_unread = begin != found.seq and not is_awaited()
+    changes = [] if is_unread or begin == found.seq else changes_in(span, most)
+    until = found.seq if len(changes) < most else changes[-1]["seq"]
+    return Passage(changes, until, found.seq, is_cut, is_unread)
 
 
 def changes_in(span: Filter, most: int) -> list[Raw]:

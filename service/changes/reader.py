@@ -13,14 +13,12 @@ from bson import Timestamp
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from service.changes.tail import CHANGED_FIELDS, HistoryLost, Tail, Token
+from service.changes.tail import AWAITED_MS, CHANGED_FIELDS, HistoryLost, Tail, Token
 from service.core.log import log
 from service.documents import Account, Change, Session
 from service.mongo.raw import Raw
 from service.policy import HELD
 
-HEARD_WITHIN_MS = 1000
-"""Milliseconds that one look at the stream waits for an event."""
 TRIED_AGAIN_AFTER = 0.2
 """Seconds before another try, where MongoDB does not answer."""
 
@@ -119,7 +117,7 @@ class OrderReader:
         if self.tail is None:
             self.open()
         assert self.tail is not None  # noqa: S101  it was just opened
-        found = self.tail.next(HEARD_WITHIN_MS)
+        found = self.tail.next(AWAITED_MS)
         events = [*self.held, *found.events]
         told = [event for event in events if not is_after(event, found.until)]
         if told:

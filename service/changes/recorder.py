@@ -17,7 +17,7 @@ from pymongo.errors import PyMongoError
 
 from service.changes import comparison, order
 from service.changes.news import Dirty, FirstAccess, News
-from service.changes.tail import BATCH, Events, HistoryLost, Tail, stages, time_of
+from service.changes.tail import AWAITED_MS, BATCH, Events, HistoryLost, Tail, stages, time_of
 from service.core import metrics
 from service.core.clock import now
 from service.core.log import log
@@ -32,8 +32,6 @@ GROWS, GROWS_BY, GROWS_MOST = 0.02, 0.001, 0.1
 A batch costs as much as some twenty changes in it, so those of many writes are few and large; a write that comes alone
 is recorded at once.
 """
-AWAITED_MS = 1000
-"""Milliseconds that one look at the stream waits for an event."""
 SAVED_EVERY = 10.0
 """Seconds after which the token of a stream without events is stored, before the oplog rolls over the one before."""
 FORGETS_EVERY = 60.0

@@ -21,6 +21,8 @@ from service.documents.versioned import STAMPS
 from service.model.registry import Registry
 from service.mongo.raw import Raw
 
+AWAITED_MS = 1000
+"""Milliseconds that one look waits for an event: so late a thread notices that it has to end."""
 BATCH = 500
 """Most events of a batch."""
 UNSEEN = frozenset({"reference_writes", "going_at", WORDS}) | STAMPS

@@ -11,12 +11,9 @@ from typing import Protocol
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from service.changes.tail import HistoryLost, Tail
+from service.changes.tail import AWAITED_MS, HistoryLost, Tail
 from service.documents import OutboxItem, Right
 from service.mongo.raw import Raw
-
-AWAITED_MS = 1000
-"""Milliseconds that one look at the stream waits for an arrival."""
 
 
 class Arrivals(Protocol):

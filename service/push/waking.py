@@ -34,6 +34,7 @@ LIVE_FOR = timedelta(seconds=60)
 NAMED_AT_ONCE = 1000
 """Accounts, or sessions, that one write names."""
 FOLLOWS: Filter = {"push.topics": WAKING_TOPIC}
+UNTOLD: Filter = {**FOLLOWS, "wake_at": {"$exists": False}}
 WAKE = Notification(data={"topic": WAKING_TOPIC}, collapse=WAKING_TOPIC, urgent=False)
 
 
@@ -42,18 +43,20 @@ def waking_types(registry: Registry) -> list[str]:
     return [*registry, MEMBERSHIP]
 
 
+def has_sleepers() -> bool:
+    """Tell whether there is a device that news would have to be noted for."""
+    return Session._get_collection().find_one(UNTOLD, {"_id": 1}) is not None
+
+
 def note_news(right: Right, passage: Passage) -> None:
     """Note which devices there is something new for; told again it does no harm. Raises `LeaseLost`, `PyMongoError`."""
-    untold = {**FOLLOWS, "wake_at": {"$exists": False}}
-    if Session._get_collection().find_one(untold, {"_id": 1}) is None:
-        return
     moment = now()
     # Of what is missing `$max` takes no notice.
     due_at = {"$max": [moment, {"$add": ["$woken_at", APART // timedelta(milliseconds=1)]}, "$live_until"]}
     for those in who_hears({mark for change in passage.changes for mark in change["marks"]}):
         if not right.held:
             raise LeaseLost(WAKING)
-        Session._get_collection().update_many({**untold, **those}, [{"$set": {"wake_at": due_at}}])
+        Session._get_collection().update_many({**UNTOLD, **those}, [{"$set": {"wake_at": due_at}}])
 
 
 def who_hears(marks: Iterable[str]) -> Iterator[Filter]:

@@ -44,6 +44,11 @@ class Listener:
         return cls(webhook["_id"], found)
 
 
+def has_listeners() -> bool:
+    """Tell whether there is a webhook to be told of changes now."""
+    return Webhook._get_collection().find_one({"active": True}, {"_id": 1}) is not None
+
+
 def listeners(registry: Registry) -> list[Listener]:
     """Return all that are to be told of changes now."""
     return [Listener.of(registry, row) for row in Webhook._get_collection().find({"active": True}, sort=[("_id", 1)])]
@@ -56,8 +61,6 @@ def feed(registry: Registry, changes: Sequence[Raw], since: datetime) -> None:
     told of what was written last before `since`, in UTC: after a restore the order is made anew, of all that there is.
     """
     told = listeners(registry)
-    if not told:
-        return
     newest = {(change["type"], change["record"]): change for change in changes}
     rows = records_now(registry, newest)
     for (type, id), change in newest.items():

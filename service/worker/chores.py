@@ -39,7 +39,7 @@ from service.push.sender import PushSender, platforms
 from service.records import deletion as records_deletion
 from service.records.slow_lists import SLOW_LISTS
 from service.upkeep import measurements
-from service.webhooks.feeding import feed
+from service.webhooks import feeding
 from service.webhooks.keeping import WEBHOOKS, Webhooks
 from service.webhooks.queues import Queues
 from service.webhooks.sending import WebhookSender
@@ -137,7 +137,7 @@ def declared_pushing(registry: Registry) -> list[Chore]:
 
 def waking_devices(registry: Registry) -> list[Chore]:
     """Return the chores that wake devices: one notes for which there is something new, the other sends to them."""
-    follower = Follower(waking.WAKING, waking.waking_types(registry), waking.note_news, of_records=False)
+    follower = Follower(waking.WAKING, waking.waking_types(registry), waking.note_news, False, waking.has_sleepers)
     return [Chore(waking.WAKING, 0.0, follower.step), Chore("wakes", 1.0, waking.wake_due)]
 
 
@@ -154,7 +154,10 @@ def telling_webhooks(settings: Mapping[str, Any], registry: Registry, stream: Ar
     webhooks = Webhooks(settings, registry, keys.each("webhooks"))
     letters, caller = Letters(settings, keys.each("outbox")), OutwardCaller(webhooks.targets)
     follower: Follower = Follower(
-        WEBHOOKS, [*registry], lambda _right, passage: feed(registry, passage.changes, follower.since)
+        WEBHOOKS,
+        [*registry],
+        lambda _right, passage: feeding.feed(registry, passage.changes, follower.since),
+        is_awaited=feeding.has_listeners,
     )
     queues = Queues(partial(WebhookSender, webhooks, letters, caller), stream)
     return [Chore(WEBHOOKS, 0.0, follower.step), Chore("calls", 0.0, queues.work, True)]
