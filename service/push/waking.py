@@ -34,7 +34,7 @@ LIVE_FOR = timedelta(seconds=60)
 NAMED_AT_ONCE = 1000
 """Accounts, or sessions, that one write names."""
 FOLLOWS: Filter = {"push.topics": WAKING_TOPIC}
-UNTOLD: Filter = {**FOLLOWS, "wake_at": {"$exists": False}}
+TO_BE_WOKEN: Filter = {**FOLLOWS, "wake_at": {"$exists": False}}
 WAKE = Notification(data={"topic": WAKING_TOPIC}, collapse=WAKING_TOPIC, urgent=False)
 
 
@@ -45,7 +45,7 @@ def waking_types(registry: Registry) -> list[str]:
 
 def has_sleepers() -> bool:
     """Tell whether there is a device that news would have to be noted for."""
-    return Session._get_collection().find_one(UNTOLD, {"_id": 1}) is not None
+    return Session._get_collection().find_one(TO_BE_WOKEN, {"_id": 1}) is not None
 
 
 def note_news(right: Right, passage: Passage) -> None:
@@ -56,7 +56,7 @@ def note_news(right: Right, passage: Passage) -> None:
     for those in who_hears({mark for change in passage.changes for mark in change["marks"]}):
         if not right.held:
             raise LeaseLost(WAKING)
-        Session._get_collection().update_many({**UNTOLD, **those}, [{"$set": {"wake_at": due_at}}])
+        Session._get_collection().update_many({**TO_BE_WOKEN, **those}, [{"$set": {"wake_at": due_at}}])
 
 
 def who_hears(marks: Iterable[str]) -> Iterator[Filter]:
