@@ -253,7 +253,9 @@ def test_a_batch_does_not_keep_a_role(app: Flask, here: Server) -> None:
         command(args=["accounts", "roles", phone.username])
         taken = time.monotonic()
         assert not batch.done()
-        assert batch.result().json()["responses"][-1]["status"] == 200
+        answer = batch.result()
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["responses"][-1]["status"] == 200
     time.sleep(max(0, taken + 1 - time.monotonic()))
     assert phone.send("GET", path).status_code == 404
 
