@@ -435,9 +435,9 @@ def test_when_the_server_drains_all_end_and_may_come_again(streams: Served, ada:
     poller.poll()
     waiting = streams.begin("GET", PATH, poller.query)
     draining.now = True
-    until(lambda: heard.socket.is_closed, 2)
+    until(lambda: heard.socket.is_closed)
     assert heard.socket.texts[-1] == "1"
-    assert waiting.result(2).body == b"1"
+    assert waiting.result().body == b"1"
     is_forgotten(streams)
 
 
