@@ -8,9 +8,11 @@ import pytest
 from flask import Flask
 
 from service.documents import Account, AdminAction, Event, Note
+from service.documents.account import ALIVE, NOT_LOCKED
 from service.pages.console_texts import CONSOLE_TEXTS
 from tests.admin_browser import AdminBrowser
 from tests.client import PASSWORD, Person, Phone
+from tests.racing import at_once
 
 TEXTS = CONSOLE_TEXTS["en"]
 
@@ -167,3 +169,24 @@ def test_a_button_that_is_none_does_nothing(admin: AdminBrowser, bob: Person, bu
 @pytest.mark.parametrize("path", ["none", "none/delete"])
 def test_an_account_that_is_not_there_is_told_so(admin: AdminBrowser, path: str) -> None:
     assert admin.get(f"/admin/accounts/{path}").status_code == 404
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("act", ["roles", "lock", "delete"])
+def test_of_admins_who_shut_each_other_out_at_once_one_stays(app: Flask, ada: Person, bob: Person, act: str) -> None:
+    for _ in range(5):
+        Account._get_collection().update_many({}, {"$unset": {"locked_at": "", "acted_at": ""}})
+        admins = [AdminBrowser.of(person, app) for person in (ada, bob)]
+        asked = []
+        for browser, other in zip(admins, (bob, ada), strict=True):
+            path = f"/admin/accounts/{other.id}" + ("/delete" if act == "delete" else "")
+            given = {"name": other.id} if act == "delete" else {"do": act, "roles": ""}
+            body = {"csrf": browser.form(path)["csrf"], **given}
+            asked.append(lambda browser=browser, path=path, body=body: browser.post(path, body))
+        done = at_once(*asked)
+        left = Account._get_collection().count_documents({"roles": "admin", **ALIVE, **NOT_LOCKED})
+        assert (left, sorted(answer.status_code for answer in done)) in [(1, [303, 303]), (1, [303, 403])]
+        assert AdminAction.objects(action={"roles": "changed", "lock": "locked", "delete": "deleted"}[act]).count() == 1
+        AdminAction.objects.delete()
+        if act == "delete":
+            break

@@ -91,6 +91,8 @@ class Account(Versioned):
     second_factor = EmbeddedDocumentField(SecondFactor, hidden=True)
     locked_at = DateTimeField(hidden=True)
     last_login_at = DateTimeField(hidden=True)
+    # How often it has acted on accounts as an admin: each time is a write that one who takes its role meets.
+    admin_acts = LongField(hidden=True)
     # What it is a member of: the id of each `group`, its `role` there, and `since` when.
     groups = ListField(DictField(), hidden=True)
     # When a guest was seen last, as far as was looked; who has a name or an address, or is let in by others, is none.

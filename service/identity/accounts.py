@@ -10,10 +10,11 @@ from service.core.clock import now
 from service.core.errors import AlreadyExists, Cause, Forbidden, NotFound
 from service.core.ids import new_id
 from service.documents import Account, Event
-from service.documents.account import ALIVE, address_key
+from service.documents.account import ALIVE, NOT_LOCKED, address_key
 from service.identity.schemas import ACCOUNT
 from service.mongo import driver, transactions
 from service.mongo.raw import Raw
+from service.policy import ADMIN
 
 
 def new_account(values: Mapping[str, Any]) -> Raw:
@@ -75,6 +76,17 @@ def change_by_operator(account: str, update: Mapping[str, Any], kind: str) -> No
     if not Account._get_collection().update_one(changing, Account.written(update)).matched_count:
         raise NotFound("there is no such account")
     Event.record(account, kind)
+
+
+def act_as_admin(account: str) -> None:
+    """Make sure that an account is an admin still: a part of the transaction in which it acts on another one.
+
+    It is written to, so of two admins who act on each other at once the second sees what the first has done. Raises
+    `Forbidden`.
+    """
+    acting = {"_id": account, "roles": ADMIN, **ALIVE, **NOT_LOCKED}
+    if not Account._get_collection().update_one(acting, Account.written({"$inc": {"admin_acts": 1}})).matched_count:
+        raise Forbidden("this account is no admin any more")
 
 
 def refuse_locked(account: Mapping[str, Any]) -> None:

@@ -63,7 +63,7 @@ def mark_deleted(condition: Mapping[str, Any]) -> bool:
 
 PERSONAL_FIELDS = (
     *("username_key", "username", "password_hash", "email", "email_key", "email_verified", "email_bounced"),
-    *("display_name", "locale", "time_zone", "roles", "last_login_at", "identities"),
+    *("display_name", "locale", "time_zone", "roles", "last_login_at", "admin_acts", "identities"),
     *("second_factor", "passkeys"),
     *("guest_seen_at", "merged_into", "merged_at", "merged_session"),
 )

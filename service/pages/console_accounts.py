@@ -12,8 +12,8 @@ from service.documents.account import ALIVE
 from service.http.arguments import parameters
 from service.http.openapi import operation
 from service.http.web import Answer
-from service.identity.accounts import account_by_name, accounts_beginning, change_by_operator
-from service.identity.deletion import delete_account
+from service.identity.accounts import account_by_name, accounts_beginning, act_as_admin, change_by_operator
+from service.identity.deletion import mark_deleted, purge
 from service.identity.schemas import ACCOUNT
 from service.identity.sessions import device_of
 from service.model.validation import validate
@@ -102,8 +102,13 @@ def change_account_page(visitor: Visitor, id: str) -> Answer:
         raise NotFound("there is no such button")
     if id == visitor.who.account and verb in NOT_TO_ONESELF:
         return shown_account(visitor, account, "own_account")
+
+    def act() -> None:
+        act_as_admin(visitor.who.account)
+        work(visitor, account, about)
+
     try:
-        transactions.run_where_there_are(lambda: work(visitor, account, about))
+        transactions.run_where_there_are(act)
     except ValidationFailed as problem:
         return shown_account(visitor, account, "; ".join(cause.detail for cause in problem.causes))
     # Other requests of this process go by what they have seen for most of a second.
@@ -176,10 +181,18 @@ def remove_account(visitor: Visitor, id: str) -> Answer:
         return visitor.shown("console/delete_account.html", account=account, mistake="own_account")
     if request.form.get("name", "") not in (id, account.get("username")):
         return visitor.shown("console/delete_account.html", account=account, mistake="name_differs")
-    visitor.log.note("deleted", "accounts", id)
-    security().sessions.end(id)
+
+    def mark() -> None:
+        act_as_admin(visitor.who.account)
+        visitor.log.note("deleted", "accounts", id)
+        security().sessions.end(id)
+        if not mark_deleted({"_id": id, **ALIVE}):
+            raise NotFound("there is no such account")
+
+    transactions.run_where_there_are(mark)
+    security().sessions.forget(id)
     # It may take longer than other requests, and what is cut short a worker ends.
-    deadline.apart(delete_account, current_registry(), id)
+    deadline.apart(purge, current_registry(), id)
     return go("/admin/accounts")
 
 
