@@ -181,7 +181,7 @@ def test_who_keeps_us_waiting_is_left_in_time(receiver: Any, serve: Serve) -> No
     began = time.monotonic()
     called = call(there, b"x" * 20_000)
     assert called.status is None
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 1.5
 
 
 def test_of_a_gigabyte_nothing_is_read(receiver: Any) -> None:
@@ -196,7 +196,9 @@ def test_of_a_gigabyte_nothing_is_read(receiver: Any) -> None:
             sent += 1
 
     there = receiver(serve)
+    began = time.monotonic()
     assert call(there).is_taken
+    assert time.monotonic() - began < 1.0
     there.stop()
     assert sent < 100
 

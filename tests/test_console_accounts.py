@@ -174,8 +174,8 @@ def test_an_account_that_is_not_there_is_told_so(admin: AdminBrowser, path: str)
 @pytest.mark.real
 @pytest.mark.parametrize("act", ["roles", "lock", "delete"])
 def test_of_admins_who_shut_each_other_out_at_once_one_stays(app: Flask, ada: Person, bob: Person, act: str) -> None:
-    for _ in range(5):
-        Account._get_collection().update_many({}, {"$unset": {"locked_at": "", "acted_at": ""}})
+    for _ in range(1 if act == "delete" else 5):
+        Account._get_collection().update_many({}, {"$unset": {"locked_at": ""}})
         admins = [AdminBrowser.of(person, app) for person in (ada, bob)]
         asked = []
         for browser, other in zip(admins, (bob, ada), strict=True):
@@ -188,5 +188,3 @@ def test_of_admins_who_shut_each_other_out_at_once_one_stays(app: Flask, ada: Pe
         assert (left, sorted(answer.status_code for answer in done)) in [(1, [303, 303]), (1, [303, 403])]
         assert AdminAction.objects(action={"roles": "changed", "lock": "locked", "delete": "deleted"}[act]).count() == 1
         AdminAction.objects.delete()
-        if act == "delete":
-            break

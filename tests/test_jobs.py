@@ -263,7 +263,7 @@ def test_one_that_a_transaction_writes_to_keeps_no_other_waiting() -> None:
         enqueue(greet, {"what": "free"})
         began = time.monotonic()
         Worker(greet).look(2)
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 2
         assert note.came == ["free"]
     Worker(greet).look()
     assert note.came == ["free", "locked"]

@@ -138,7 +138,7 @@ def test_libraries_have_what_a_list_shows_although_they_lose_their_connections(
         due = {note["id"]: note["revision"] for note in listed}
         assert due
         for name, one in followers.items():
-            assert until(lambda one=one: one.have == due, 30, lambda name=name: name)
+            assert until(lambda one=one: one.have == due, 15, lambda name=name: name)
             assert one.resyncs == 0, name
         found = {name: one.transport for name, one in followers.items()}
         assert (found["socket.io over WebSocket"], found["socket.io over polling"]) == ("websocket", "polling")
@@ -156,8 +156,10 @@ def test_a_session_that_ends_disconnects_socket_io_for_good(service: Running, tm
             followers.append(Follower(tmp_path / transport, "socket.mjs", *given))
             stack.callback(followers[-1].end)
         assert until(lambda: all(one.opened == 1 for one in followers))
+        begun = time.monotonic()
         assert service.send("POST", "/auth/logout", {}, token).status_code == 204
-        assert until(lambda: all(one.endings for one in followers))
+        assert until(lambda: all(one.endings for one in followers), 5)
+        assert time.monotonic() - begun < 1.5
         assert [one.endings for one in followers] == [["io server disconnect"]] * 2
         time.sleep(0.5)
         assert [one.opened for one in followers] == [1, 1]
