@@ -1,12 +1,18 @@
 """What tests of dispatchers hold in their hands: one that waits for nobody, and the items as they are stored."""
 
 import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 from service.documents import OutboxItem
+from service.mongo import connection
 from service.mongo.raw import Raw
 from service.outbox import items
-from service.outbox.arrivals import Looks
+from service.outbox.arrivals import ArrivalStream, Looks
 from service.outbox.dispatch import AnyDispatcher, Turn
+from service.worker.chores import Chore
+from service.worker.crew import Crew
 from service.worker.lease import Alone
 
 AS_LONG_AS_IT_TAKES = Turn(lambda: True, math.inf)
@@ -17,6 +23,18 @@ class Deaf(Looks):
 
     def wait(self, seconds: float) -> bool:
         return False
+
+
+@contextmanager
+def hearing(config: Mapping[str, Any]) -> Iterator[ArrivalStream]:
+    """Hear of arrivals as a worker does, on a thread of its own."""
+    client = connection.stream_client(config)
+    stream = ArrivalStream(client)
+    crew = Crew([Chore("arrivals", 0.0, stream.step, shared=True)])
+    crew.start()
+    yield stream
+    crew.stop(30)
+    client.close()
 
 
 def stored(id: str) -> Raw:

@@ -21,7 +21,8 @@ from service.outbox.performing import JobSender
 from service.outbox.run import Run
 from service.worker import chores
 from service.worker.lease import Alone
-from tests.outbox_worker import die, dying, fork_workers, hearing, telling
+from tests.dispatching import hearing
+from tests.outbox_worker import die, dying, fork_workers, telling
 
 POINTS = ("taken", "at work", "done", "marked")
 LEASE = 3.0
@@ -63,9 +64,10 @@ def do_jobs(config: dict[str, Any], point: str) -> None:
         items.mark_sent = dying(items.mark_sent)
     sender = JobSender({STEADY.name: STEADY})
     sender.seconds = LEASE
-    chore = chores.sending(sender, hearing(config).of_kind)
-    while True:
-        chore.work(Alone())
+    with hearing(config) as stream:
+        chore = chores.sending(sender, stream.of_kind)
+        while True:
+            chore.work(Alone())
 
 
 if __name__ == "__main__":

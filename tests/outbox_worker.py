@@ -19,11 +19,10 @@ import settings
 from service.core.log import configure_log
 from service.mongo import connection
 from service.outbox import items
-from service.outbox.arrivals import ArrivalStream
 from service.outbox.transports import Smtp
 from service.worker import chores
-from service.worker.crew import Crew
 from service.worker.lease import Alone
+from tests.dispatching import hearing
 
 POINTS = ("taken", "connected", "data sent", "acknowledged", "marked")
 STOPPED = "stopped"
@@ -115,16 +114,10 @@ def work(config: dict[str, Any], point: str) -> None:
     (sender,) = chores.senders(config)
     transport: Smtp = sender.transport  # type: ignore[attr-defined]
     transport.seconds = LEASE
-    chore = chores.sending(sender, hearing(config).of_kind)
-    while True:
-        chore.work(Alone())
-
-
-def hearing(config: dict[str, Any]) -> ArrivalStream:
-    """Hear of arrivals until the end, on a thread."""
-    stream = ArrivalStream(connection.stream_client(config))
-    Crew([chores.Chore("arrivals", 0.0, stream.step, shared=True)]).start()
-    return stream
+    with hearing(config) as stream:
+        chore = chores.sending(sender, stream.of_kind)
+        while True:
+            chore.work(Alone())
 
 
 def fork_workers(work: Callable[[dict[str, Any], str], None]) -> None:

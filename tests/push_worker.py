@@ -12,7 +12,8 @@ from service.push.channel import Channel, Exchange
 from service.push.sender import PushSender
 from service.worker import chores
 from service.worker.lease import Alone
-from tests.outbox_worker import STOPPED, die, dying, fork_workers, hearing, stopping
+from tests.dispatching import hearing
+from tests.outbox_worker import STOPPED, die, dying, fork_workers, stopping
 
 POINTS = ("taken", "under way", "answered", "marked")
 LEASE = 3.0
@@ -56,9 +57,10 @@ def push_due(config: dict[str, Any], point: str) -> None:
     arm(point)
     sender = PushSender(Apns(config))
     sender.seconds, sender.most = LEASE, AT_ONCE
-    chore = chores.dispatching(BulkDispatcher(sender, hearing(config).of_kind("apns")))
-    while True:
-        chore.work(Alone())
+    with hearing(config) as stream:
+        chore = chores.dispatching(BulkDispatcher(sender, stream.of_kind("apns")))
+        while True:
+            chore.work(Alone())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from unittest.mock import Mock
@@ -24,7 +23,7 @@ from service.outbox.items import NewItem
 from service.worker.chores import Chore
 from service.worker.crew import Crew
 from service.worker.lease import Alone
-from tests.dispatching import Deaf, due_now, look, stored
+from tests.dispatching import Deaf, due_now, hearing, look, stored
 from tests.waiting import until
 
 FIRST_DELAY, LONGEST_DELAY = 15.0, 1800.0
@@ -286,20 +285,8 @@ def test_a_chore_that_is_shared_needs_no_lease() -> None:
 
 @pytest.fixture
 def stream(test_settings: dict[str, Any], app: Flask) -> Iterator[ArrivalStream]:
-    """A stream that is stepped again and again, whatever comes of it."""
-    found, ending = ArrivalStream(connection.stream_client(test_settings)), threading.Event()
-
-    def work() -> None:
-        while not ending.is_set():
-            with suppress(AutoReconnect):
-                found.step(Alone())
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    yield found
-    ending.set()
-    thread.join()
-    found.close()
+    with hearing(test_settings) as found:
+        yield found
 
 
 @pytest.fixture

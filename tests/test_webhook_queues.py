@@ -12,8 +12,6 @@ from flask import Flask
 from prometheus_client import REGISTRY as METRICS
 
 from service.documents import OutboxItem, Webhook
-from service.mongo import connection
-from service.outbox.arrivals import ArrivalStream
 from service.outbox.calling import OutwardCaller
 from service.resources.webhooks import EXTENSION
 from service.webhooks import feeding, queues
@@ -21,9 +19,8 @@ from service.webhooks.feeding import put_ping
 from service.webhooks.keeping import WebhookPlan, Webhooks
 from service.webhooks.queues import Queues
 from service.webhooks.sending import WebhookSender
-from service.worker.chores import Chore
-from service.worker.crew import Crew
 from service.worker.lease import Shared
+from tests.dispatching import hearing
 from tests.receiving import Endpoint, service
 from tests.waiting import until
 
@@ -54,21 +51,17 @@ def endpoints() -> Iterator[Callable[..., Endpoint]]:
 @pytest.fixture
 def calling(service: Flask, webhooks: Webhooks, test_settings: dict[str, Any]) -> Iterator[Queues]:
     """A worker that calls webhooks."""
-    client, ending = connection.stream_client(test_settings), threading.Event()
-    stream = ArrivalStream(client)
-    hearing = Crew([Chore("arrivals", 0.0, stream.step, shared=True)])
-    hearing.start()
+    ending = threading.Event()
     letters, caller = service.extensions["madang.security"].letters, OutwardCaller(webhooks.targets)
-    found = Queues(partial(WebhookSender, webhooks, letters, caller), stream)
-    thread = threading.Thread(target=found.work, args=(Shared(ending),))
-    thread.start()
-    yield found
-    ending.set()
-    thread.join(30)
-    assert not thread.is_alive()
-    assert found.queues == {}
-    hearing.stop(30)
-    client.close()
+    with hearing(test_settings) as stream:
+        found = Queues(partial(WebhookSender, webhooks, letters, caller), stream)
+        thread = threading.Thread(target=found.work, args=(Shared(ending),))
+        thread.start()
+        yield found
+        ending.set()
+        thread.join(30)
+        assert not thread.is_alive()
+        assert found.queues == {}
 
 
 def made(webhooks: Webhooks, endpoint: Endpoint) -> str:
