@@ -66,7 +66,15 @@ def living(mutants: Sequence[Mutant], database: str | None, is_known: Known, tel
     for module in dict.fromkeys(mutant.module for mutant in left):
         first = soon(reach, reach.of(module, None, modules.files([module])))
         check(partial(imported, unchanged(module), options, reach, first), module)
-    return [one for one in counted(left, tell, "second") if is_known(one) or fresh(one, options, reach) == LIVES]
+    return [one for one in counted(left, tell, "second") if is_known(one) or outlives(one, options, reach, tell)]
+
+
+def outlives(mutant: Mutant, options: Sequence[str], reach: Reach, tell: Tell) -> bool:
+    """Tell whether a mutant lives when it is imported anew, and say which does: the rest of a run may take long."""
+    lives = fresh(mutant, options, reach) == LIVES
+    if lives:
+        tell(f"lives: {mutant.module} {mutant.place}: {mutant.was!r} -> {mutant.becomes!r}")
+    return lives
 
 
 def counted(mutants: Sequence[Mutant], tell: Tell, which: str) -> Iterator[Mutant]:
