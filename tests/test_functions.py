@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from service import app as application
 from service import functions
-from service.core.errors import Forbidden
+from service.core.errors import BadQuery, Forbidden
 from service.documents import Account, File, Group, KeptAnswer, Note
 from service.http.functions import function, functions_by_name
 from service.policy import Identity
@@ -415,3 +415,9 @@ def test_a_function_goes_on_with_the_group_that_it_has_founded(ada: Person, serv
     assert groups.change(made["id"], {"name": "runners"})["name"] == "runners"
     groups.delete(made["id"])
     assert groups.find(made["id"]) is None
+
+
+def test_a_list_is_asked_with_a_number_of_any_size(ada: Person, service: Flask) -> None:
+    acting = Acting(service.extensions["madang.registry"], Identity(ada.id, "", 0), timedelta(days=1), "test")
+    with pytest.raises(BadQuery, match="at most 9223372036854775807"):
+        list(acting.records(Note).each({"priority": 2**65}))

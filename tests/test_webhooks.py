@@ -13,6 +13,7 @@ from standardwebhooks import WebhookVerificationError
 from werkzeug.test import TestResponse
 
 from service.core.clock import now
+from service.core.json_text import decode
 from service.documents import AdminAction, Lease, OutboxItem, Webhook, WebhookMatch
 from service.http import openapi
 from service.outbox import items
@@ -22,9 +23,10 @@ from service.webhooks import keeping
 from service.webhooks.keeping import WEBHOOKS
 from tests.client import Person, Phone, pointers
 from tests.dispatching import Deaf, look
-from tests.receiving import PATH, CallingWorker, Endpoint, endpoint, items_of, make_webhook, service, with_role
+from tests.receiving import OWN, PATH, CallingWorker, Endpoint, endpoint, items_of, make_webhook, service, with_role
 from tests.recording import Recording
 from tests.test_house import Recorder, complaints
+from tests.test_where import Gauge
 from tests.types import REGISTRY
 
 __all__ = ["endpoint", "service"]
@@ -142,6 +144,19 @@ def test_what_cannot_be_called_or_told_is_refused_at_its_place(
     answer = admin.post(PATH, body)
     assert (answer.status_code, [*pointers(answer)]) == (422, [place])
     assert Webhook._get_collection().count_documents({}) == 0
+
+
+def test_a_where_with_a_number_over_64_bits_is_told_as_it_was_sent(make_app: Any, admin: Person) -> None:
+    app = make_app(documents=[Gauge], **OWN)
+    admin.client = app.test_client()
+    where = {"height": {"$gt": 2**65}}
+    body = json.dumps({"url": "https://127.0.0.1/", "types": ["gauges"], "where": where})
+    made = admin.post(PATH, data=body, content_type="application/json")
+    assert made.status_code == 201
+    listed = admin.get(PATH)
+    assert decode(listed.data)["items"][0]["where"] == decode(made.data)["where"] == where
+    (noted,) = AdminAction._get_collection().find({})
+    assert decode(noted["after"].encode())["where"] == where
 
 
 def test_a_name_that_nobody_knows_yet_is_good(admin: Person, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from werkzeug.routing import MapAdapter
 
 from service.context import OUTSIDE, current_service
 from service.core.errors import BadRequest
+from service.core.json_text import encode
 from service.core.query_string import Parameters, query_parameters
 from service.http.refusal import refuse
 from service.mongo import deadline
@@ -249,7 +250,7 @@ class JsonProvider(JSONProvider):
 
     def encode(self, value: Any) -> bytes:
         """Return JSON in UTF-8."""
-        return orjson.dumps(value, option=self.option)
+        return encode(value, self.option)
 
     def dumps(self, obj: Any, **_kwargs: Any) -> str:
         """Return JSON text."""

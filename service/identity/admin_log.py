@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from service.core.clock import now
 from service.core.ids import new_id
+from service.core.json_text import encode
 from service.documents import AdminAction, DeletedContent
 from service.documents.admin_action import KEPT_FOR
 from service.mongo.raw import Raw
@@ -49,10 +48,10 @@ class AdminLog:
 
 def told_text(told: LoggedState) -> str:
     """Return as JSON what is told; of what is too long the names, each with its bytes."""
-    text = orjson.dumps(told)
+    text = encode(told)
     if len(text) > LONGEST_TOLD:
-        sizes = sorted(((name, len(orjson.dumps(value))) for name, value in told.items()), key=lambda one: -one[1])
-        text = orjson.dumps({name[:100]: f"{size} bytes" for name, size in sizes[:100]})
+        sizes = sorted(((name, len(encode(value))) for name, value in told.items()), key=lambda one: -one[1])
+        text = encode({name[:100]: f"{size} bytes" for name, size in sizes[:100]})
     return text.decode()
 
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-import orjson
-
 from service.core.errors import BadQuery
+from service.core.json_text import encode
 from service.model.record_type import RecordType, Sort
 from service.mongo.raw import Filter, Raw
 from service.query.near import NOT_PAGED, parse_near
@@ -138,7 +137,7 @@ class Parser:
             by_alphabet=compiler.by_alphabet,
             seal=b"",
         )
-        return asked, orjson.dumps([type.name, where, sort.index_name, sort.keys, scopes, typed])
+        return asked, encode([type.name, where, sort.index_name, sort.keys, scopes, typed])
 
 
 # --- The simple parameters -------------------------------------------------------------------------------------------

@@ -9,9 +9,8 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
-import orjson
-
 from service.core.errors import BadRequest, NotFound
+from service.core.json_text import encode
 from service.core.log import log
 from service.documents import Account, Record
 from service.documents.account import ALIVE
@@ -138,7 +137,7 @@ class OwnRecords:
         With `fields` each has its owner as well. What changes meanwhile may come twice or not at all, as with any list.
         Raises `BadQuery` and `BadParameter`.
         """
-        asked = {"where": orjson.dumps(where or {}).decode(), "sort": sort, "limit": str(LIMIT), **others}
+        asked = {"where": encode(where or {}).decode(), "sort": sort, "limit": str(LIMIT), **others}
         if "fields" in others:
             asked["fields"] += ",owner"
         cursor: str | None = None

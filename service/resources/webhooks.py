@@ -10,6 +10,7 @@ from pydantic import Field
 
 from service.context import current_globals, current_service, g
 from service.core.errors import Forbidden, NotSupported
+from service.core.json_text import encode
 from service.core.log import log
 from service.http.arguments import Arguments, has_body, take
 from service.http.beforehand import beforehand
@@ -140,7 +141,7 @@ def made_known(row: Raw, status: int) -> Answer:
     """Return the answer that tells a webhook with its newest secret; what is kept for a retry has no secret."""
     shown = dump_webhook(row)
     answer = json_answer({**shown, "secret": current_webhooks().secrets(row)[0]}, status)
-    answer.kept_body = orjson.dumps(shown)
+    answer.kept_body = encode(shown)
     return answer
 
 
