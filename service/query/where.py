@@ -75,7 +75,7 @@ def filter_path(type: RecordType, path: str, within: EntryOf = RECORD) -> FieldP
     whole = within.name + path
     if whole in type.filters:
         return type.filters[whole]
-    if path and any(name.startswith(f"{whole}.") for name in type.filters):
+    if any(name.startswith(f"{whole}.") for name in type.filters):
         at = path_in(type.document, type.schema, whole)
         if at.field.is_list:
             return ListPath(at.field, at.stored, at.in_list)
@@ -107,7 +107,7 @@ class Compiler:
             raise BadQuery(f"`where` is nested over {LEVELS} levels")
         if not isinstance(where, dict):
             raise BadQuery("a condition has to be an object of fields or of $and, $or, $nor, $not")
-        if not where and level:
+        if not where:
             self.count()
         clauses = [self.clause(name, condition, level, within) for name, condition in where.items()]
         return clauses[0] if len(clauses) == 1 else {"$and": clauses} if clauses else {}
@@ -168,8 +168,8 @@ class Compiler:
         elif operator == "$size":
             yield operator, self.size(name, operand)
         elif operator == "$prefix":
-            text = self.value(name, at, operand)
-            if not isinstance(text, str) or len(text) > LONGEST_PREFIX:
+            text = self.value(name, at, operand, nullable=False)
+            if len(text) > LONGEST_PREFIX:
                 raise BadQuery(f"`{name}`: $prefix takes a string of at most {LONGEST_PREFIX} characters")
             yield "$regex", "^" + re.escape(text)
         else:
@@ -192,7 +192,7 @@ class Compiler:
         change = at.compared.meaning.compared
         return (operator, value) if change is None or value is None else change(operator, operand, value)
 
-    def value(self, name: str, at: FieldPath, value: Any, nullable: bool = True) -> Any:
+    def value(self, name: str, at: FieldPath, value: Any, nullable: bool) -> Any:
         """Return one value in BSON form, typed by the field."""
         self.count()
         if value is None and nullable:
