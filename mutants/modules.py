@@ -23,7 +23,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "service/records/precondition.py": ("conditional", "records"),
     "service/query/near.py": ("query", "near"),
     "service/query/paging.py": ("paging", "query"),
-    "service/query/parse.py": ("query", "arguments", "search", "near"),
+    "service/query/parse.py": ("query", "parameters", "paging", "search"),
     "service/query/where.py": ("where", "query", "query_properties"),
     "service/model/patch.py": ("patch", "parts", "patch_properties"),
     "service/model/operands.py": ("patch", "parts", "patch_properties"),

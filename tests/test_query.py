@@ -50,7 +50,10 @@ class Shop(Record):
     meta = {
         "collection": "shops",
         "sorts": ["-updated_at", "name", "address.city"],
-        "filters": ["name", "address.city", "address.spot", "branches", "branches.city", "branches.streets"],
+        "filters": [
+            *("name", "address.city", "address.spot"),
+            *("branches", "branches.city", "branches.streets", "branches.spot"),
+        ],
     }
 
 
@@ -83,7 +86,7 @@ def test_without_parameters_a_list_is_the_newest_of_the_own_and_the_shared() -> 
     asked = parse()
     assert (asked.where, asked.after, asked.near, asked.search, asked.count) == ({}, {}, None, None, False)
     assert asked.sort.keys == (("updated_at", -1), ("_id", -1))
-    assert (asked.limit, asked.scopes, asked.view) == (20, ("mine", "shared"), View())
+    assert (asked.limit, asked.scopes, asked.view) == (20, ("mine", "shared"), View(None, ()))
 
 
 @pytest.mark.parametrize(("text", "limit"), [("1", 1), ("100", 100), ("020", 20)])

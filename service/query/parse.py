@@ -29,11 +29,8 @@ SCOPES = ("mine", "shared", "public")
 class View:
     """What of a record is sent: all fields or only those named, and which references as the record they point to."""
 
-    fields: tuple[str, ...] | None = None
-    expand: tuple[str, ...] = ()
-
-
-WHOLE = View()
+    fields: tuple[str, ...] | None
+    expand: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +109,14 @@ class Parser:
         """Return what a query is, whoever asks it and from where on, and the bytes that tell it from all others."""
         type, args = self.type, dict(named)
         typed = args.get("search")
-        search = None if typed is None else asked_search(type, args)
-        scopes = parse_scopes(args.get("scope", "mine,shared" if search is None else "mine"))
+        scopes = parse_scopes(args.get("scope", "mine,shared" if typed is None else "mine"))
+        search = None if typed is None else asked_search(type, typed, scopes, args)
         where = decoded_where(args.get("where", "{}"))
         nearby = [name for name, condition in where.items() if isinstance(condition, dict) and "$near" in condition]
         if len(nearby) > 1:
             raise BadQuery("$near stands once in `where`")
         near = parse_near(filter_path(type, nearby[0]), nearby[0], where[nearby[0]], args) if nearby else None
-        sort = parse_sort(type, args.get("sort"))
+        sort = parse_sort(type, args.get("sort", "-updated_at"))
         compiler = Compiler(type)
         asked = Query(
             type=type,
@@ -169,8 +166,6 @@ def parse_scopes(text: str) -> tuple[str, ...]:
 
 def parse_view(type: RecordType, args: Mapping[str, str]) -> View:
     """Return which fields and which expanded references are asked for."""
-    if "fields" not in args and "expand" not in args:
-        return WHOLE
     public = type.schema.fields
     fields = args.get("fields")
     names = None if fields is None else tuple(dict.fromkeys(("id", *fields.split(","))))
@@ -187,19 +182,19 @@ def parse_view(type: RecordType, args: Mapping[str, str]) -> View:
     return View(names, expand)
 
 
-def parse_sort(type: RecordType, text: str | None) -> Sort:
+def parse_sort(type: RecordType, text: str) -> Sort:
     """Return the order that is asked for."""
-    if text is not None and text not in type.sorts:
+    if text not in type.sorts:
         raise bad("sort", f"one of {listing(tuple(type.sorts))}")
-    return type.sorts[text or "-updated_at"]
+    return type.sorts[text]
 
 
-def asked_search(type: RecordType, args: Mapping[str, str]) -> Search:
-    """Return what is searched for; raises `BadParameter` for what the words of this type cannot serve."""
+def asked_search(type: RecordType, text: str, scopes: tuple[str, ...], args: Mapping[str, str]) -> Search:
+    """Return what is searched for in some scopes; raises `BadParameter` for what the words of a type cannot serve."""
     if not type.search:
         raise bad("search", "this type declares no text fields to search", "unknown_parameter")
-    if "public" in args.get("scope", ""):
+    if "public" in scopes:
         raise bad("search", "only with scope=mine and scope=shared: what is public is not searched")
     if "sort" in args:
         raise bad("search", "takes no sort: the best match comes first")
-    return parse_search(args["search"])
+    return parse_search(text)
