@@ -8,7 +8,6 @@ class Challenge(Document):
 
     # A hash of the purpose and of the token, which is nowhere stored, or of whom it is for.
     id = StringField(primary_key=True)
-    purpose = StringField(required=True)
     account = StringField(required=True)
     # What the account could be entered with when it was made, as a hash: a change makes it void.
     stamp = StringField(required=True)

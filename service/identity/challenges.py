@@ -30,7 +30,6 @@ def make_challenge(purpose: str, subject: str, account: Raw, life: timedelta, ab
     """
     id = id_of(purpose, subject)
     document = {
-        "purpose": purpose,
         "account": account["_id"],
         "stamp": entered_by(account),
         "tries": 0,
@@ -62,7 +61,7 @@ def set_up_by(account: Raw, session: str, token: str = "") -> str:
 
 def entered_by(account: Raw) -> str:
     """Return a hash of what an account can be entered with, and which second factor it has."""
-    return f"{stamp_of(account)} {account.get('second_factor', {}).get('id', '')}"
+    return f"{stamp_of(account)} {account.get('second_factor', {}).get('id')}"
 
 
 # --- For whoever comes: nothing is stored until it is answered -------------------------------------------------------
