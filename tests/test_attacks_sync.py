@@ -236,6 +236,19 @@ def test_a_push_holds_no_long_transaction(ada: Person, monkeypatch: pytest.Monke
     assert len(stored()) == 5
 
 
+@pytest.mark.parametrize("value", [2**65, "\ud83d"])
+def test_no_value_of_a_row_hides_how_large_it_is(value: Any) -> None:
+    rows = [{"text": "x" * 300_000, "value": value}] * 3
+    assert [len(part) for part in push_parts.parts_of(rows, lambda row: row)] == [1, 1, 1]
+
+
+def test_a_row_of_more_levels_than_are_stored_counts_for_nothing() -> None:
+    deep: Any = {}
+    for _ in range(5000):
+        deep = {"deeper": deep}
+    assert [len(part) for part in push_parts.parts_of([deep, deep], lambda row: row)] == [2]
+
+
 def test_a_push_does_not_fill_what_is_told_once_more_with_ids_of_any_length(ada: Person) -> None:
     for id in ("x" * 201, "y" * 200, "a/b"):
         assert melon(ada, "created", {"id": id, "title": ""}).json["problems"]

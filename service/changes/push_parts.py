@@ -7,8 +7,7 @@ least cache that it has (256 MB) one of a megabyte of text takes seconds, and on
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-import orjson
-
+from service.core.json_text import encode
 from service.model.record_type import RecordType
 from service.model.registry import Registry
 from service.records.bulk import BulkWrite, Target, targets_of
@@ -36,10 +35,10 @@ def parts_of(rows: Iterable[Row], content: Callable[[Row], Any]) -> Iterator[lis
 
 
 def size_of_json(content: Any) -> int:
-    """Return the bytes of the JSON of what is sent; of what is no text, which is not stored, none."""
+    """Return the bytes of the JSON of what is sent; of more levels than are stored, none."""
     try:
-        return len(orjson.dumps(content))
-    except orjson.JSONEncodeError:
+        return len(encode(content))
+    except RecursionError:
         return 0
 
 
