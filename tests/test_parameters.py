@@ -2,15 +2,32 @@
 
 from typing import Any
 
+import mongoengine as me
 import pytest
 
 from service.core.errors import BadParameter
 from service.documents import Note, Notebook, Record
 from service.query.parse import Parser, View
-from tests.test_query import KEY, ROW, Shop, misunderstood, parse
+from tests.client import Person
+from tests.test_query import KEY, ROW, Shop, misunderstood, parse, refused
 from tests.types import schema_of, type_of
 
 NEAR = {"$near": {"point": [1, 2]}}
+
+
+class Stop(me.EmbeddedDocument):
+    """A night on the way."""
+
+    town = me.ReferenceField(Notebook)
+
+
+class Journey(Record):
+    """A record with two references, one of them inside of an embedded document."""
+
+    home = me.ReferenceField(Notebook)
+    stop = me.EmbeddedDocumentField(Stop)
+
+    meta = {"collection": "journeys", "sorts": ["-updated_at"]}
 
 
 @pytest.mark.parametrize(
@@ -62,6 +79,15 @@ def test_all_fields_may_be_named(named: dict[str, str]) -> None:
     assert asked.view == View(every, ("notebook",) if "expand" in named else ())
 
 
+def test_several_references_are_expanded_each_once() -> None:
+    assert parse(Journey, expand="stop.town,home,stop.town").view == View(None, ("stop.town", "home"))
+
+
+def test_a_reference_within_a_field_that_is_sent_is_expanded() -> None:
+    assert parse(Journey, expand="stop.town", fields="stop").view == View(("id", "stop"), ("stop.town",))
+    assert "leaves out" in refused(Journey, expand="stop.town", fields="home")
+
+
 def test_of_a_sort_inside_an_embedded_document_the_whole_document_is_read() -> None:
     assert parse(Shop, fields="name", sort="address.city").projection == {"_id": 1, "n": 1, "a": 1}
 
@@ -70,6 +96,30 @@ def test_a_shape_on_each_of_two_fields_is_told_in_one_order() -> None:
     box = {"$within": {"box": [[0, 0], [1, 1]]}}
     where = {"$or": [{"branches": {"$elemMatch": {"spot": box}}}, {"address.spot": box}]}
     assert parse(Shop, where=where).shapes == ("address.spot", "branches.spot")
+
+
+# --- Over HTTP --------------------------------------------------------------------------------------------------------
+
+OF_AN_ITEM = {"fields": "title", "expand": "notebook"}
+OF_A_LIST = {"where": "{}", "sort": "title", "limit": "1", "count": "true", "search": "a", "scope": "mine"}
+
+
+@pytest.mark.parametrize(("name", "text"), (OF_AN_ITEM | OF_A_LIST).items())
+def test_a_list_takes_each_parameter(ada: Person, name: str, text: str) -> None:
+    assert ada.get("/v1/notes", query_string={name: text}).status_code == 200
+
+
+def test_a_list_takes_a_cursor(ada: Person) -> None:
+    made = {ada.make_note()["id"] for _ in range(2)}
+    first = ada.find(limit=1).json
+    second = ada.find(limit=1, cursor=first["next"]).json
+    assert {note["id"] for note in first["items"] + second["items"]} == made
+
+
+@pytest.mark.parametrize(("name", "text"), (OF_AN_ITEM | OF_A_LIST).items())
+def test_a_record_takes_those_of_what_is_sent(ada: Person, name: str, text: str) -> None:
+    answer = ada.get(f"/v1/notes/{ada.make_note()['id']}", query_string={name: text})
+    assert answer.status_code == (200 if name in OF_AN_ITEM else 400)
 
 
 # --- What is remembered ----------------------------------------------------------------------------------------------

@@ -16,10 +16,10 @@ from service.documents import Note, Notebook, Record
 from service.model.record_type import InvalidDocument, path_in
 from service.mongo import problems
 from service.query.near import geo_near, refused_shape
-from service.query.parse import Query, View
+from service.query.parse import Parser, Query, View
 from service.query.search import RANK, Rank, parse_search
 from tests.properties import examples
-from tests.types import parser_of, schema_of
+from tests.types import schema_of, type_of
 
 KEY = b"k" * 32
 TIME = "2026-11-22T10:00:00.000Z"
@@ -61,7 +61,7 @@ def parse(document: type[Record] = Note, account: str = "ada", key: bytes = KEY,
     """The query of some parameters; `where` may be given decoded."""
     if not isinstance(args.get("where", ""), str):
         args["where"] = json.dumps(args["where"])
-    return parser_of(document).parse(args, account, key)
+    return Parser(type_of(document)).parse(args, account, key)
 
 
 def refused(document: type[Record] = Note, **args: Any) -> str:

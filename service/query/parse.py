@@ -100,13 +100,13 @@ class Parser:
         """
         named = tuple((name, text) for name, text in args.items() if name != "cursor")
         short = sum(len(text) for _, text in named) <= LONGEST_KNOWN
-        plan, identifying = (self.remembered if short else self.plan)(named)
-        seal = hashlib.blake2b(account.encode() + b"\0" + identifying, key=key, digest_size=SEAL_BYTES).digest()
+        plan = (self.remembered if short else self.plan)(named)
+        seal = hashlib.blake2b(account.encode() + b"\0" + plan.seal, key=key, digest_size=SEAL_BYTES).digest()
         asked = replace(plan, seal=seal)
         return asked.following(args["cursor"]) if "cursor" in args else asked
 
-    def plan(self, named: tuple[tuple[str, str], ...]) -> tuple[Query, bytes]:
-        """Return what a query is, whoever asks it and from where on, and the bytes that tell it from all others."""
+    def plan(self, named: tuple[tuple[str, str], ...]) -> Query:
+        """Return a query, whoever asks it and from where on: its seal is only what tells it from all others."""
         type, args = self.type, dict(named)
         typed = args.get("search")
         scopes = parse_scopes(args.get("scope", "mine,shared" if typed is None else "mine"))
@@ -118,7 +118,7 @@ class Parser:
         near = parse_near(filter_path(type, nearby[0]), nearby[0], where[nearby[0]], args) if nearby else None
         sort = parse_sort(type, args.get("sort", "-updated_at"))
         compiler = Compiler(type)
-        asked = Query(
+        return Query(
             type=type,
             where=compiler.compile({name: where[name] for name in where if name not in nearby}),
             sort=sort,
@@ -132,9 +132,8 @@ class Parser:
             near=near,
             shapes=tuple(sorted(compiler.shapes)),
             by_alphabet=compiler.by_alphabet,
-            seal=b"",
+            seal=encode([type.name, where, sort.index_name, sort.keys, scopes, typed]),
         )
-        return asked, encode([type.name, where, sort.index_name, sort.keys, scopes, typed])
 
 
 # --- The simple parameters -------------------------------------------------------------------------------------------
