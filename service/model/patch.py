@@ -408,14 +408,15 @@ def add_list_operator(patch: Patch, operator: str, name: str, operand: Pushed) -
     patch.update.setdefault(MONGO_NAMES.get(operator, operator), {})[place] = change
 
 
-def room_for(field: Field, operand: float) -> dict[str, float]:
+def room_for(field: Field, operand: float) -> dict[str, Any]:
     """Return the condition under which a number field stays within its limits when `operand` is added.
 
     It may refuse a float at the very edge, for sums are rounded: then the result is computed and looked at.
     """
-    lowest, highest = (rule for rule in field.meaning.limits(field.declared))
+    lowest, highest = field.meaning.limits(field.declared)
     low, high = lowest.ge - operand, highest.le - operand
     if isinstance(field.declared, me.FloatField):
         edge = 4 * max(math.ulp(low), math.ulp(high), math.ulp(operand))
         return {"$gte": low + edge, "$lte": high - edge}
-    return {"$gte": min(max(low, -(2**63)), 2**63 - 1), "$lte": max(min(high, 2**63 - 1), -(2**63))}
+    low, high = max(low, -(2**63)), min(high, 2**63 - 1)
+    return {"$gte": low, "$lte": high} if low <= high else {"$in": []}  # no stored number has that much room
