@@ -53,6 +53,7 @@ class Parcel(Record):
     two = TwoAtMostField(me.IntField())
     seeded = me.ListField(me.IntField(), default=lambda: [1])
     box = me.EmbeddedDocumentField(Box, db_field="b")
+    case = me.EmbeddedDocumentField(Box, required=True)
     boxes = me.EmbeddedDocumentListField(Box)
     scores = me.MapField(me.IntField())
     sizes = me.MapField(me.IntField(), required=True)
@@ -79,6 +80,7 @@ THERE = {"$exists": True}
         ({"tags": None, "scores": None}, {"$set": {"t": [], "scores": {}}}, {}),
         ({"box.depth": None}, {"$set": {"b.depth": 3}}, {"b": THERE}),
         ({"box.height": None}, {"$unset": {"b.height": ""}}, {"b": THERE}),
+        ({"case.height": None}, {"$unset": {"case.height": ""}}, {"case": THERE}),
         ({"boxes.1.height": None}, {"$unset": {"boxes.1.height": ""}}, {"boxes": THERE, "boxes.1": THERE}),
         ({"scores.a": None}, {"$unset": {"scores.a": ""}}, {"scores": THERE}),
         ({"rates.a": None}, {"$unset": {"rates.a": ""}}, {"rates": THERE}),
@@ -156,8 +158,9 @@ def test_no_sum_leaves_the_limits_at_the_ends_of_64_bits(name: str, stored: int,
     before = create(Parcel, "ada", {"title": "a", name: stored})
     wanted = parsed({"$inc": {name: operand}})
     assert store.change(type_of(Parcel), {"_id": before["_id"], **wanted.guard}, wanted.update) is None
-    with pytest.raises(ValidationFailed):
+    with pytest.raises(ValidationFailed) as failed:
         wanted.apply(before)
+    assert f"/$inc/{name}" in {cause.pointer for cause in failed.value.causes}
     Parcel._get_collection().delete_one({"_id": before["_id"]})
 
 

@@ -7,7 +7,6 @@ from typing import Any
 from service.core.errors import MOST_CAUSES, Cause, ValidationFailed, pointer
 from service.core.json_text import MAX_MEMBERS
 from service.model.field import Field
-from service.model.fields import LIST_UPDATES
 from service.model.schema import Schema
 from service.model.updates import PUSH_OPTIONS, Pushed
 from service.model.validation import validate
@@ -32,7 +31,7 @@ def collected(found: list[Cause], check: Callable[[], Any]) -> Any:
 
 def checked_operand(schema: Schema, field: Field, operand: Any, operator: str, name: str) -> Any:
     """Return the operand in one form: a number, another value in JSON, or for a list operator the values."""
-    if operator not in LIST_UPDATES or field.entry is None:
+    if field.entry is None:
         checked = validate(schema.typed(field), operand, operator, name)
         return checked if "$inc" in field.meaning.update else schema.shaped(field, checked)
     each = checked_each(schema, field.entry, operand, operator, name)

@@ -50,12 +50,12 @@ class Patch:
     operators: dict[str, dict[str, Any]]
     parts: dict[str, Part]
     places: dict[str, str]
-    direct: bool = True
+    direct: bool
+    single: frozenset[str]
     update: dict[str, dict[str, Any]] = field(default_factory=dict)
     guard: dict[str, Any] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     sources: list[tuple[Spot, str]] = field(default_factory=list)
-    single: frozenset[str] = frozenset()
     located: dict[str, list[Spot]] = field(default_factory=dict)
 
     @property
@@ -81,8 +81,8 @@ class Patch:
         named = self.named
         # A list of which an entry was named, which may be gone.
         holed = {part.root.name for part in self.parts.values() if part.is_entry}
-        given = {name: value for name, value in after.items() if value is not None}
-        given |= {name: stripped(given[name]) for name in holed & given.keys()}
+        left = {name: stripped(value) if name in holed else value for name, value in after.items()}
+        given = {name: value for name, value in left.items() if value is not None}
         try:
             content = self.schema.load(given)
         except ValidationFailed as error:
@@ -117,7 +117,7 @@ class Patch:
         for spot, name in self.sources:
             if (rest := below(cause.pointer, pointer(*spot))) is not None:
                 if name in self.lists:
-                    rest = "".join(rest[1:].partition("/")[1:]) if name in self.single else "/each" + rest
+                    rest = rest.removeprefix("/0") if name in self.single else "/each" + rest
                 return replace(cause, pointer=self.places[name] + rest)
         around = [name for spot, name in self.sources if cause.pointer and below(pointer(*spot), cause.pointer)]
         return replace(cause, pointer=self.places[around[0]]) if around else cause
@@ -150,8 +150,8 @@ class Patch:
 
         All of them where it names none.
         """
-        named = {pointer(name) for name in self.named}
-        about = [cause for cause in causes if "/" + (cause.pointer or "").split("/")[1] in named]
+        named = [pointer(name) for name in self.named]
+        about = [cause for cause in causes if any(below(cause.pointer, spot) is not None for spot in named)]
         return [self.placed(cause) for cause in about or causes]
 
 
@@ -183,11 +183,10 @@ def parse(schema: Schema, body: Any) -> Patch:
         raise ValidationFailed(found)
     single = frozenset(name for operands in operators.values() for name in operands if not is_each(operands[name]))
     places |= {name: pointer(operator, name) for operator, operands in operators.items() for name in operands}
-    direct = len(whole) == len(merge) and not schema.has_rules
+    direct = len(whole) == len(merge) and not schema.has_rules and all(part.is_direct for part in parts.values())
     patch = Patch(schema, merge, checked, parts, places, direct=direct, single=single)
     for part in parts.values():
-        patch.direct = patch.direct and part.is_direct
-        patch.guard |= part.guard if part.is_direct else {}
+        patch.guard |= part.guard
     for name, value in changes.items():
         add_value(patch, name, value)
     for operator, operands in checked.items():
@@ -256,20 +255,17 @@ def checked_changes(
     fields = {name: value for name, value in known.items() if name in schema.fields}
     changes: dict[str, Any] = {}
     try:
-        changes |= validate(schema.patch_body, fields)
+        changes = validate(schema.patch_body, fields)
     except ValidationFailed as error:
-        spots = {pointer(name): place for name, place in places.items()}
-        found += [unset_cause(cause, spots.get(cause.pointer or "", "")) for cause in error.causes]
+        spots: dict[str | None, str] = {pointer(name): place for name, place in places.items()}
+        found += [unset_cause(cause, spots.get(cause.pointer, "")) for cause in error.causes]
     for name in (name for name in known if name not in fields):
-        part, value, place = parts[name], known[name], places[name]
+        part, value = parts[name], known[name]
         if value is not None or (part.is_member and part.field.is_named_at_creation):
-            check = partial(validate, schema.value(part.field), value)
             try:
-                changes[name] = check()
+                changes[name] = validate(schema.value(part.field), value, name)
             except ValidationFailed as error:
-                found += [
-                    unset_cause(replace(cause, pointer=place + (cause.pointer or "")), place) for cause in error.causes
-                ]
+                found += [unset_cause(cause, places[name]) for cause in error.causes]
         else:
             changes[name] = None
     return changes
@@ -328,7 +324,7 @@ def add_value(patch: Patch, name: str, value: Any) -> None:
         patch.update.setdefault("$set", {})[part.stored] = value
         patch.bring(name, value)
         return
-    if part.is_entry or (part.around and not part.is_member and part.around[-1].is_required):
+    if part.is_entry or (not part.is_member and part.around[-1].is_required):
         # What is left has to be looked at.
         patch.direct = False
     patch.update.setdefault("$unset", {})[part.stored] = ""
@@ -336,9 +332,9 @@ def add_value(patch: Patch, name: str, value: Any) -> None:
 
 def is_merged(part: Part, value: Any) -> bool:
     """Tell whether a value of a merge patch is an object that is merged with what is there, and checked after that."""
-    if part.field.is_geometry and isinstance(value, dict) and value.keys() >= {"type", "coordinates"}:
-        return False  # the whole of it
-    return isinstance(value, dict) and part.field.is_object and part.field.is_patched
+    field = part.field
+    is_object = isinstance(value, dict) and field.is_object
+    return is_object and not (field.is_geometry and value.keys() >= {"type", "coordinates"})
 
 
 def with_composed_keys(field: Field, value: Any, *place: str) -> Any:
@@ -346,7 +342,7 @@ def with_composed_keys(field: Field, value: Any, *place: str) -> Any:
 
     Raises `ValidationFailed` for two keys that are one then.
     """
-    if not isinstance(value, dict) or not (field.is_map or field.members):
+    if not isinstance(value, dict):
         return value
     if field.entry is None:
         known = field.members
@@ -397,7 +393,7 @@ def add_list_operator(patch: Patch, operator: str, name: str, operand: Pushed) -
         patch.direct = False
     if field.default():
         patch.guard[place] = {"$exists": True}
-    most = getattr(field.declared, "max_length", None)
+    most = field.declared.max_length
     if operator != "$pull" and most is not None and (operand.slice is None or abs(operand.slice) > most):
         room = most - len(stored)
         patch.direct = patch.direct and room >= 0
