@@ -41,6 +41,7 @@ class Workout(Record):
     lifts = me.EmbeddedDocumentListField(Lift, max_length=4, db_field="l")
     frame = me.EmbeddedDocumentField(Frame, db_field="f")
     scores = me.MapField(me.IntField(max_value=9))
+    logs = me.MapField(me.ListField(me.StringField(), max_length=2))
     names = me.MapField(me.StringField(), required=True, default=lambda: {"a": "b"})
     order = me.SortedListField(me.IntField())
     grid = me.ListField(me.ListField(me.IntField()))
@@ -58,6 +59,7 @@ FULL: dict[str, Any] = {
     "lifts": [{"id": "a1", "weight": 5}, {"id": "b.2"}],
     "frame": {"width": 1, "height": 2},
     "scores": {"ada": 1},
+    "logs": {"ada": ["a"]},
     "names": {"a": "b"},
     "order": [1, 3],
     "grid": [[1, 2], [3]],
@@ -140,6 +142,10 @@ FRAME = BEFORE["frame"]
         ({"$max": {"scores.ada": 4}}, {"scores": {"ada": 4}}, True),
         ({"$push": {"lifts.0.marks": "x"}}, {"lifts": [{**A1, "marks": ["x"]}, B2]}, True),
         ({"$push": {"lifts[id=a1].marks": {"each": ["x"]}}}, {"lifts": [{**A1, "marks": ["x"]}, B2]}, False),
+        ({"$push": {"logs.bob": "a"}}, {"logs": {"ada": ["a"], "bob": ["a"]}}, True),
+        ({"$push": {"logs.bob": "a"}, "lifts.0": None}, {"logs": {"ada": ["a"], "bob": ["a"]}, "lifts": [B2]}, False),
+        ({"$pull": {"logs.bob": "a"}}, {}, True),
+        ({"$pull": {"logs.bob": "a"}, "lifts.0": None}, {"lifts": [B2]}, False),
         ({"$unset": ["lifts.0", "scores.ada", "frame.depth"]}, {"lifts": [B2], "scores": {}}, False),
         ({"$unset": ["frame", "tags", "extra"]}, {"frame": None, "tags": [], "extra": {}}, True),
         ({"title": "b", "frame.height": 4}, {"title": "b", "frame": {**FRAME, "height": 4}}, True),
@@ -241,6 +247,8 @@ def test_a_patch_has_100_paths_at_most() -> None:
     assert refused({f"scores.k{n}": 1 for n in range(101)}) == {"": "too_long"}
     assert refused({"$inc": {f"scores.k{n}": 1 for n in range(10_000)}}) == {"": "too_long"}
     assert refused({"$unset": [f"scores.k{n}" for n in range(10_000)]}) == {"": "too_long"}
+    assert refused({f"lifts[id=k{n}]": None for n in range(101)}) == {"": "too_long"}
+    assert "" not in refused({f"k{n}": 1 for n in range(101)})
 
 
 @pytest.mark.parametrize(
@@ -292,6 +300,7 @@ def test_a_reference_in_a_part_is_looked_at() -> None:
         schema_of(Workout), {"lifts.1.book": "x", "lifts.0.weight": 1, "$push": {"lifts.0.marks": {"each": ["a"]}}}
     )
     assert wanted.values == {"l": [{"book": "x"}, {"w": 1}, {"marks": ["a"]}]}
+    assert [spot for spot, _ in wanted.sources] == [("lifts", 0, "book"), ("lifts", 1, "weight"), ("lifts", 2, "marks")]
 
 
 # --- Over HTTP -------------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from service.core.errors import MalformedJson, ValidationFailed
 from service.documents import Note, Notebook, Record
 from service.model import patch
-from service.model.updates import frozen, merged
 from service.mongo.raw import Raw
 from service.records import store
 from tests.properties import examples
@@ -155,36 +154,6 @@ def refused(body: Any, document: type[Record] = Plan, content: dict[str, Any] = 
 
 
 # --- Merge patch -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("target", "change", "result"),
-    [
-        ({"a": "b"}, {"a": "c"}, {"a": "c"}),
-        ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
-        ({"a": "b"}, {"a": None}, {}),
-        ({"a": "b", "b": "c"}, {"a": None}, {"b": "c"}),
-        ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
-        ({"a": "c"}, {"a": ["b"]}, {"a": ["b"]}),
-        ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
-        ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
-        (["a", "b"], ["c", "d"], ["c", "d"]),
-        ({"a": "b"}, ["c"], ["c"]),
-        ({"a": "foo"}, None, None),
-        ({"a": "foo"}, "bar", "bar"),
-        ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
-        ([1, 2], {"a": "b", "c": None}, {"a": "b"}),
-        ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
-    ],
-)
-def test_merging_is_that_of_rfc_7396_appendix_a(target: Any, change: Any, result: Any) -> None:
-    assert merged(target, change) == result
-
-
-def test_merging_leaves_its_target_alone() -> None:
-    target = {"a": {"b": 1}}
-    merged(target, {"a": {"b": 2}})
-    assert target == {"a": {"b": 1}}
 
 
 @pytest.mark.parametrize(
@@ -536,8 +505,3 @@ def test_mongodbs_way_and_our_own_give_the_same_valid_record(content: dict[str, 
         assert ours is not None
         assert comparable(theirs) == comparable(ours)
     assert ours is None or is_valid(ours)
-
-
-def test_values_that_python_takes_for_one_another_stay_two_in_a_set_of_lists() -> None:
-    alike = [{"a": [True]}, {"a": [1]}, {"a": [1.0, []]}]
-    assert len({frozen(value) for value in alike}) == 3

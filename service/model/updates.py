@@ -41,10 +41,12 @@ def pushed(current: list[Any] | None, operand: Pushed) -> list[Any]:
     return whole[: operand.slice] if operand.slice >= 0 else whole[operand.slice :]
 
 
-def without(current: list[Any] | None, operand: list[Any]) -> list[Any]:
-    """Return a list without the entries of another."""
+def without(current: list[Any] | None, operand: list[Any]) -> list[Any] | None:
+    """Return a list without the entries of another; where there is no list, `$pull` makes none."""
+    if current is None:
+        return None
     gone = set(map(frozen, operand))
-    return [entry for entry in current or [] if frozen(entry) not in gone]
+    return [entry for entry in current if frozen(entry) not in gone]
 
 
 def united(current: list[Any] | None, operand: list[Any]) -> list[Any]:
@@ -73,10 +75,25 @@ def comparable(current: Any, operand: Any) -> Any:
     return int(current) if isinstance(current, str) and not isinstance(operand, str) else current
 
 
+def added(current: Any, operand: float) -> float:
+    """Return a number after `$inc`."""
+    return (comparable(current, operand) or 0) + operand
+
+
+def lowered(current: Any, operand: Any) -> Any:
+    """Return a value after `$min`."""
+    return operand if current is None else min(comparable(current, operand), operand)
+
+
+def raised(current: Any, operand: Any) -> Any:
+    """Return a value after `$max`."""
+    return operand if current is None else max(comparable(current, operand), operand)
+
+
 APPLY: Mapping[str, Callable[..., Any]] = {
-    "$inc": lambda current, operand: (comparable(current, operand) or 0) + operand,
-    "$min": lambda current, operand: operand if current is None else min(comparable(current, operand), operand),
-    "$max": lambda current, operand: operand if current is None else max(comparable(current, operand), operand),
+    "$inc": added,
+    "$min": lowered,
+    "$max": raised,
     "$push": pushed,
     "$add_to_set": united,
     "$pull": without,
