@@ -18,7 +18,7 @@ Spot = tuple[str | int, ...]
 """The steps of a JSON pointer."""
 NAME_STEP = re.compile(r"[^.\[\]]+")
 ID_STEP = re.compile(r"\[id=([^\[\]]{1,200})\]")
-INDEX_STEP = re.compile(r"(?:0|[1-9][0-9]{0,4})(?=[.\[]|$)", re.ASCII)
+INDEX_STEP = re.compile(r"(?:0|[1-9][0-9]{0,4})(?=[.\[]|$)")
 REMOVED = object()
 """What stands in a list where an entry has been removed, so that the places of the others stay."""
 
@@ -89,11 +89,8 @@ class Part:
     @cached_property
     def is_direct(self) -> bool:
         """Tell whether MongoDB can change it while it keeps the rules of all that is around it."""
-        if any(
-            isinstance(field.declared, me.SortedListField) or any(own_rules(field.declared)) for field in self.around
-        ):
-            return False
-        return not self.root.owner_only and all(map(is_exact, self.steps, self.inner))
+        is_ruled = self.root.owner_only or any(map(has_own_rules, self.around))
+        return not is_ruled and all(map(is_exact, self.steps, self.inner))
 
     @property
     def inner(self) -> tuple[Field, ...]:
@@ -114,7 +111,7 @@ class Part:
 
     @cached_property
     def spot(self) -> Spot:
-        """Return the steps of the pointer to it in a record, where no id is on the way."""
+        """Return the steps of the pointer to it in a record; an id stands for the entries that have it."""
         return tuple(map(spot_step, self.steps))
 
 
@@ -134,6 +131,11 @@ def spot_step(step: PartStep) -> str | int:
             return key
         case EntryId(id):
             return id
+
+
+def has_own_rules(field: Field) -> bool:
+    """Tell whether a value of a field has to be looked at as a whole after a change in it."""
+    return isinstance(field.declared, me.SortedListField) or any(own_rules(field.declared))
 
 
 def is_exact(step: PartStep, field: Field) -> bool:
@@ -210,9 +212,6 @@ class Taken:
     def take(self, part: Part, place: str) -> Cause | None:
         """Take a part; return why it cannot be, or None."""
         steps = part.steps
-        if len(steps) == 1 and steps not in self.whole and steps not in self.around:
-            self.whole.add(steps)
-            return None
         inside = [(steps[:end], type(steps[end])) for end in range(1, len(steps))]
         if steps in self.whole or steps in self.around or any(outer in self.whole for outer, _ in inside):
             return Cause("named_twice", "a patch may name each field once, and nothing inside of it", pointer=place)
@@ -262,7 +261,7 @@ def changed(
 def entries_at(entries: list[Any], step: EntryAt | EntryId) -> list[int]:
     """Return the places of the entries that a step means. Raises `MissingEntry`."""
     if isinstance(step, EntryAt):
-        found = [step.number] if step.number < len(entries) and entries[step.number] is not REMOVED else []
+        found = [step.number] if step.number < len(entries) else []
     else:
         found = [at for at, entry in enumerate(entries) if isinstance(entry, dict) and entry.get("id") == step.id]
     if not found:
@@ -284,9 +283,6 @@ def put_in(values: dict[str, Any], part: Part, value: Any) -> Spot:
 
     Each entry of a list that is named becomes one of its own, at the end.
     """
-    if len(part.steps) == 1:
-        values.setdefault(part.stored, value)
-        return part.spot
     spot: list[str | int] = []
     holder: Any = values
     for step, empty in zip(part.steps, (*map(empty_for, part.steps[1:]), value), strict=True):
