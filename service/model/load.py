@@ -43,7 +43,7 @@ def annotation(field: Field, limited: bool = True) -> Any:
     if isinstance(declared, me.ListField | me.DictField) and field.is_required and limited:
         rules.append(AfterValidator(not_empty))
     # The last one is asked first, so limits count after it.
-    if isinstance(declared, me.StringField) and not field.is_id and value is str:
+    if value is str:
         rules.append(BeforeValidator(composed))
     if value is INT64:
         rules.append(BeforeValidator(integral))
@@ -56,34 +56,28 @@ def nested(field: Field, limited: bool) -> Any:
         members = body_type(field.document.__name__, field.members)
         rules = BeforeValidator(few_members(field.members)), AfterValidator(filler(field.members))
         return Annotated[members, *rules]
-    if field.is_list and field.entry is not None:
-        entries: Any = list[annotation(field.entry, limited)]  # type: ignore[misc]
-        return Annotated[entries, WrapValidator(in_pieces)] if limited and is_long(field) else entries
-    if field.is_map and field.entry is not None:
-        key: Any = Annotated[str, BeforeValidator(composed), AfterValidator(check_key)]
-        pairs: Any = dict[key, annotation(field.entry, limited)]  # type: ignore[misc]
-        return Annotated[pairs, WrapValidator(in_pieces)] if limited else pairs
-    return field.meaning.value(field.declared)
+    if field.entry is None:
+        return field.meaning.value(field.declared)
+    entry: Any = annotation(field.entry, limited)
+    if field.is_list:
+        return Annotated[list[entry], WrapValidator(list_in_pieces)] if is_long(field) else list[entry]
+    key: Any = Annotated[str, BeforeValidator(composed), AfterValidator(check_key)]
+    return Annotated[dict[key, entry], WrapValidator(map_in_pieces)]
 
 
 def is_long(field: Field) -> bool:
     """Tell whether a list may have so many entries that not all of its mistakes are looked for."""
-    most = getattr(field.declared, "max_length", None)
+    most = field.declared.max_length
     return most is None or most > MAX_MEMBERS
 
 
-def in_pieces(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
-    """Return a list or a map as `check` makes it; of a long one no more is looked at after a piece with mistakes.
+def map_in_pieces(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Return a map as `check` makes it, or the mistakes of its first piece that has some.
 
     Each mistake takes a kilobyte, and a body has room for half a million.
     """
-    if isinstance(value, list) and len(value) > CHECKED_AT_ONCE:
-        return list_in_pieces(value, check)
-    return map_in_pieces(value, check) if isinstance(value, dict) else check(value)
-
-
-def map_in_pieces(value: dict[str, Any], check: ValidatorFunctionWrapHandler) -> dict[str, Any]:
-    """Return a map as `check` makes it, or the mistakes of its first piece that has some."""
+    if not isinstance(value, dict):
+        return check(value)
     made: dict[str, Any] = {}
     pairs = iter(value.items())
     while piece := dict(islice(pairs, CHECKED_AT_ONCE)):
@@ -93,16 +87,17 @@ def map_in_pieces(value: dict[str, Any], check: ValidatorFunctionWrapHandler) ->
     return made
 
 
-def list_in_pieces(value: list[Any], check: ValidatorFunctionWrapHandler) -> list[Any]:
+def list_in_pieces(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
     """Return a list as `check` makes it, or the mistakes of its first piece that has some."""
+    if not isinstance(value, list):
+        return check(value)
     made: list[Any] = []
     for start in range(0, len(value), CHECKED_AT_ONCE):
         try:
             made += check(value[start : start + CHECKED_AT_ONCE])
         except ValidationError:
             # With all before it, so that each place is the one in the whole list.
-            check(value[: start + CHECKED_AT_ONCE])
-            raise
+            made = check(value[: start + CHECKED_AT_ONCE])
     return made
 
 
@@ -147,25 +142,19 @@ def refuse_read_only(_value: Any) -> None:
 
 def filler(fields: Mapping[str, Field]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Return the function from checked values by name to the BSON form: defaults filled in, no null stored."""
-    plan = [(name, field.stored, default_maker(field)) for name, field in fields.items()]
+    plan = [(name, field.stored, field.default) for name, field in fields.items()]
 
     def fill(values: dict[str, Any]) -> dict[str, Any]:
         stored = {}
         for name, db_field, make in plan:
             value = values.get(name)
-            if value is None and make is not None:
+            if value is None:
                 value = make()
             if value is not None:
                 stored[db_field] = value
         return stored
 
     return fill
-
-
-def default_maker(field: Field) -> Callable[[], Any] | None:
-    """Return what makes the default of `field` in BSON form, None if it has none."""
-    default = field.declared.default
-    return default if default in (None, list, dict) else field.default
 
 
 # --- Rules over several fields ---------------------------------------------------------------------------------------
