@@ -50,6 +50,7 @@ GONE_THROUGH: tuple[str, ...] = (
     "service/identity/challenges.py",
     "service/query/near.py",
     "service/query/parse.py",
+    "service/model/patch.py",
     "service/model/operands.py",
     "service/model/updates.py",
 )
