@@ -3,7 +3,10 @@
 from collections.abc import Iterable
 
 TESTS: dict[str, tuple[str, ...]] = {
-    "service/identity/security.py": ("tokens", "sessions", "accounts", "passwords", "events", "key_rotation"),
+    "service/identity/security.py": (
+        *("tokens", "sessions", "accounts", "passwords", "events", "key_rotation"),
+        *("second_factors", "second_factor", "passkeys_changes"),
+    ),
     "service/security.py": ("tokens", "sessions", "accounts", "passwords", "events"),
     "service/policy.py": ("policy", "sharing", "owner_only", "attacks_data", "groups"),
     "service/identity/tokens.py": ("tokens", "key_rotation"),
@@ -15,7 +18,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "service/identity/passwords.py": ("passwords", "accounts"),
     "service/identity/throttle.py": ("throttle", "attacks_identity"),
     "service/identity/challenges.py": ("challenges", "second_factor", "passkeys_changes"),
-    "service/identity/second_factors.py": ("second_factor",),
+    "service/identity/second_factors.py": ("second_factors", "second_factor"),
     "service/identity/passkeys.py": ("passkeys_changes", "passkeys"),
     "service/identity/provider_tokens.py": ("provider_tokens",),
     "service/http/idempotency.py": ("idempotency", "kept_answers", "batch", "functions", "beforehand"),
@@ -48,6 +51,7 @@ GONE_THROUGH: tuple[str, ...] = (
     "service/identity/provider_tokens.py",
     "service/query/where.py",
     "service/identity/challenges.py",
+    "service/identity/second_factors.py",
     "service/query/near.py",
     "service/query/parse.py",
     "service/model/patch.py",
@@ -56,7 +60,12 @@ GONE_THROUGH: tuple[str, ...] = (
 )
 """Those whose mutants are all killed or listed; a run that names none tries these. The others wait for their turn."""
 
-REAL = frozenset({"service/identity/throttle.py", "service/http/idempotency.py", "service/query/near.py"})
+REAL = frozenset(
+    {
+        *("service/identity/throttle.py", "service/http/idempotency.py", "service/query/near.py"),
+        "service/identity/second_factors.py",
+    }
+)
 """Those that do more on a real MongoDB, such as transactions: what lives on mongomock is tried there too."""
 
 LEFT_OUT = frozenset({"tests/test_passwords.py::test_a_name_that_exists_takes_as_long_as_one_that_does_not"})

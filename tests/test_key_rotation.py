@@ -23,6 +23,7 @@ from werkzeug.test import TestResponse
 
 import settings
 from service.documents import Session
+from service.identity.keys import Keys
 from tests.client import PASSWORD, Person, Phone
 
 MakeApp = Callable[..., Flask]
@@ -80,6 +81,12 @@ def test_a_key_is_changed_in_three_steps_and_nobody_is_logged_out(make_app: Make
     old, new = log_in(before)["access_token"], log_in(turned)["access_token"]
     assert [ask(app, old) for app in (before, known, turned, after)] == [200, 200, 200, 401]
     assert [ask(app, new) for app in (before, known, turned, after)] == [401, 200, 200, 200]
+
+
+def test_each_secret_makes_a_key_of_a_purpose_that_it_alone_makes() -> None:
+    made = [key for purpose in ("a", "b") for key in Keys(("new", "old")).each(purpose)]
+    assert made == [Keys((secret,)).derived(purpose) for purpose in ("a", "b") for secret in ("new", "old")]
+    assert len({*made}) == 4
 
 
 def test_a_refresh_signs_with_the_first_key(make_app: MakeApp, ada: Person) -> None:

@@ -276,6 +276,31 @@ def test_who_enters_by_a_passkey_enters_an_account_that_has_it(
     assert (account["_id"], way_in) == (person.id, {"passkeys.key": encode_base64url(authenticator.id)})
 
 
+def test_a_session_that_a_passkey_opens_is_told_with_address_and_device(
+    person: Person, device: Phone, authenticator: SoftAuthenticator
+) -> None:
+    registered(person, authenticator)
+    body = {"credential": authenticator.get(asked(device)), "device": "her pad"}
+    assert device.post("/auth/passkeys", body).status_code == 200
+    assert Session._get_collection().find_one({"account": person.id, "device": "her pad"}) is not None
+    assert ("127.0.0.1", "her pad") in events(person, "login")
+
+
+def test_a_passkey_that_goes_while_it_is_looked_at_opens_nothing(
+    served: Flask, person: Person, device: Phone, authenticator: SoftAuthenticator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id, keys = registered(person, authenticator).json["id"], served.extensions["madang.security"].passkeys
+    sign_in_before = keys.sign_in
+
+    def overtaken(*args: Any) -> Any:
+        found = sign_in_before(*args)
+        assert person.delete(f"{PASSKEYS}/{id}").status_code == 204
+        return found
+
+    monkeypatch.setattr(keys, "sign_in", overtaken)
+    assert why(sign_in(device, authenticator)) == (401, "bad_credentials")
+
+
 def test_those_who_fail_elsewhere_keep_nobody_out(
     person: Person, authenticator: SoftAuthenticator, make_app: Any
 ) -> None:

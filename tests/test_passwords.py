@@ -339,6 +339,15 @@ def test_where_no_name_is_known_a_password_holds_none() -> None:
     assert passwords.acceptable("seven paper lamps", "") == "seven paper lamps"
 
 
+@pytest.mark.parametrize("username", [None, 5, ["ada"]])
+def test_what_is_no_name_is_held_by_no_password(username: Any) -> None:
+    assert passwords.new_password({"new": "my XXXX boats"}, "new", username) == "my XXXX boats"
+
+
+def test_a_sign_up_without_a_password_is_told_so(phone: Phone) -> None:
+    assert pointers(phone.post("/v1/accounts", {"username": "eve"})) == {"/password": "required"}
+
+
 @pytest.mark.parametrize(("length", "is_brought_into_form"), [(1000, True), (1001, False)])
 def test_a_text_that_is_no_password_by_far_is_not_brought_into_form(
     monkeypatch: pytest.MonkeyPatch, length: int, is_brought_into_form: bool

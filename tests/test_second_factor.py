@@ -775,6 +775,6 @@ def test_where_no_key_opens_the_secret_recovery_codes_get_in(
     app = guarded(ada, clock)
     other = Phone(make_app(SECRET_KEY="s" * 64, JWT_SECRET_KEY="s" * 64).test_client())
     assert why(given(other, challenged(other), app.next_code())) == BAD
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "second_factor_unreadable" in line]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if '"second_factor_unreadable"' in line]
     assert ada.id in line
     assert given(other, challenged(other), app.recovery_codes[0]).status_code == 200

@@ -252,6 +252,17 @@ def test_sign_ups_in_a_batch_count_one_by_one(limited: Any, ada: Person) -> None
     assert sign_up(app, "user9").status_code == 429
 
 
+def test_codes_are_limited_by_who_asks_and_by_where_they_go(limited: Any) -> None:
+    throttle = throttle_of(limited(CODES="3 per hour", CODES_ADDRESS="2 per hour"))
+    asked = [("ada@", HOME), ("ada@", ELSEWHERE), ("bob@", HOME), ("cem@", HOME)]
+    for key, address in asked:
+        throttle.code_request(key, address)
+    for key, address in (("ada@", "192.0.2.1"), ("dan@", HOME)):
+        with pytest.raises(TooManyRequests):
+            throttle.code_request(key, address)
+    throttle.code_request("bob@", ELSEWHERE)
+
+
 def test_changes_of_a_password_are_limited(limited: Any, ada: Person) -> None:
     app = limited(PASSWORD_CHANGES="2 per hour")
     assert statuses(change(app, ada) for _ in range(3)) == [401, 401, 429]

@@ -104,10 +104,10 @@ class SecondFactors:
         refuse_second(account)
         self.throttle.second_factor(account["_id"])
         found = tried_challenge(SET_UP, set_up_by(account, session))
-        step = None
-        if found is not None and found["stamp"] == entered_by(account):
-            step = matching_step(self.secret(account, found["sealed"]), code)
-        if found is None or step is None:
+        if found is None or found["stamp"] != entered_by(account):
+            raise BadCredentials(NOT_SET_UP)
+        step = matching_step(self.secret(account, found["sealed"]), code)
+        if step is None:
             raise BadCredentials(NOT_SET_UP)
         codes = new_recovery_codes()
         factor = {
@@ -179,10 +179,7 @@ class SecondFactors:
         `Forbidden` where the account is locked.
         """
         with self.throttle.counting(f"challenge {client}", client):
-            found = tried_challenge(SECOND_FACTOR, token)
-            account = None if found is None else still_there(found)
-            if found is None or account is None:
-                raise BadCredentials(WRONG)
+            found, account = challenged(token)
         # It counts before the code is looked at, so that of many at once none beyond the limit is.
         self.throttle.second_factor(account["_id"])
         with self.throttle.counting(f"second factor {account['_id']}", client):
@@ -233,8 +230,7 @@ def matching_step(secret: str | None, code: str) -> int | None:
     given = re.sub(r"\s", "", code[:LONGEST_SENT])
     if secret is None or not SIX_DIGITS.fullmatch(given):
         return None
-    app, moment = pyotp.TOTP(secret, interval=STEP_SECONDS), int(now().replace(tzinfo=UTC).timestamp())
-    this = moment // STEP_SECONDS
+    app, this = pyotp.TOTP(secret), int(now().replace(tzinfo=UTC).timestamp()) // STEP_SECONDS
     found = [step for step in (this - 1, this, this + 1) if hmac.compare_digest(app.generate_otp(step), given)]
     return max(found, default=None)
 
@@ -254,10 +250,17 @@ def has_it(account: Raw) -> dict[str, Any]:
     return {"_id": account["_id"], "second_factor.id": account.get("second_factor", {}).get("id", ""), **ALIVE}
 
 
-def still_there(found: Raw) -> Raw | None:
-    """Return the account of a challenge as it is; None where it is gone, or is entered by something else by now."""
-    account: Raw | None = Account._get_collection().find_one({"_id": found["account"], **ALIVE})
-    return account if account is not None and entered_by(account) == found["stamp"] else None
+def challenged(token: str) -> tuple[Raw, Raw]:
+    """Return a challenge that is alive, and its account as it is.
+
+    Raises `BadCredentials` where there is none, or the account is gone or is entered by something else by now.
+    """
+    found = tried_challenge(SECOND_FACTOR, token)
+    if found is not None:
+        account: Raw | None = Account._get_collection().find_one({"_id": found["account"], **ALIVE})
+        if account is not None and entered_by(account) == found["stamp"]:
+            return found, account
+    raise BadCredentials(WRONG)
 
 
 def refuse_unguarded(account: Raw) -> None:
