@@ -139,6 +139,28 @@ def test_a_withdrawal_takes_all_from_one_principal_and_nothing_from_others() -> 
     assert records.find_one() == {"_id": 1, **left}
 
 
+def test_a_withdrawal_takes_the_mark_of_who_has_founded_a_group_too() -> None:
+    records = mongomock.MongoClient().db.records
+    records.insert_one({"_id": 1, "access": ["o:ada", policy.founded_by("bob"), policy.founded_by("eve")]})
+    records.update_one({"_id": 1}, policy.withdrawal("bob"))
+    assert records.find_one() == {"_id": 1, "access": ["o:ada", "x:eve"]}
+
+
+def test_the_mark_of_a_founder_stays_when_an_access_list_is_made_anew() -> None:
+    before = ["o:group:g", "r:group:g", "r:bob", "x:ada", 7]
+    assert policy.access_list("group:g", {"readers": ["eve"]}, before) == ["o:group:g", "r:eve", "r:group:g", "x:ada"]
+
+
+def test_some_principals_stand_for_accounts_roles_and_groups() -> None:
+    named = policy.named_by(["ada", "role:team", "*", "group:g", "bob", "role:boss"])
+    assert named == (["ada", "bob"], ["team", "boss"], ["g"])
+
+
+def test_what_has_a_mark_is_heard_by_the_principal_that_it_names() -> None:
+    marks = [policy.owned_by("ada"), policy.given_to("role:team"), policy.founded_by("bob"), policy.member_mark("eve")]
+    assert [policy.heard_by(mark) for mark in marks] == ["ada", "role:team", "bob", "eve"]
+
+
 def test_the_marks_that_are_stored_keep_their_form() -> None:
     assert (policy.OWNER, policy.GIVEN, policy.WITHDRAWN, policy.MEMBER) == ("o:", "r:", "x:", "a:")
 
@@ -154,6 +176,11 @@ def test_an_identity_hears_of_what_it_may_read_what_it_no_longer_may_and_its_own
 
 def test_an_identity_is_written_as_the_id_of_its_account() -> None:
     assert str(Identity("ada", "s", 0)) == "ada"
+
+
+def test_who_acts_without_a_session_has_none_and_no_login() -> None:
+    acting = Identity.of({"_id": "ada"})
+    assert (acting.session, acting.auth_time, acting.is_admin) == ("", 0, False)
 
 
 def test_a_record_is_not_buried_as_long_as_it_has_no_time_to_be_purged() -> None:
