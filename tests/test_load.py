@@ -1,5 +1,6 @@
 """From JSON to BSON, each time with validators that are made anew: of what a class declares, nothing is forgotten."""
 
+import enum
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,15 @@ import pytest
 from service.core.errors import ValidationFailed
 from service.core.json_text import MAX_MEMBERS
 from service.documents import Record
-from service.model.load import CHECKED_AT_ONCE, MOST_UNKNOWN, annotation, check_rules, has_rules, is_long
+from service.model.load import (
+    CHECKED_AT_ONCE,
+    MOST_UNKNOWN,
+    annotation,
+    check_rules,
+    has_rules,
+    is_long,
+    list_in_pieces,
+)
 from service.model.schema import Schema
 from service.model.validation import validate, validator
 
@@ -20,6 +29,12 @@ Found = dict[str | None, str]
 def not_seven(value: Any) -> None:
     if value == 7:
         raise me.ValidationError("any but 7")
+
+
+class Drink(enum.Enum):
+    """A member that its author did not compose."""
+
+    COFFEE = APART
 
 
 class Spot(me.EmbeddedDocument):
@@ -58,6 +73,7 @@ class Place(Record):
     count = me.IntField(max_value=9, validation=not_seven)
     zero = me.IntField(required=True, default=5)
     ratio = me.FloatField()
+    drink = me.EnumField(Drink)
     blob = me.BinaryField()
     link = me.URLField()
     views = me.IntField(read_only=True)
@@ -122,6 +138,7 @@ def test_what_is_left_out_gets_its_default_and_no_null_is_stored() -> None:
         ({"name": APART}, {"n": COMPOSED}),
         ({"link": f"https://example.com/{APART}"}, {"link": f"https://example.com/{COMPOSED}"}),
         ({"keyed": {APART: 1}}, {"keyed": {COMPOSED: 1}}),
+        ({"drink": APART}, {"drink": APART}),
         ({"name": "", "zero": 0}, {"n": "", "zero": 0}),
         ({"order": [3, 1, 2]}, {"order": [1, 2, 3]}),
         ({"words": ["c", "a"]}, {"words": ["c", "a"]}),
@@ -236,6 +253,18 @@ def test_a_query_names_a_value_of_the_type(name: str, value: Any) -> None:
 )
 def test_of_what_may_be_long_the_first_mistakes_are_told(body: dict[str, Any], found: list[str]) -> None:
     assert list(refused(body)) == found
+
+
+def test_of_a_long_list_each_piece_is_looked_at_once() -> None:
+    asked: list[int] = []
+
+    def check(piece: list[int]) -> list[int]:
+        asked.append(len(piece))
+        return piece
+
+    whole = list(range(60))
+    assert list_in_pieces(whole, check) == whole
+    assert asked == [25, 25, 10]
 
 
 def test_what_is_long_is_stored_whole() -> None:
