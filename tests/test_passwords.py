@@ -152,6 +152,23 @@ def test_a_login_that_renews_the_hash_does_not_bring_back_a_password_that_was_ch
     assert stored_hash() == changed
 
 
+def test_a_login_whose_hash_another_one_renews_meanwhile_looks_at_its_own_account_again(
+    app: Flask, bob: Person, ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Account.objects.update(password_hash=OLD_HASHER.hash(PASSWORD))
+    hashing = hashing_of(app)
+    plain = hashing.renewed
+
+    def renewed(*args: Any) -> str | None:
+        fresh = plain(*args)
+        Account.objects(id=ada.id).update(password_hash=hashing.hash(PASSWORD))
+        return fresh
+
+    monkeypatch.setattr(hashing, "renewed", renewed)
+    found = app.extensions["madang.security"].authenticate("ada", PASSWORD)
+    assert found["_id"] == ada.id != bob.id
+
+
 def test_two_logins_that_both_renew_the_hash_both_succeed(app: Flask, ada: Person) -> None:
     Account.objects.update(password_hash=OLD_HASHER.hash(PASSWORD))
     together = Barrier(2)
