@@ -66,9 +66,11 @@ def test_a_program_that_is_killed_is_started_again(service: Running, name: str) 
     token = token_of(service)
     before = service.pid(name)
     assert before  # to kill 0 is to kill the tests
+    started = children(before)
     os.kill(before, signal.SIGKILL)
     assert until(lambda: service.pid(name) not in (0, before))
     assert until(lambda: is_ready(service))
+    assert until(lambda: all(map(gone, started)))  # they end what they have begun, at the port of the new one
     assert service.send("POST", "/v1/notes", {"title": "x"}, token).status_code == 201
     assert "program_died" in service.said
 
