@@ -167,6 +167,31 @@ def test_what_refers_to_a_record_that_was_brought_back_is_released_no_more(
     assert bob.get(f"/v1/notes/{note}").json["notebook"] == book
 
 
+def test_a_worker_that_stood_still_takes_nothing_from_a_record_that_was_brought_back(
+    admin: AdminBrowser, bob: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = bob.make_notebook()["id"]
+    for _ in range(3):
+        bob.make_note(notebook=book)
+    with monkeypatch.context() as patched:
+        patched.setattr(deletion, "release", lambda *_: None)
+        path = deleted(admin, "notebooks", book)
+    monkeypatch.setattr(deletion, "BATCH", 1)
+    change_many, since = store.change_many, []
+
+    def stands_still(*given: Any) -> None:
+        change_many(*given)
+        if not since:
+            since.append("stands still")
+            assert deletion.release_again(EVERY, timedelta(0)) == 1
+            assert admin.send(path).status_code == 303
+            since[:] = [bob.make_note(notebook=book)["id"] for _ in range(2)]
+
+    monkeypatch.setattr(store, "change_many", stands_still)
+    deletion.release_again(EVERY, timedelta(0))
+    assert [bob.get(f"/v1/notes/{id}").json.get("notebook") for id in since] == [book, book]
+
+
 def test_a_tombstone_whose_references_are_released_is_never_given_its_content(admin: AdminBrowser, bob: Person) -> None:
     book = bob.make_notebook()["id"]
     path = deleted(admin, "notebooks", book)

@@ -5,8 +5,9 @@ The burial comes first: one conditional write, after which nobody can refer to t
 be under way, so a worker releases once more when it has ended for certain, and takes the mark away.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -114,7 +115,7 @@ def release(registry: Registry, type: RecordType, ids: list[str], keep: timedelt
     """
     for id in ids if type.is_group else ():
         dissolve(registry, id)
-    done(releasing(registry, registry.referrers(type), ids, keep))
+    done(releasing(registry, registry.referrers(type), ids, keep, partial(store.already_settled, type)))
 
 
 def dissolve(registry: Registry, group: str) -> None:
@@ -142,21 +143,33 @@ OF_LISTS = {"$nor": [{name: {"$exists": True, "$not": {"$type": "array"}}} for n
 
 def release_account(registry: Registry, account: str, keep: timedelta) -> None:
     """Do the same for the references to an account that goes."""
-    done(releasing(registry, registry.account_referrers, [account], keep))
+    done(releasing(registry, registry.account_referrers, [account], keep, lambda _ids: frozenset()))
 
 
-def releasing(registry: Registry, referrers: Iterable[Referrer], ids: list[str], keep: timedelta) -> Traversal:
-    """Release what `referrers` point to on one level; what goes with it is buried first, and then released."""
-    for other, reference in referrers if ids else ():
+def releasing(
+    registry: Registry,
+    referrers: Iterable[Referrer],
+    ids: list[str],
+    keep: timedelta,
+    settled: Callable[[list[str]], Collection[str]],
+) -> Traversal:
+    """Release what `referrers` point to on one level; what goes with it is buried first, and then released.
+
+    `settled` returns those of the `ids` that another has come to the end of, while this process stood still, say: they
+    may be there again, and what refers to them by now is not to be released.
+    """
+    for other, reference in referrers:
         name, rule = reference.stored, reference.delete_rule
         if rule not in (CASCADE, PULL, NULLIFY):
             continue
-        pointing = {name: {"$in": ids}}
-        for found in id_batches(other, pointing):
+        while ids and (found := id_batch(other, {name: {"$in": ids}})):
+            over = settled(ids)
+            ids = [id for id in ids if id not in over]
+            pointing = {name: {"$in": ids}}
             if rule == CASCADE:
                 # What somebody else buries at the same moment has a mark of its own.
                 gone = [id for id in found if bury_for_release(registry, other, {"_id": id, **pointing}, keep)]
-                yield releasing(registry, registry.referrers(other), gone, keep)
+                yield releasing(registry, registry.referrers(other), gone, keep, partial(store.already_settled, other))
                 continue
             if rule == PULL and reference.place.root.stored == name:
                 store.change_many(other, found, {name: {"$in": ids, "$type": "array"}}, {"$pull": pointing})
@@ -185,8 +198,13 @@ def bury_for_release(registry: Registry, type: RecordType, condition: Mapping[st
 
 def id_batches(type: RecordType, condition: Mapping[str, Any]) -> Iterator[list[str]]:
     """Yield the ids of records that fulfil `condition`, which the caller ends, until none is left."""
-    while ids := [row["_id"] for row in type.collection.find(condition, {"_id": 1}, limit=BATCH)]:
+    while ids := id_batch(type, condition):
         yield ids
+
+
+def id_batch(type: RecordType, condition: Mapping[str, Any]) -> list[str]:
+    """Return the ids of records that fulfil `condition`, of so many as one operation touches."""
+    return [row["_id"] for row in type.collection.find(condition, {"_id": 1}, limit=BATCH)]
 
 
 def release_again(registry: Registry, after: timedelta, going_on: Callable[[], bool] = lambda: True) -> int:

@@ -347,6 +347,12 @@ def unbury(type: RecordType, id: str, owner: str, revision: int, content: Mappin
     return apply(type, buried, update)
 
 
+def already_settled(type: RecordType, ids: Sequence[str]) -> set[str]:
+    """Return those of some records that are no tombstone which others are released from; not those that are gone."""
+    found = {"_id": {"$in": ids}, "going_at": {"$exists": False}}
+    return {row["_id"] for row in type.collection.find(found, {"_id": 1})}
+
+
 def settle(type: RecordType, ids: Sequence[str]) -> None:
     """Take the mark from tombstones to which nothing refers any more; one that stayed for its sake alone goes."""
     type.collection.delete_many({"_id": {"$in": ids}, "purge_at": {"$lte": now() + LEAST_MARKED}})
