@@ -21,7 +21,6 @@ from service.core.log import configure_log
 from service.documents import OutboxItem, Session
 from service.model.registry import Registry
 from service.mongo import connection
-from service.outbox.arrivals import Looks
 from service.outbox.bulk_dispatch import BulkDispatcher
 from service.push import registrations, sending
 from service.push.apns import Apns
@@ -30,7 +29,7 @@ from service.push.registrations import key_of
 from service.push.sender import PushSender
 from service.serve import mongod
 from service.upkeep import indexes
-from service.worker.lease import Alone
+from tests.dispatching import Deaf, look
 from tests.http2_server import Asked, Http2Server, Said
 from tests.pushing import credentials
 
@@ -110,14 +109,13 @@ def measure(folder: Path, url: str, uri: str, number: int) -> None:
     mongoengine.connect(**connection.options(config))
     indexes.make(Registry([]))
     devices = register_devices()
-    dispatcher = BulkDispatcher(PushSender(Apns(config)), Looks())
+    dispatcher = BulkDispatcher(PushSender(Apns(config)), Deaf())
     rates = []
     for step in range(STEPS):
         put(devices, number // STEPS)
-        dispatcher.look_at = 0.0
         began, cpu = time.monotonic(), time.process_time()
         while OutboxItem._get_collection().find_one({"state": "waiting"}, {"_id": 1}) is not None:
-            dispatcher.step(Alone())
+            look(dispatcher)
         seconds, cpu = time.monotonic() - began, time.process_time() - cpu
         rates.append(number / STEPS / seconds)
         own = number / STEPS / cpu

@@ -1,15 +1,13 @@
 """What tests of dispatchers hold in their hands: one that waits for nobody, and the items as they are stored."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from service.documents import OutboxItem
-from service.mongo import connection
 from service.mongo.raw import Raw
 from service.outbox import items
-from service.outbox.arrivals import ArrivalStream, Looks
+from service.outbox.arrivals import ARRIVALS_EVERY, Lookout
 from service.outbox.dispatch import AnyDispatcher, Turn
 from service.worker.chores import Chore
 from service.worker.crew import Crew
@@ -18,7 +16,7 @@ from service.worker.lease import Alone
 AS_LONG_AS_IT_TAKES = Turn(lambda: True, math.inf)
 
 
-class Deaf(Looks):
+class Deaf:
     """Hears nothing, and does not wait."""
 
     def wait(self, seconds: float) -> bool:
@@ -26,15 +24,18 @@ class Deaf(Looks):
 
 
 @contextmanager
-def hearing(config: Mapping[str, Any]) -> Iterator[ArrivalStream]:
+def hearing() -> Iterator[Lookout]:
     """Hear of arrivals as a worker does, on a thread of its own."""
-    client = connection.stream_client(config)
-    stream = ArrivalStream(client)
-    crew = Crew([Chore("arrivals", 0.0, stream.step, shared=True)])
+    lookout = Lookout()
+    crew = Crew([Chore("arrivals", ARRIVALS_EVERY, lookout.look, shared=True)])
     crew.start()
-    yield stream
+    yield lookout
     crew.stop(30)
-    client.close()
+
+
+def next_item(worker: AnyDispatcher) -> Raw | None:
+    """Take what a worker would take next, whether or not it waits."""
+    return items.take_due(worker.kind, worker.sender.seconds)
 
 
 def stored(id: str) -> Raw:
@@ -50,5 +51,5 @@ def due_now(id: str) -> None:
 def look(worker: AnyDispatcher, times: int = 1) -> None:
     """Have a worker look at what waits, so many times, and send what it takes each time."""
     for _ in range(times):
-        worker.look_at = 0.0
+        worker.is_due = True
         worker.step(Alone())

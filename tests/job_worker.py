@@ -64,8 +64,8 @@ def do_jobs(config: dict[str, Any], point: str) -> None:
         items.mark_sent = dying(items.mark_sent)
     sender = JobSender({STEADY.name: STEADY})
     sender.seconds = LEASE
-    with hearing(config) as stream:
-        chore = chores.sending(sender, stream.of_kind)
+    with hearing() as lookout:
+        chore = chores.sending(sender, lookout.of_kind)
         while True:
             chore.work(Alone())
 

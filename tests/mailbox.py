@@ -6,9 +6,8 @@ from email.message import EmailMessage
 from flask import Flask
 
 from service.outbox import dispatch
-from service.outbox.arrivals import Looks
 from service.outbox.composing import MailSender
-from tests.dispatching import AS_LONG_AS_IT_TAKES
+from tests.dispatching import AS_LONG_AS_IT_TAKES, Deaf, next_item
 
 
 @dataclass(frozen=True)
@@ -30,13 +29,12 @@ class Mailbox:
     def __init__(self, app: Flask) -> None:
         self.came: list[Mail] = []
         keys = app.extensions["madang.security"].keys.each("outbox")
-        self.dispatcher = dispatch.Dispatcher(MailSender(app.config, keys, self), Looks())
+        self.dispatcher = dispatch.Dispatcher(MailSender(app.config, keys, self), Deaf())
 
     def collect(self) -> list[Mail]:
         """Send all that waits; return it."""
         self.came.clear()
-        self.dispatcher.look_at = 0.0
-        while (item := self.dispatcher.next_item()) is not None:
+        while (item := next_item(self.dispatcher)) is not None:
             self.dispatcher.deliver(item, AS_LONG_AS_IT_TAKES)
         return list(self.came)
 

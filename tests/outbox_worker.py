@@ -114,8 +114,8 @@ def work(config: dict[str, Any], point: str) -> None:
     (sender,) = chores.senders(config)
     transport: Smtp = sender.transport  # type: ignore[attr-defined]
     transport.seconds = LEASE
-    with hearing(config) as stream:
-        chore = chores.sending(sender, stream.of_kind)
+    with hearing() as lookout:
+        chore = chores.sending(sender, lookout.of_kind)
         while True:
             chore.work(Alone())
 

@@ -57,8 +57,8 @@ def push_due(config: dict[str, Any], point: str) -> None:
     arm(point)
     sender = PushSender(Apns(config))
     sender.seconds, sender.most = LEASE, AT_ONCE
-    with hearing(config) as stream:
-        chore = chores.dispatching(BulkDispatcher(sender, stream.of_kind("apns")))
+    with hearing() as lookout:
+        chore = chores.dispatching(BulkDispatcher(sender, lookout.of_kind("apns")))
         while True:
             chore.work(Alone())
 

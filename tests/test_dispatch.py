@@ -1,30 +1,28 @@
 """The worker of the outbox: what is due is sent, and nothing twice; what is not taken is tried again."""
 
 import threading
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 from flask import Flask
+from mongoengine.connection import get_db
 from prometheus_client import REGISTRY as METRICS
 from pymongo.errors import AutoReconnect
 
-from service.changes.tail import HistoryLost
 from service.core.clock import now
 from service.documents import OutboxItem
 from service.mongo import connection, transactions
 from service.mongo.raw import Raw
 from service.outbox import items
-from service.outbox.arrivals import ArrivalStream, Listening
+from service.outbox.arrivals import Listening, Lookout
 from service.outbox.dispatch import CannotSend, Dispatcher, Postponed, Refused, Retries, Turn, delay
 from service.outbox.items import NewItem
 from service.worker.chores import Chore
 from service.worker.crew import Crew
 from service.worker.lease import Alone
-from tests.dispatching import Deaf, due_now, hearing, look, stored
-from tests.waiting import until
+from tests.dispatching import Deaf, due_now, look, stored
 
 FIRST_DELAY, LONGEST_DELAY = 15.0, 1800.0
 
@@ -284,83 +282,73 @@ def test_a_chore_that_is_shared_needs_no_lease() -> None:
 
 
 @pytest.fixture
-def stream(test_settings: dict[str, Any], app: Flask) -> Iterator[ArrivalStream]:
-    with hearing(test_settings) as found:
-        yield found
+def lookout(app: Flask) -> Lookout:
+    return Lookout()
 
 
 @pytest.fixture
-def arrivals(stream: ArrivalStream) -> Listening:
-    """What hears of notes through a stream that is open."""
-    until(lambda: stream.tail is not None)
-    found = stream.of_kind("note")
-    while found.wait(0.1):
-        pass
-    return found
+def arrivals(lookout: Lookout) -> Listening:
+    """What hears of notes."""
+    return lookout.of_kind("note")
+
+
+def has_arrived(lookout: Lookout, arrivals: Listening) -> bool:
+    """Tell whether something is found at this look."""
+    lookout.look(Alone())
+    return arrivals.wait(0.0)
 
 
 @pytest.mark.real
-def test_an_arrival_is_heard_when_its_transaction_is_committed(arrivals: Listening) -> None:
-    assert not arrivals.wait(0.1)
-    put_in = threading.Event()
+def test_an_arrival_is_heard_when_its_transaction_is_committed(lookout: Lookout, arrivals: Listening) -> None:
+    assert not has_arrived(lookout, arrivals)
 
-    def put_later() -> None:
+    def put_and_look() -> None:
         put("a")
-        put_in.wait(30)
+        assert not transactions.outside(has_arrived, lookout, arrivals)
 
-    thread = threading.Thread(target=lambda: transactions.run(put_later))
-    thread.start()
-    assert not arrivals.wait(0.3)
-    put_in.set()
-    assert arrivals.wait(30)
-    thread.join()
-    assert not arrivals.wait(0.1)
+    transactions.run(put_and_look)
+    assert has_arrived(lookout, arrivals)
 
 
-@pytest.mark.real
-def test_what_workers_do_with_items_and_what_is_of_another_kind_wakes_nobody(arrivals: Listening) -> None:
+def test_what_is_taken_what_is_put_off_and_what_is_done_wakes_nobody(lookout: Lookout, arrivals: Listening) -> None:
     put("a")
-    assert arrivals.wait(30)
-    items.add_item(NewItem("push", {}), "p", None)
-    taken = items.take_due("note", 1.0)
+    assert has_arrived(lookout, arrivals)
+    assert has_arrived(lookout, arrivals)
+    taken = items.take_due("note", 1000.0)
     assert taken is not None
-    items.put_off(taken, 1.0, "451 later")
+    assert not has_arrived(lookout, arrivals)
+    items.put_off(taken, 1000.0, "451 later")
+    assert not has_arrived(lookout, arrivals)
+    due_now("a")
+    assert has_arrived(lookout, arrivals)
     items.mark_sent(taken)
-    assert not arrivals.wait(0.3)
+    assert not has_arrived(lookout, arrivals)
 
 
-@pytest.mark.real
-def test_one_stream_tells_each_who_waits_of_what_is_for_it(arrivals: Listening, stream: ArrivalStream) -> None:
-    for_some = stream.of_kinds(lambda kind: kind.startswith("webhook:"))
+def test_one_look_tells_each_who_waits_of_what_is_for_it(lookout: Lookout, arrivals: Listening) -> None:
+    for_some = lookout.of_kinds(lambda kind: kind.startswith("webhook:"))
     for kind in ("webhook:1", "push", "webhook:2"):
         items.add_item(NewItem(kind, {}), kind, None)
-    heard: set[str | None] = set()
-    until(lambda: heard.update(for_some.heard(1.0)) or len(heard) == 2)
-    assert heard == {"webhook:1", "webhook:2"}
-    assert not arrivals.wait(0.1)
+    lookout.look(Alone())
+    assert for_some.heard(0.0) == {"webhook:1", "webhook:2"}
+    assert for_some.heard(0.0) == set()
+    assert not arrivals.wait(0.0)
+
+
+def test_who_waits_is_woken_by_what_arrives(lookout: Lookout, arrivals: Listening) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        heard = pool.submit(arrivals.heard, 30.0)
+        put("a")
+        lookout.look(Alone())
+        assert heard.result(30) == {"note"}
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("error", [AutoReconnect("gone"), HistoryLost("gone")])
-def test_where_a_stream_breaks_it_is_opened_again_and_all_are_told_to_look(
-    arrivals: Listening, stream: ArrivalStream, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    broken = stream.tail
-    with monkeypatch.context() as patched:
-        patched.setattr(stream.tail, "next", Mock(side_effect=error))
-        until(lambda: stream.tail not in (None, broken))
-    assert arrivals.heard(30) == {None}
-    put("a")
-    assert arrivals.wait(30)
-
-
-@pytest.mark.real
-def test_where_no_stream_can_be_opened_the_worker_hears_of_it(
-    app: Flask, test_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.outbox.arrivals.Tail", Mock(side_effect=AutoReconnect("gone")))
-    stream = ArrivalStream(connection.stream_client(test_settings))
-    heard = stream.of_kind("note")
-    with pytest.raises(AutoReconnect):
-        stream.step(Alone())
-    assert not heard.wait(0.01)
+def test_a_look_reads_one_key_of_each_kind_however_much_waits(app: Flask) -> None:
+    for number in range(50):
+        for kind in ("note", "push"):
+            items.add_item(NewItem(kind, {}), f"{kind} {number}", None)
+    due = {"state": "waiting", "due_at": {"$lte": connection.server_time()}}
+    asked = {"distinct": "outbox", "key": "kind", "query": due}
+    told = get_db().command("explain", asked, verbosity="executionStats")
+    assert told["executionStats"]["totalKeysExamined"] <= 3

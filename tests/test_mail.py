@@ -19,7 +19,6 @@ from service.core.clock import now
 from service.core.log import configure_log
 from service.documents import OutboxItem
 from service.outbox import mail, transports
-from service.outbox.arrivals import Looks
 from service.outbox.composing import MailSender
 from service.outbox.dispatch import CannotSend, Dispatcher, Postponed, Refused
 from service.outbox.letters import Letter
@@ -28,7 +27,7 @@ from service.outbox.mail import read_sender, read_server
 from service.outbox.transports import Folder, Smtp, transport_for
 from service.worker import chores
 from tests.certificates import certified
-from tests.dispatching import AS_LONG_AS_IT_TAKES
+from tests.dispatching import AS_LONG_AS_IT_TAKES, Deaf, next_item
 from tests.mailbox import Mailbox
 from tests.smtp_server import Handler, MailServer, authenticator
 
@@ -388,8 +387,8 @@ def deliver(app: Flask, config: dict[str, Any], *addresses: str, **given: Any) -
     for to in addresses:
         security.letters.post(Letter(to, "sign_in_code", values={"code": "K7QM-2XWD", "minutes": 15}, **given))
     sender = MailSender(config, security.keys.each("outbox"))
-    worker = Dispatcher(sender, Looks())
-    while (item := worker.next_item()) is not None:
+    worker = Dispatcher(sender, Deaf())
+    while (item := next_item(worker)) is not None:
         worker.deliver(item, AS_LONG_AS_IT_TAKES)
     if isinstance(sender.transport, Smtp):
         sender.transport.leave()
@@ -449,8 +448,8 @@ HEADERS = {"From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIM
 def test_a_mail_that_nobody_can_read_any_more_fails(app: Flask) -> None:
     security = app.extensions["madang.security"]
     security.letters.post(Letter("mina@example.org", "sign_in_code", values={"code": "K7QM-2XWD", "minutes": 15}))
-    worker = Dispatcher(MailSender(app.config, [b"another key of 32 bytes, for once"[:32]], None), Looks())
-    item = worker.next_item()
+    worker = Dispatcher(MailSender(app.config, [b"another key of 32 bytes, for once"[:32]], None), Deaf())
+    item = next_item(worker)
     assert item is not None
     worker.deliver(item, AS_LONG_AS_IT_TAKES)
     found = OutboxItem._get_collection().find_one({})

@@ -12,6 +12,7 @@ from flask import Flask
 from prometheus_client import REGISTRY as METRICS
 
 from service.documents import OutboxItem, Webhook
+from service.outbox import items
 from service.outbox.calling import OutwardCaller
 from service.resources.webhooks import EXTENSION
 from service.webhooks import feeding, queues
@@ -49,12 +50,12 @@ def endpoints() -> Iterator[Callable[..., Endpoint]]:
 
 
 @pytest.fixture
-def calling(service: Flask, webhooks: Webhooks, test_settings: dict[str, Any]) -> Iterator[Queues]:
+def calling(service: Flask, webhooks: Webhooks) -> Iterator[Queues]:
     """A worker that calls webhooks."""
     ending = threading.Event()
     letters, caller = service.extensions["madang.security"].letters, OutwardCaller(webhooks.targets)
-    with hearing(test_settings) as stream:
-        found = Queues(partial(WebhookSender, webhooks, letters, caller), stream)
+    with hearing() as lookout:
+        found = Queues(partial(WebhookSender, webhooks, letters, caller), lookout)
         thread = threading.Thread(target=found.work, args=(Shared(ending),))
         thread.start()
         yield found
@@ -89,8 +90,7 @@ def test_what_is_put_in_is_heard_of_at_once(webhooks: Webhooks, calling: Queues,
     until(lambda: id in calling.queues)
     put_ping(id)
     until(lambda: len(endpoint.came) == 1)
-    # It looked when the stream was opened; now it hears, or it hears nothing.
-    calling.queues[id].dispatcher.look_at = float("inf")
+    until(lambda: not calling.queues[id].dispatcher.is_due)
     put_ping(id)
     until(lambda: len(endpoint.came) == 2)
 
@@ -111,7 +111,7 @@ def test_of_a_queue_that_has_ended_nothing_is_counted_any_more(
     until(lambda: id in calling.queues)
     queue = calling.queues[id]
     put_ping(id)
-    until(lambda: queue.dispatcher.look_at > 0)
+    until(lambda: not queue.dispatcher.is_due)
     queue.dispatcher.count_at = 0.0
     until(lambda: counted(id) == 1)
     webhooks.change(id, {"active": False})
@@ -139,13 +139,13 @@ def test_a_queue_goes_on_after_a_mistake_of_ours(
     monkeypatch.setattr(queues, "GOES_ON_AFTER", 0.01)
     endpoint = endpoints()
     failing = iter([RuntimeError, RuntimeError])
-    take = queues.Dispatcher.next_item
+    take = items.take_due
 
-    def fails_twice(self: Any) -> Any:
+    def fails_twice(*args: Any) -> Any:
         if (error := next(failing, None)) is not None:
             raise error
-        return take(self)
+        return take(*args)
 
-    monkeypatch.setattr(queues.Dispatcher, "next_item", fails_twice)
+    monkeypatch.setattr(items, "take_due", fails_twice)
     put_ping(made(webhooks, endpoint))
     until(lambda: len(endpoint.came) == 1)

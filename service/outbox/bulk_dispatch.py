@@ -1,6 +1,5 @@
 """The worker of a kind of items that are sent many at once: what each of them has come to is kept apart."""
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -41,13 +40,10 @@ class BulkDispatcher(AnyDispatcher):
 
     def send_due(self, goes_on: Callable[[], bool]) -> bool:
         """Send what is due of what nobody else sends, while the worker `goes_on`; False where there is nothing."""
-        if time.monotonic() < max(self.look_at, self.paused_until):
-            return False
         # From before MongoDB is asked: here they are no longer ours than there.
         until = elapsed() + SENT_WITHIN * self.sender.seconds
         taken = items.take_many_due(self.kind, self.sender.seconds, self.bulk_sender.most)
         if not taken:
-            self.look_later()
             return False
         self.deliver_many(taken, until)
         return True

@@ -15,8 +15,8 @@ from service.mongo.raw import Raw
 from service.outbox import items
 from service.outbox.arrivals import Arrivals
 
-LOOK = 10.0
-"""Most seconds between two looks for what is due: what a worker had taken that died is found so late at most."""
+COUNTS_EVERY = 10.0
+"""Seconds between two counts of what waits."""
 WAIT = 1.0
 """Seconds that a step waits for an arrival: so late a worker notices that it has to end."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
@@ -129,7 +129,9 @@ class AnyDispatcher:
         """Take what sends, what wakes it, and whether it counts what waits; of several in a process one does."""
         self.sender, self.arrivals, self.counts = sender, arrivals, counts
         self.kind = sender.kind
-        self.look_at = self.count_at = self.paused_until = 0.0
+        self.count_at = self.paused_until = 0.0
+        self.is_due = True
+        """Whether there may be something to send."""
         self.failures = 0
         self.sent: list[Raw] = []
         """What was acknowledged, and is not marked as that yet."""
@@ -140,12 +142,12 @@ class AnyDispatcher:
         """Send what is due, or wait a second for it. Raises `PyMongoError`; then call it again."""
         self.mark()
         if self.counts and time.monotonic() >= self.count_at:
-            self.count_at = time.monotonic() + LOOK
+            self.count_at = time.monotonic() + COUNTS_EVERY
             self.count()
-        if not self.send_due(lambda: right.held):
+        is_paused = time.monotonic() < self.paused_until
+        if is_paused or not self.is_due or not self.send_due(lambda: right.held):
             self.sender.rest()
-            if self.arrivals.wait(WAIT):
-                self.look_at = 0.0
+            self.is_due = self.arrivals.wait(WAIT)
 
     def send_due(self, goes_on: Callable[[], bool]) -> bool:
         """Send what is due of what nobody else sends, while the worker `goes_on`; False where there is nothing."""
@@ -154,11 +156,6 @@ class AnyDispatcher:
     def mark(self) -> None:
         """Mark what was acknowledged, at once: what is not marked is sent again. Raises `PyMongoError`."""
         raise NotImplementedError
-
-    def look_later(self) -> None:
-        """Look again when the next item is due, if nothing arrives before."""
-        due = items.next_due(self.kind)
-        self.look_at = time.monotonic() + (LOOK if due is None else min(LOOK, max(0.0, due)))
 
     def settle(self, item: Raw, error: Exception) -> None:
         """Keep why an item was not sent."""
@@ -242,19 +239,10 @@ class Dispatcher(AnyDispatcher):
         """Send what is due of what nobody else sends, while the worker `goes_on`; False where there is nothing."""
         # From before MongoDB is asked: here it is no longer ours than there.
         until = elapsed() + SENT_WITHIN * self.sender.seconds
-        item = self.next_item()
+        item = items.take_due(self.kind, self.sender.seconds)
         if item is not None:
             self.deliver(item, Turn(goes_on, until))
         return item is not None
-
-    def next_item(self) -> Raw | None:
-        """Return an item that nobody else sends now, None where none is due."""
-        if time.monotonic() < max(self.look_at, self.paused_until):
-            return None
-        item = items.take_due(self.kind, self.sender.seconds)
-        if item is None:
-            self.look_later()
-        return item
 
     def deliver(self, item: Raw, turn: Turn) -> None:
         """Send an item, and keep what has come of it."""

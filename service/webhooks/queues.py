@@ -8,7 +8,7 @@ from pymongo.errors import PyMongoError
 
 from service.core.log import log
 from service.documents import OutboxItem, Right, Webhook
-from service.outbox.arrivals import ArrivalStream, Listening
+from service.outbox.arrivals import Listening, Lookout
 from service.outbox.dispatch import Dispatcher, Sender
 from service.webhooks.keeping import KIND_PREFIX, id_in, remove_traces
 
@@ -48,10 +48,10 @@ class Queue:
 class Queues:
     """Keeps a queue for each webhook that is on."""
 
-    def __init__(self, sender_of: Callable[[str], Sender], stream: ArrivalStream) -> None:
+    def __init__(self, sender_of: Callable[[str], Sender], lookout: Lookout) -> None:
         """Take what makes the sender of a webhook, and what hears of arrivals."""
         self.sender_of = sender_of
-        self.arrivals = stream.of_kinds(lambda kind: kind.startswith(KIND_PREFIX))
+        self.arrivals = lookout.of_kinds(lambda kind: kind.startswith(KIND_PREFIX))
         self.queues: dict[str, Queue] = {}
         self.clear_at = 0.0
 

@@ -23,7 +23,7 @@ from service.model.record_type import RecordType
 from service.model.registry import Registry
 from service.mongo import connection
 from service.outbox import mail
-from service.outbox.arrivals import Arrivals, ArrivalStream, Looks
+from service.outbox.arrivals import ARRIVALS_EVERY, Arrivals, Lookout
 from service.outbox.bulk_dispatch import BulkDispatcher
 from service.outbox.calling import OutwardCaller
 from service.outbox.composing import MailSender
@@ -78,16 +78,16 @@ def chores(settings: Mapping[str, Any], registry: Registry) -> list[Chore]:
         found.append(Chore("bytes", 5.0, lambda right: uploads.sweep(lambda: right.held)))
         if not uploads.blobs.in_mongodb:
             found.append(Chore("strays", 21_600.0, lambda right: uploads.sweep_strays(lambda: right.held)))
+    lookout = Lookout()
+    found += [Chore("arrivals", ARRIVALS_EVERY, lookout.look, True), *working_off(settings, lookout.of_kind)]
     if connection.is_memory(settings["MONGODB_URI"]):
         # Mongomock has no change streams.
-        return [*found, *working_off(settings, lambda _kind: Looks())]
-    client = connection.stream_client(settings)
-    stream = ArrivalStream(client)
-    found += [Chore("arrivals", 0.0, stream.step, True), *working_off(settings, stream.of_kind)]
+        return found
     found += [*declared_pushing(registry), *waking_devices(registry)]
-    found.append(Chore(order.RECORDER, 0.0, Recorder(registry, client, keep).step))
+    recorder = Recorder(registry, connection.stream_client(settings), keep)
+    found.append(Chore(order.RECORDER, 0.0, recorder.step))
     found += [telling(registry, type, keep) for type in registry.values() if AFTER_CHANGE in type.hooks]
-    return [*found, *telling_webhooks(settings, registry, stream)]
+    return [*found, *telling_webhooks(settings, registry, lookout)]
 
 
 def working_off(settings: Mapping[str, Any], arrivals_of: ArrivalsOf) -> list[Chore]:
@@ -148,7 +148,7 @@ def doing_jobs(jobs: Mapping[str, Job], settings: Mapping[str, Any], arrivals_of
     return [kept, *(sending(JobSender(jobs), arrivals_of, not number) for number in range(settings["JOB_THREADS"]))]
 
 
-def telling_webhooks(settings: Mapping[str, Any], registry: Registry, stream: ArrivalStream) -> list[Chore]:
+def telling_webhooks(settings: Mapping[str, Any], registry: Registry, lookout: Lookout) -> list[Chore]:
     """Return the chores of webhooks: one feeds them from the order of changes, the other calls them."""
     keys = keys_of(settings, Tokens(settings))
     webhooks = Webhooks(settings, registry, keys.each("webhooks"))
@@ -159,7 +159,7 @@ def telling_webhooks(settings: Mapping[str, Any], registry: Registry, stream: Ar
         lambda _right, passage: feeding.feed(registry, passage.changes, follower.since),
         is_awaited=feeding.has_listeners,
     )
-    queues = Queues(partial(WebhookSender, webhooks, letters, caller), stream)
+    queues = Queues(partial(WebhookSender, webhooks, letters, caller), lookout)
     return [Chore(WEBHOOKS, 0.0, follower.step), Chore("calls", 0.0, queues.work, True)]
 
 
