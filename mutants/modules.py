@@ -65,7 +65,7 @@ GONE_THROUGH: tuple[str, ...] = (
 REAL = frozenset(
     {
         *("service/identity/throttle.py", "service/http/idempotency.py", "service/query/near.py"),
-        "service/identity/second_factors.py",
+        *("service/identity/second_factors.py", "service/identity/passkeys.py"),
     }
 )
 """Those that do more on a real MongoDB, such as transactions: what lives on mongomock is tried there too."""
