@@ -95,17 +95,12 @@ def scope(identity: Identity, action: Action, type: RecordType, within: Within =
     if identity.is_admin:
         return {**NOT_BURIED}
     if action == "own":
-        return {"owner": among(identity.owners), **NOT_BURIED}
+        return {"owner": {"$in": identity.owners}, **NOT_BURIED}
     if action == "write":
         writers = {"$in": [*identity.principals, EVERYONE]}
-        return {"$or": [{"owner": among(identity.owners)}, {"writers": writers}], **NOT_BURIED}
+        return {"$or": [{"owner": {"$in": identity.owners}}, {"writers": writers}], **NOT_BURIED}
     # The hidden list of a tombstone is gone, so that reading finds none.
     return {"access": {"$in": entries(identity, within)}}
-
-
-def among(values: Sequence[str]) -> Any:
-    """Return the condition of a field that has one of some values."""
-    return {"$in": values} if len(values) > 1 else values[0]
 
 
 def entries(identity: Identity, within: Within = ANY) -> list[str]:

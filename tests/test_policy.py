@@ -192,3 +192,34 @@ def test_the_owner_of_a_record_is_the_entry_of_an_owner_in_its_access_list() -> 
     assert policy.owner_in(["r:*", "o:ada", "r:bob"]) == "ada"
     assert policy.owner_in(["r:ada", "x:ada", "r:role:o:x"]) is None
     assert policy.owner_in([]) is None
+
+
+@pytest.mark.parametrize(
+    ("within", "entries"),
+    [(("mine",), ["o:ada"]), (("shared",), ["r:ada", "r:role:team"]), (("public",), ["r:*"])],
+)
+def test_each_scope_has_its_own_entries(within: Any, entries: list[str]) -> None:
+    assert policy.entries(Identity("ada", "s", 0, ("team",)), within) == entries
+
+
+def test_what_is_read_of_an_account_holds_all_that_it_is_a_member_of() -> None:
+    accounts = mongomock.MongoClient().db.accounts
+    held = {"roles": ["team"], "groups": [{"group": "g", "role": "manager"}, {"group": "h", "role": "member"}]}
+    accounts.insert_one({"_id": "ada", "username": "ada", **held})
+    read = accounts.find_one({}, policy.HELD)
+    assert read == {"_id": "ada", **held}
+    assert Identity.of(read) == Identity("ada", "", 0, ("team",), ("g", "h"), ("g",))
+
+
+def test_an_identity_within_some_memberships_has_the_others_no_longer() -> None:
+    ada = Identity("ada", "s", 7, ("team", "boss"), ("g", "h", "i"), ("g", "h"))
+    assert ada.within(["role:team", "group:h", "group:i"]) == Identity("ada", "s", 7, ("team",), ("h", "i"), ("h",))
+    assert ada.within([]) == Identity("ada", "s", 7)
+    assert ada.within(ada.memberships) == ada
+
+
+def test_what_one_holds_is_found_by_its_entry_as_the_owner() -> None:
+    shared = new(Note, "ada", {"readers": ["bob"]})
+    assert matches({**shared}, policy.held_by("ada"))
+    assert not matches({**shared}, policy.held_by("bob"))
+    assert matches(new(Note, "group:g", {}), policy.held_by("group:g"))

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from limits import RateLimitItem
 from mongoengine.connection import get_db
 from werkzeug.test import TestResponse
 
-from service.core.errors import TooManyRequests
+from service.core.errors import BadCredentials, NotFound, TooManyRequests
 from service.documents import Account, Event
 from service.identity.security import Security
 from service.identity.throttle import Throttle, network_of
@@ -183,6 +184,80 @@ def test_after_an_attack_from_many_addresses_a_good_password_waits_where_a_wrong
         429,
         200,
     ]
+
+
+NETWORK = "2001:db8:1:2::/64"
+LIMITS = [
+    *("FAILED_LOGINS", "FAILED_LOGINS_ADDRESS", "FAILED_LOGINS_ACCOUNT", "SIGN_UPS", "CODES", "CODES_ADDRESS"),
+    *("PASSWORD_CHANGES", "SECOND_FACTOR", "ACCOUNT_LOOKUPS", "INVITATIONS", "PUSH_REGISTRATIONS", "ADMIN_PUSHES"),
+]
+FAILED = [
+    ("FAILED_LOGINS_ADDRESS", "login", NETWORK),
+    ("FAILED_LOGINS", "login", "ada", NETWORK),
+    ("FAILED_LOGINS_ACCOUNT", "login-account", "ada"),
+]
+ONCE = ("once", "login-once", "ada", NETWORK)
+
+
+@pytest.mark.parametrize(
+    ("work", "args", "looked_at"),
+    [
+        ("check_login", ("ada", "2001:db8:1:2::6"), FAILED),
+        ("failed_login", ("ada", "2001:db8:1:2::6"), [FAILED[1], FAILED[0], FAILED[2], ONCE]),
+        ("second_factor", ("ada",), [("SECOND_FACTOR", "second-factor", "ada")]),
+        ("sign_up", ("2001:db8:1:2::6",), [("SIGN_UPS", "sign-up", NETWORK)]),
+        (
+            *("code_request", ("a@b.example", "2001:db8:1:2::6")),
+            [("CODES", "codes", NETWORK), ("CODES_ADDRESS", "codes-address", "a@b.example")],
+        ),
+        ("password_change", ("ada",), [("PASSWORD_CHANGES", "password", "ada")]),
+        ("look_up", ("ada",), [("ACCOUNT_LOOKUPS", "look-up", "ada")]),
+        (
+            *("invitation", ("ada", "2001:db8:1:2::6")),
+            [("INVITATIONS", "invitations", "ada"), ("INVITATIONS", "invitations-address", NETWORK)],
+        ),
+        ("push_registration", ("ada",), [("PUSH_REGISTRATIONS", "push-registrations", "ada")]),
+        ("admin_push", ("ada",), [("ADMIN_PUSHES", "admin-pushes", "ada")]),
+    ],
+)
+def test_each_try_is_counted_by_its_own_limit_under_a_name_that_stays(
+    limited: Any, monkeypatch: pytest.MonkeyPatch, work: str, args: Any, looked_at: list[Any]
+) -> None:
+    """Where the name changes, the servers of a new version and those of the old one count each for themselves."""
+    throttle = throttle_of(limited(**{name: f"{number} per hour" for number, name in enumerate(LIMITS, 2)}))
+    looked: list[Any] = []
+
+    def look(limit: RateLimitItem, *key: str) -> bool:
+        looked.append((["once", *LIMITS][limit.amount - 1], *key))
+        return True
+
+    monkeypatch.setattr(throttle.windows, "hit", look)
+    monkeypatch.setattr(throttle.windows, "test", look)
+    getattr(throttle, work)(*args)
+    assert looked == looked_at
+
+
+def counted(throttle: Throttle, raised: Exception | None, name: str = "ada", address: str = HOME) -> Exception | None:
+    """What comes out of a try that ends so, where the codes that are not good count as failed logins."""
+    try:
+        with throttle.counting(name, address):
+            if raised is not None:
+                raise raised
+    except (BadCredentials, TooManyRequests, NotFound) as error:
+        return error
+    return None
+
+
+def test_what_fails_within_counts_as_a_failed_login_of_a_name_from_an_address(limited: Any) -> None:
+    throttle = throttle_of(limited(FAILED_LOGINS="1 per hour"))
+    wrong, missing = BadCredentials("wrong"), NotFound()
+    assert counted(throttle, None) is None
+    assert counted(throttle, missing) is missing
+    assert counted(throttle, wrong) is wrong
+    # What succeeds is not looked at any more, but for another name, or at another address.
+    assert isinstance(counted(throttle, None), TooManyRequests)
+    assert counted(throttle, None, name="bob") is None
+    assert counted(throttle, None, address=ELSEWHERE) is None
 
 
 def test_changes_of_one_account_take_none_from_another(limited: Any) -> None:
