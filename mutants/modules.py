@@ -5,7 +5,7 @@ from collections.abc import Iterable
 TESTS: dict[str, tuple[str, ...]] = {
     "service/identity/security.py": (
         *("tokens", "sessions", "accounts", "passwords", "events", "key_rotation"),
-        *("second_factors", "second_factor", "passkeys_changes"),
+        *("second_factors", "second_factor", "passkeys_changes", "security"),
     ),
     "service/security.py": ("tokens", "sessions", "accounts", "passwords", "events"),
     "service/policy.py": ("policy", "sharing", "owner_only", "attacks_data", "groups"),
