@@ -7,6 +7,7 @@ import pytest
 from flask import Flask
 
 from service.core.clock import now
+from service.identity.first_admin import FirstAdmin
 from service.identity.keys import Keys
 from service.identity.security import Security
 
@@ -40,7 +41,7 @@ def test_pages_and_links_of_mails_lead_to_the_same_place(make_app: MakeApp) -> N
 
 
 def test_what_is_derived_of_the_secret_stays_what_it_was(make_app: MakeApp) -> None:
-    """Else cursors that apps hold, and letters that wait, are no good after an update."""
+    """Else cursors that apps hold, letters that wait and links to the first account are no good after an update."""
     security = security_of(make_app(SECRET_KEY="a secret of more than thirty-two bytes"))
     keys = Keys(("a secret of more than thirty-two bytes",))
     assert security.keys == keys
@@ -48,6 +49,7 @@ def test_what_is_derived_of_the_secret_stays_what_it_was(make_app: MakeApp) -> N
     sealed = security.letters.seal.close({"code": "1"}, "letter")
     assert security.web_sign_in.outbox_seal.open(sealed, "letter") == {"code": "1"}
     assert security.linked_identities.seal is security.letters.seal
+    assert FirstAdmin(keys).is_ours(security.first_admin.token())
 
 
 @pytest.mark.parametrize("is_new", [True, False])
