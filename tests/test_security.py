@@ -7,9 +7,11 @@ import pytest
 from flask import Flask
 
 from service.core.clock import now
+from service.core.errors import BadCredentials
 from service.identity.first_admin import FirstAdmin
 from service.identity.keys import Keys
 from service.identity.security import Security
+from tests.client import PASSWORD, Person
 
 MakeApp = Callable[..., Flask]
 
@@ -71,3 +73,21 @@ def test_a_device_is_told_of_where_it_was_new_before_its_session_was_opened(
     assert done[:2] == looked_and_opened
     assert [told[:-1] for told in done[2:]] == [("told", account, "phone")] * is_new
     assert all(started <= told[-1] <= now() for told in done[2:])
+
+
+def test_tries_of_a_login_count_for_the_account_and_for_a_name_without_one(
+    app: Flask, ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    security, counted = security_of(app), []
+    for name in ("check_login", "failed_login"):
+        monkeypatch.setattr(security.throttle, name, lambda *told, name=name: counted.append((name, *told)))
+    for username in ("ADA", "Nobody"):
+        with pytest.raises(BadCredentials):
+            security.log_in(username, "wrong", "192.0.2.1", "phone")
+    security.log_in("Ada", PASSWORD, "192.0.2.2", None)
+    of_ada, of_nobody = (ada.id, "192.0.2.1"), ("nobody", "192.0.2.1")
+    assert counted == [
+        *(("check_login", *of_ada), ("failed_login", *of_ada)),
+        *(("check_login", *of_nobody), ("failed_login", *of_nobody)),
+        *[("check_login", ada.id, "192.0.2.2")] * 2,
+    ]
