@@ -227,10 +227,9 @@ def may_be_told(noted: Raw) -> bool:
         reader = identity_of(noted["reader"])
     except NotFound:
         return False
-    if type is None:
-        return False
-    condition = {"_id": {"$in": noted["ids"]}, **scope(reader, "read", type)}
-    return bool(type.collection.count_documents(condition) == len(noted["ids"]))
+    ids = noted["ids"]
+    known = {"_id": {"$in": ids}}
+    return type is not None and len(ids) == type.collection.count_documents({**known, **scope(reader, "read", type)})
 
 
 def accounts_in(told: Any) -> set[str]:
