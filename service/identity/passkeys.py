@@ -9,8 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pymongo.errors import DuplicateKeyError
-
 from service.core.base64url import encode_base64url
 from service.core.clock import now
 from service.core.errors import (
@@ -121,11 +119,8 @@ class Passkeys:
         change = Account.written(
             {"$push": {"passkeys": passkey}, "$set": {"updated_at": now()}, "$unset": {"guest_seen_at": ""}}
         )
-        try:
-            changed = Account._get_collection().update_one(room, change)
-        except DuplicateKeyError:
-            raise taken_passkey() from None
-        if not changed.matched_count:
+        # Where another account gets the key at this moment, MongoDB has all of it tried again, and then it is found.
+        if not Account._get_collection().update_one(room, change).matched_count:
             raise BadCredentials(NOT_GOOD)
         Event.record(account["_id"], "passkey_added", client, device)
         self.notices.passkey_added(account, passkey["name"])
