@@ -95,7 +95,7 @@ fuzz: install  ## send whatever a machine makes up to the API and the parsers; t
 	@$(INSTALL) requirements-fuzz.lock
 	$(BIN)/python -m fuzz $(ARGS)
 
-mutants: install .venv-mutants/installed  ## change the modules that security stands on in every small way: each time a test has to fail; takes half an hour
+mutants: install .venv-mutants/installed  ## change the modules that security stands on in every small way: each time a test has to fail; takes an hour
 	nice .venv-mutants/bin/python -m mutants $(ARGS)
 
 converge: install build/clients/installed  ## follow changes with devices through 3,000 random histories, and 200 with the sync clients, and lose connections of live clients for ten minutes; takes over an hour

@@ -1,4 +1,4 @@
-"""`python -m mutants` tries the mutants of the modules that were gone through, or of those that are named.
+"""`python -m mutants` tries the mutants of all modules that are listed, or of those that are named.
 
 It fails where one lives that is not in the list of those that are the same program.
 """
@@ -23,7 +23,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return what the command line says."""
     parser = argparse.ArgumentParser(prog="python -m mutants", description=__doc__)
     parser.add_argument(
-        "modules", nargs="*", default=list(modules.GONE_THROUGH), metavar="module", help="such as service/policy.py"
+        "modules", nargs="*", default=list(modules.TESTS), metavar="module", help="such as service/policy.py"
     )
     parser.add_argument("--place", default="", help="only what is in functions whose name begins so")
     return parser.parse_args(argv)

@@ -36,33 +36,6 @@ TESTS: dict[str, tuple[str, ...]] = {
 }
 """By module, the names of the test files. None of them may start a process: a trial ends without a word to it."""
 
-GONE_THROUGH: tuple[str, ...] = (
-    "service/records/precondition.py",
-    "service/identity/keys.py",
-    "service/policy.py",
-    "service/security.py",
-    "service/identity/security.py",
-    "service/identity/tokens.py",
-    "service/identity/sessions.py",
-    "service/identity/passwords.py",
-    "service/identity/throttle.py",
-    "service/http/conditional.py",
-    "service/query/paging.py",
-    "service/identity/provider_tokens.py",
-    "service/query/where.py",
-    "service/identity/challenges.py",
-    "service/identity/second_factors.py",
-    "service/query/near.py",
-    "service/query/parse.py",
-    "service/model/patch.py",
-    "service/model/operands.py",
-    "service/model/updates.py",
-    "service/model/parts.py",
-    "service/model/load.py",
-    "service/http/idempotency.py",
-)
-"""Those whose mutants are all killed or listed; a run that names none tries these. The others wait for their turn."""
-
 REAL = frozenset(
     {
         *("service/identity/throttle.py", "service/http/idempotency.py", "service/query/near.py"),
