@@ -207,6 +207,8 @@ def test_another_algorithm_is_refused(make_app: MakeApp, claims: dict[str, Any])
         "not_authenticated",
         "not_authenticated",
     ]
+    detail = ask(app, f"Bearer {jwt.encode(claims, LONG, 'HS384')}").json["detail"]
+    assert detail == "the access token is not valid: it is signed by another algorithm"
 
 
 @pytest.mark.parametrize("kid", ["unknown", "", "../../dev/null"])

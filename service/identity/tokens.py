@@ -27,7 +27,6 @@ FAULTS: dict[type[Exception], str] = {
     jwt.InvalidSignatureError: "its signature is wrong",
     jwt.InvalidAlgorithmError: "it is signed by another algorithm",
     jwt.ImmatureSignatureError: "it is not good yet; look at the clocks",
-    jwt.InvalidIssuerError: "somebody else has issued it",
     jwt.MissingRequiredClaimError: "a claim is missing",
 }
 
