@@ -234,6 +234,7 @@ def test_it_goes_on_after_whatever_went_wrong(
         work()
     assert next(done, "all") == "all"
     assert slept == [sessions.RENEWAL_PAUSE] * 3
+    assert sessions.RENEWAL_PAUSE < sessions.CHECK_SECONDS  # or each request would look for itself after all
     told = [{"event": "sessions_not_renewed", "log_level": "error", "exc_info": problem}]
     # Of MongoDB the requests tell.
     assert lines == ([] if isinstance(problem, ServerSelectionTimeoutError) else told)
