@@ -115,7 +115,7 @@ def release(registry: Registry, type: RecordType, ids: list[str], keep: timedelt
     """
     for id in ids if type.is_group else ():
         dissolve(registry, id)
-    done(releasing(registry, registry.referrers(type), ids, keep, partial(store.already_settled, type)))
+    done(releasing_records(registry, type, ids, keep))
 
 
 def dissolve(registry: Registry, group: str) -> None:
@@ -146,6 +146,11 @@ def release_account(registry: Registry, account: str, keep: timedelta) -> None:
     done(releasing(registry, registry.account_referrers, [account], keep, lambda _ids: frozenset()))
 
 
+def releasing_records(registry: Registry, type: RecordType, ids: list[str], keep: timedelta) -> Traversal:
+    """Release what points to records of a type."""
+    return releasing(registry, registry.referrers(type), ids, keep, partial(store.already_settled, type))
+
+
 def releasing(
     registry: Registry,
     referrers: Iterable[Referrer],
@@ -169,7 +174,7 @@ def releasing(
             if rule == CASCADE:
                 # What somebody else buries at the same moment has a mark of its own.
                 gone = [id for id in found if bury_for_release(registry, other, {"_id": id, **pointing}, keep)]
-                yield releasing(registry, registry.referrers(other), gone, keep, partial(store.already_settled, other))
+                yield releasing_records(registry, other, gone, keep)
                 continue
             if rule == PULL and reference.place.root.stored == name:
                 store.change_many(other, found, {name: {"$in": ids, "$type": "array"}}, {"$pull": pointing})
