@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from service.documents import OutboxItem
 from service.mongo.raw import Raw
 from service.outbox import items
-from service.outbox.arrivals import ARRIVALS_EVERY, Lookout
-from service.outbox.dispatch import AnyDispatcher, Turn
+from service.outbox.arrivals import ARRIVALS_EVERY, Listening, Lookout
+from service.outbox.dispatch import AnyDispatcher, Dispatcher, Turn
 from service.worker.chores import Chore
 from service.worker.crew import Crew
 from service.worker.lease import Alone
@@ -16,8 +16,11 @@ from service.worker.lease import Alone
 AS_LONG_AS_IT_TAKES = Turn(lambda: True, math.inf)
 
 
-class Deaf:
+class Deaf(Listening):
     """Hears nothing, and does not wait."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _kind: False)
 
     def wait(self, seconds: float) -> bool:
         return False
@@ -36,6 +39,12 @@ def hearing() -> Iterator[Lookout]:
 def next_item(worker: AnyDispatcher) -> Raw | None:
     """Take what a worker would take next, whether or not it waits."""
     return items.take_due(worker.kind, worker.sender.seconds)
+
+
+def deliver_all(worker: Dispatcher) -> None:
+    """Send all that is due, whether or not the worker waits."""
+    while (item := next_item(worker)) is not None:
+        worker.deliver(item, AS_LONG_AS_IT_TAKES)
 
 
 def stored(id: str) -> Raw:

@@ -7,7 +7,7 @@ from flask import Flask
 
 from service.outbox import dispatch
 from service.outbox.composing import MailSender
-from tests.dispatching import AS_LONG_AS_IT_TAKES, Deaf, next_item
+from tests.dispatching import Deaf, deliver_all
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ class Mailbox:
     def collect(self) -> list[Mail]:
         """Send all that waits; return it."""
         self.came.clear()
-        while (item := next_item(self.dispatcher)) is not None:
-            self.dispatcher.deliver(item, AS_LONG_AS_IT_TAKES)
+        deliver_all(self.dispatcher)
         return list(self.came)
 
     def deliver(self, message: EmailMessage, sender: str, recipient: str, until: float) -> None:

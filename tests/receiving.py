@@ -27,7 +27,7 @@ from service.webhooks.keeping import WEBHOOKS
 from service.webhooks.sending import WebhookSender
 from service.worker.lease import Holding
 from tests.client import Person
-from tests.dispatching import AS_LONG_AS_IT_TAKES, Deaf, next_item
+from tests.dispatching import Deaf, deliver_all
 from tests.recording import Recording
 
 OWN = {"WEBHOOK_ALLOW": ["127.0.0.0/8"]}
@@ -133,8 +133,7 @@ class CallingWorker:
         """Call all webhooks for what is due."""
         for row in Webhook._get_collection().find({"active": True}):
             dispatcher = self.dispatchers.setdefault(row["_id"], Dispatcher(self.sender_of(row["_id"]), Deaf()))
-            while (item := next_item(dispatcher)) is not None:
-                dispatcher.deliver(item, AS_LONG_AS_IT_TAKES)
+            deliver_all(dispatcher)
 
     def work(self) -> None:
         """Feed, and call."""

@@ -27,7 +27,7 @@ from service.outbox.mail import read_sender, read_server
 from service.outbox.transports import Folder, Smtp, transport_for
 from service.worker import chores
 from tests.certificates import certified
-from tests.dispatching import AS_LONG_AS_IT_TAKES, Deaf, next_item
+from tests.dispatching import AS_LONG_AS_IT_TAKES, Deaf, deliver_all, next_item
 from tests.mailbox import Mailbox
 from tests.smtp_server import Handler, MailServer, authenticator
 
@@ -388,8 +388,7 @@ def deliver(app: Flask, config: dict[str, Any], *addresses: str, **given: Any) -
         security.letters.post(Letter(to, "sign_in_code", values={"code": "K7QM-2XWD", "minutes": 15}, **given))
     sender = MailSender(config, security.keys.each("outbox"))
     worker = Dispatcher(sender, Deaf())
-    while (item := next_item(worker)) is not None:
-        worker.deliver(item, AS_LONG_AS_IT_TAKES)
+    deliver_all(worker)
     if isinstance(sender.transport, Smtp):
         sender.transport.leave()
 

@@ -6,21 +6,12 @@ write of all collections, and each would wake it up.
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
 
 from service.documents import Right
 from service.outbox import items
 
 ARRIVALS_EVERY = 0.2
 """Seconds between two looks: so late an item is begun with at most, where nobody is busy."""
-
-
-class Arrivals(Protocol):
-    """Tells of what has come to be due in the outbox."""
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for so long at most; return whether something is due."""
-        ...
 
 
 class Listening:

@@ -8,7 +8,7 @@ from service.core.clock import elapsed
 from service.core.log import log
 from service.mongo.raw import Raw
 from service.outbox import items
-from service.outbox.arrivals import Arrivals
+from service.outbox.arrivals import Listening
 from service.outbox.dispatch import SENT_WITHIN, AnyDispatcher, AnySender, CannotSend
 
 SendOutcome = Exception | None
@@ -34,7 +34,7 @@ class BulkSender(AnySender, Protocol):
 class BulkDispatcher(AnyDispatcher):
     """Sends the items of one kind, many at once, beside the dispatchers of other workers."""
 
-    def __init__(self, sender: BulkSender, arrivals: Arrivals) -> None:
+    def __init__(self, sender: BulkSender, arrivals: Listening) -> None:
         super().__init__(sender, arrivals)
         self.bulk_sender = sender
 

@@ -13,7 +13,7 @@ from service.core.log import log
 from service.documents import Right
 from service.mongo.raw import Raw
 from service.outbox import items
-from service.outbox.arrivals import Arrivals
+from service.outbox.arrivals import Listening
 
 COUNTS_EVERY = 10.0
 """Seconds between two counts of what waits."""
@@ -125,7 +125,7 @@ class Sender(AnySender, Protocol):
 class AnyDispatcher:
     """What dispatchers have in common: when they look, and what they keep of what was not sent."""
 
-    def __init__(self, sender: AnySender, arrivals: Arrivals, counts: bool = True) -> None:
+    def __init__(self, sender: AnySender, arrivals: Listening, counts: bool = True) -> None:
         """Take what sends, what wakes it, and whether it counts what waits; of several in a process one does."""
         self.sender, self.arrivals, self.counts = sender, arrivals, counts
         self.kind = sender.kind
@@ -230,7 +230,7 @@ class AnyDispatcher:
 class Dispatcher(AnyDispatcher):
     """Sends the items of one kind one at a time, beside the dispatchers of other workers."""
 
-    def __init__(self, sender: Sender, arrivals: Arrivals, counts: bool = True) -> None:
+    def __init__(self, sender: Sender, arrivals: Listening, counts: bool = True) -> None:
         """Take the same, with what sends one at a time."""
         super().__init__(sender, arrivals, counts)
         self.one_sender = sender

@@ -23,7 +23,7 @@ from service.model.record_type import RecordType
 from service.model.registry import Registry
 from service.mongo import connection
 from service.outbox import mail
-from service.outbox.arrivals import ARRIVALS_EVERY, Arrivals, Lookout
+from service.outbox.arrivals import ARRIVALS_EVERY, Listening, Lookout
 from service.outbox.bulk_dispatch import BulkDispatcher
 from service.outbox.calling import OutwardCaller
 from service.outbox.composing import MailSender
@@ -44,7 +44,7 @@ from service.webhooks.keeping import WEBHOOKS, Webhooks
 from service.webhooks.queues import Queues
 from service.webhooks.sending import WebhookSender
 
-ArrivalsOf = Callable[[str], Arrivals]
+ArrivalsOf = Callable[[str], Listening]
 
 
 @dataclass(frozen=True, slots=True)
