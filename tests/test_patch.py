@@ -15,7 +15,7 @@ from service.model import patch
 from service.mongo.raw import Raw
 from service.records import store
 from tests.properties import examples
-from tests.types import create, schema_of, type_of
+from tests.types import TwoAtMostField, create, schema_of, type_of
 
 pytestmark = pytest.mark.usefixtures("app")
 
@@ -32,15 +32,6 @@ class Step(me.EmbeddedDocument):
 def even(value: int) -> None:
     if value % 2:
         raise me.ValidationError("an even number")
-
-
-class TwoAtMostField(me.ListField):
-    """A list field class as the author of a document would write it."""
-
-    def validate(self, value: Any, **options: Any) -> None:
-        super().validate(value, **options)
-        if len(value) > 2:
-            self.error("two at most")
 
 
 class Plan(Record):

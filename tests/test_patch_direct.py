@@ -14,7 +14,7 @@ from service.model import patch
 from service.model.field import field_of
 from service.records import store
 from tests.properties import examples
-from tests.types import create, schema_of, type_of
+from tests.types import TwoAtMostField, create, schema_of, type_of
 
 LEAST, MOST = -(2**63), 2**63 - 1
 
@@ -23,15 +23,6 @@ class Box(me.EmbeddedDocument):
     width = me.IntField(required=True, db_field="w")
     depth = me.IntField(default=3)
     height = me.IntField(max_value=9)
-
-
-class TwoAtMostField(me.ListField):
-    """A list field class with a rule that MongoDB does not know."""
-
-    def validate(self, value: Any, **options: Any) -> None:
-        super().validate(value, **options)
-        if len(value) > 2:
-            self.error("two at most")
 
 
 class Parcel(Record):

@@ -3,6 +3,7 @@
 from functools import cache
 from typing import Any
 
+import mongoengine as me
 import pytest
 
 from service.documents import RECORDS, File, Group, Note, Notebook, Record
@@ -23,6 +24,15 @@ EVERY = Registry(RECORDS)
 
 as_it_ships = pytest.mark.skipif(RECORDS != SHIPPED, reason="begins with the record types that ship; here are others")
 """Marks what begins with the record types that ship, as the pages do that add others."""
+
+
+class TwoAtMostField(me.ListField):
+    """A list field class as the author of a document would write it, with a rule that MongoDB does not know."""
+
+    def validate(self, value: Any, **options: Any) -> None:
+        super().validate(value, **options)
+        if len(value) > 2:
+            self.error("two at most")
 
 
 @cache
