@@ -142,13 +142,17 @@ def refuse_read_only(_value: Any) -> None:
 
 def filler(fields: Mapping[str, Field]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Return the function from checked values by name to the BSON form: defaults filled in, no null stored."""
-    plan = [(name, field.stored, field.default) for name, field in fields.items()]
+    # To ask each field that has none for its default would take a third of the time of a creation's content.
+    plan = [
+        (name, field.stored, None if field.declared.default is None else field.default)
+        for name, field in fields.items()
+    ]
 
     def fill(values: dict[str, Any]) -> dict[str, Any]:
         stored = {}
         for name, db_field, make in plan:
             value = values.get(name)
-            if value is None:
+            if value is None and make is not None:
                 value = make()
             if value is not None:
                 stored[db_field] = value

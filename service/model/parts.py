@@ -212,6 +212,10 @@ class Taken:
     def take(self, part: Part, place: str) -> Cause | None:
         """Take a part; return why it cannot be, or None."""
         steps = part.steps
+        if len(steps) == 1 and steps not in self.whole and steps not in self.around:
+            # As below, in a fifth of the time: nearly all patches name whole fields.
+            self.whole.add(steps)
+            return None
         inside = [(steps[:end], type(steps[end])) for end in range(1, len(steps))]
         if steps in self.whole or steps in self.around or any(outer in self.whole for outer, _ in inside):
             return Cause("named_twice", "a patch may name each field once, and nothing inside of it", pointer=place)
@@ -283,6 +287,10 @@ def put_in(values: dict[str, Any], part: Part, value: Any) -> Spot:
 
     Each entry of a list that is named becomes one of its own, at the end.
     """
+    if len(part.steps) == 1:
+        # As below, but quick.
+        values.setdefault(part.stored, value)
+        return part.spot
     spot: list[str | int] = []
     holder: Any = values
     for step, empty in zip(part.steps, (*map(empty_for, part.steps[1:]), value), strict=True):
