@@ -2,18 +2,21 @@
 
 import os
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from pymongo import MongoClient
+
 from bench import check, contenders, lineup, load
 from bench.contenders import Contender
 from bench.data import Dataset
 from bench.load import Sample
 from bench.processes import LOAD_CORE, Process, cpu_of, serving
+from service.mongo.raw import Raw
 from service.serve.mongod import LocalServer
 
 WARM_UP = 1
@@ -43,12 +46,30 @@ class Database(NamedTuple):
     pid: int
 
 
+Parameters = Mapping[str, int | str]
+"""What MongoDB does, by the names of its parameters."""
+
+
 @dataclass
 class Field:
     """The servers that run, on one MongoDB."""
 
     database: Database
     servers: dict[str, tuple[Contender, Process]] = field(default_factory=dict)
+
+
+USUAL: Parameters = {
+    "minSnapshotHistoryWindowInSeconds": 300,
+    "wiredTigerEngineRuntimeConfig": ",".join(
+        (
+            "eviction_dirty_target=5",
+            "eviction_dirty_trigger=20",
+            "eviction_updates_target=0",
+            "eviction_updates_trigger=0",
+        )
+    ),
+}
+"""What a MongoDB has that is started without options: by these all servers are measured."""
 
 
 @contextmanager
@@ -62,7 +83,15 @@ def mongodb(cache_gb: float | None = None) -> Iterator[Database]:
         TemporaryDirectory(prefix="madang-bench-") as folder,
         LocalServer.start(Path(folder) / "mongodb", cache_gb=cache_gb) as server,
     ):
+        set_parameters(server.uri, USUAL)
         yield Database(server.uri, Path(folder), server.pid)
+
+
+def set_parameters(uri: str, parameters: Parameters) -> None:
+    """Set parameters of a MongoDB that runs."""
+    with MongoClient[Raw](uri) as client:
+        for name, value in parameters.items():
+            client.admin.command({"setParameter": 1, name: value})
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import changes, compare, contenders, growth, lineup, live, load, pulls, search, transfers
+from bench import changes, compare, contenders, growth, lineup, live, load, mongod, pulls, search, transfers
 from bench import writes as write_costs
 from bench.contenders import ROOT, Contender
 from service.serve.mongod import find_mongod
@@ -81,6 +81,17 @@ a time; in brackets relative to the first row. All take turns on one MongoDB wit
 
 """
 
+SET = """\
+## A MongoDB with a small cache
+
+`python -m bench mongod`: patches that go on for {seconds} s in a turn, {rounds} turns for each way, beside a worker;
+one MongoDB with a cache of {cache_gb} GB, as `make serve` starts it, set to either way while it runs. Medians. By
+itself MongoDB keeps what was overwritten for five minutes, and begins to write out pages when a twentieth of its cache
+has been changed; as Madang starts it, for ten seconds and at a fifth ([0073](decisions/0073-a-small-mongodb.md)). The
+other tables are of a MongoDB as it is by itself.
+
+"""
+
 PULLED = """\
 ## Growth of a pull
 
@@ -133,7 +144,10 @@ BOUNDS = """\
   MongoDB's connections alone a patch of the title costs 1.34 times what the bare callable's does on one index: the
   other indexes are a half of that, the words the other.
 - **MongoDB's cache.** It begins to write out pages when a twentieth of its cache has been changed, so a small one is
-  paid for with each write. Give it a cache of twenty times what changes within a minute.
+  paid for with each write. Give it a cache of twenty times what changes within a minute. It keeps for five minutes what
+  was overwritten, which nobody reads but a backup: start it with `--setParameter minSnapshotHistoryWindowInSeconds=10`,
+  as the MongoDB of `make serve` and of compose is. What that brings: [a MongoDB with a small
+  cache](#a-mongodb-with-a-small-cache).
 - **Memory and start.** All processes are forked from one that has imported everything, which takes 1.6 s of CPU: each
   has 80 to 102 MB resident, but 21 to 27 of its own, and starts with 0.2 s. Of what they share, 21 MB are the service's
   own modules, 9 `cryptography`, 8 PyMongo and MongoEngine, 5 pydantic; what a development installation has beside them
@@ -178,6 +192,7 @@ def sections(kept: dict[str, Any]) -> Iterator[str]:
         ("memory", remembering),
         ("workers", working),
         ("writes", writing),
+        ("mongod", setting),
         ("search", searching),
         ("changes", following),
         ("pulls", pulling),
@@ -405,6 +420,23 @@ def following(result: dict[str, Any]) -> str:
         "the first two rows it shares with `wrk`. A write is visible when a pull that was sent at its acknowledgement\n"
         f"has brought it, beside {changes.WRITES} writes a second.\n\n" + table(["", "measured", "goal"], lines)
     )
+
+
+def setting(result: dict[str, Any]) -> str:
+    """Return what the options bring with which Madang starts a MongoDB of its own."""
+    found = mongod.summary(result["rows"])
+    first = next(iter(found.values()))["rate"]
+    lines = [
+        [
+            way,
+            f"{one['rate']:,.0f} ({one['rate'] / first:.2f})",
+            f"{one['p50']:.0f} / {one['p99']:.0f}",
+            f"{one['cpu']:,.0f} µs",
+        ]
+        for way, one in found.items()
+    ]
+    text = SET.format(seconds=mongod.SECONDS, rounds=mongod.ROUNDS, cache_gb=mongod.CACHE_GB)
+    return text + table(["MongoDB", "patches a second", "p50 / p99 in ms", "MongoDB's CPU for each"], lines)
 
 
 def pulling(result: dict[str, Any]) -> str:

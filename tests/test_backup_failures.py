@@ -7,9 +7,9 @@ import resource
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,17 @@ from pymongo import MongoClient
 
 from service.core.clock import now
 from service.documents import Account, Webhook
+from service.mongo.raw import Raw
 from service.serve import mongod
 from service.upkeep import archive
 from service.upkeep import backup as backups
 from service.upkeep.archive import BackupError
 from service.upkeep.backup import CLAIM, PREFIX, versions
+from service.upkeep.past import PAST_PARAMETER
 from tests.client import Person
 from tests.conftest import ROOT
 from tests.test_archive import HEADER, NOTE, block, whole
+from tests.test_past import seconds_of_the_past
 from tests.test_readme import Block
 from tests.test_run import refused
 from tests.trees import another_database, emptied, flask, start, version
@@ -354,37 +357,55 @@ def test_a_mongodb_that_goes_away_is_told_and_nothing_is_half_done(backup: Path,
         assert holds(database) == {"accounts": 1, "notes": NOTES}
 
 
-@pytest.mark.real
-def test_a_backup_that_takes_longer_than_mongodb_keeps_the_past_says_what_to_do(tmp_path: Path) -> None:
+@contextmanager
+def backup_that_stands(tmp_path: Path, seconds: float) -> Iterator[tuple[Any, Callable[[], tuple[int, str]]]]:
+    """Yield a client of a MongoDB in which a backup stands still, and what ends it some seconds later.
+
+    That returns the exit code and what the backup said. Others write meanwhile, or MongoDB would forget nothing.
+    """
     with (
         mongod.LocalServer.start(tmp_path / "mongodb") as server,
-        MongoClient(server.uri, serverSelectionTimeoutMS=2000) as client,
+        MongoClient[Raw](server.uri, serverSelectionTimeoutMS=2000) as client,
     ):
         fill(client.get_default_database())
-        client.admin.command({"setParameter": 1, "minSnapshotHistoryWindowInSeconds": 1})
         files = tmp_path / "files"
         files.mkdir()
         process = start(ROOT, server.uri, "backup", str(files / "file"))
         assert until(lambda: any(path.stat().st_size for path in files.glob("*.partial")))
         process.send_signal(signal.SIGSTOP)
-        ended = threading.Event()
 
-        def write() -> None:
-            while not ended.is_set():
+        def ended() -> tuple[int, str]:
+            until_then = time.monotonic() + seconds
+            while time.monotonic() < until_then:
                 client["other"]["things"].update_many({}, {"$inc": {"n": 1}})
                 client["other"]["things"].insert_one({})
                 time.sleep(0.01)
+            process.send_signal(signal.SIGCONT)
+            output = "".join(process.communicate(timeout=60))
+            return process.returncode, output
 
-        writer = threading.Thread(target=write)
-        writer.start()
-        time.sleep(8)
-        process.send_signal(signal.SIGCONT)
-        output = "".join(process.communicate(timeout=60))
-        ended.set()
-        writer.join()
-    assert process.returncode == 1
+        yield client, ended
+
+
+@pytest.mark.real
+def test_a_backup_that_takes_longer_than_mongodb_keeps_the_past_says_what_to_do(tmp_path: Path) -> None:
+    with backup_that_stands(tmp_path, 8) as (client, ended):
+        client.admin.command({"setParameter": 1, PAST_PARAMETER: 1})
+        code, output = ended()
+    assert code == 1
     assert "raise minSnapshotHistoryWindowInSeconds (300 by default): docs/backup.md" in error(output)
-    assert list(files.iterdir()) == []
+    assert list((tmp_path / "files").iterdir()) == []
+
+
+@pytest.mark.real
+def test_a_backup_has_the_past_kept_where_mongodb_keeps_less_than_usual(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mongod, "PAST_SECONDS", 1)
+    with backup_that_stands(tmp_path, 8) as (client, ended):
+        assert ended()[0] == 0
+        assert seconds_of_the_past(client) == 1
+    assert [path.name for path in (tmp_path / "files").iterdir()] == ["file"]
 
 
 @pytest.mark.real

@@ -375,6 +375,16 @@ def test_mongodb_chooses_its_cache_where_none_is_named() -> None:
     assert "0.25" in mongod.options(Path("data"), 0.25, 256)
 
 
+def test_a_mongod_of_our_own_keeps_little_of_what_was_and_writes_out_late(tmp_path: Path) -> None:
+    with started(tmp_path) as server, MongoClient[dict[str, Any]](server.uri) as client:
+        told = client.admin.command({"getParameter": 1, "minSnapshotHistoryWindowInSeconds": 1})
+        assert told["minSnapshotHistoryWindowInSeconds"] == 10
+        given = client.admin.command("getCmdLineOpts")["parsed"]["storage"]["wiredTiger"]["engineConfig"][
+            "configString"
+        ]
+        assert "eviction_dirty_target=20," in given
+
+
 def test_a_mongod_that_died_is_started_again_at_its_port_with_its_data(tmp_path: Path) -> None:
     with started(tmp_path) as server:
         keep(server.uri, "kept")

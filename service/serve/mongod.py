@@ -38,6 +38,13 @@ SELF_CHECK = 45  # at its new port a mongod looks for itself at the former one, 
 PORT_TAKEN = 48
 DATA_TAKEN = 100
 
+PAST_SECONDS = 10
+EVICTION = "eviction_dirty_target=20,eviction_dirty_trigger=40,eviction_updates_target=10,eviction_updates_trigger=20"
+"""From which part of its cache on MongoDB writes out what has changed (WiredTiger's manual, `wiredtiger_open`).
+
+Usually that is a twentieth: with a small cache it writes the same pages again and again.
+"""
+
 T = TypeVar("T")
 
 
@@ -368,6 +375,9 @@ def options(data: Path, cache_gb: float | None, oplog_mb: int) -> list[str]:
         *("--setParameter", "diagnosticDataCollectionEnabled=false"),
         # A process that dies leaves its transaction open, and the record locked, for up to 1.5 times as long.
         *("--setParameter", "transactionLifetimeLimitSeconds=10"),
+        # Each write pays for it; a backup alone reads the past, and has it kept for longer (`service/upkeep/past.py`).
+        *("--setParameter", f"minSnapshotHistoryWindowInSeconds={PAST_SECONDS}"),
+        *("--wiredTigerEngineConfigString", EVICTION),
     ]
 
 

@@ -43,6 +43,7 @@ from service.model.registry import Registry
 from service.mongo.raw import Raw
 from service.upkeep import archive, file_bytes, indexes
 from service.upkeep.archive import BackupError, Block
+from service.upkeep.past import past_kept
 
 BATCH = 1000
 """Most documents of a block; MongoDB ends one at 16 MB before."""
@@ -127,6 +128,7 @@ def backup(registry: Registry, blobs: Blobs, path: Path, report: Report) -> dict
     with (
         archive.created(path) as writer,
         file_bytes.copying(blobs) as right,
+        past_kept(client),
         client.start_session(snapshot=True) as session,
     ):
         writer.add({"made_at": now(), "versions": versions(registry)})
