@@ -48,10 +48,10 @@ UNBOUNDED = replace(MADANG, environ={**MADANG.environ, "SERVICE_RATELIMIT_LIST_S
 def run() -> dict[str, Any]:
     """Return all figures.
 
-    What changes all records at once comes last: MongoDB keeps for minutes what was before
-    (`minSnapshotHistoryWindowInSeconds`), and what is measured beside that costs twice as much.
+    What changes all records at once comes last: MongoDB keeps for a while what was before
+    (`minSnapshotHistoryWindowInSeconds`), and what is measured beside that costs more.
     """
-    with compare.mongodb() as (uri, folder, _):
+    with compare.mongodb(parameters=compare.OURS) as (uri, folder, _):
         contenders.seed(MADANG, uri, Dataset(RECORDED))
         found: dict[str, Any] = seen(uri, folder)
         found |= beside(uri, folder)

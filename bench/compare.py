@@ -17,7 +17,7 @@ from bench.data import Dataset
 from bench.load import Sample
 from bench.processes import LOAD_CORE, Process, cpu_of, serving
 from service.mongo.raw import Raw
-from service.serve.mongod import LocalServer
+from service.serve.mongod import EVICTION, PAST_SECONDS, LocalServer
 
 WARM_UP = 1
 FORGIVEN = 0.002
@@ -69,11 +69,16 @@ USUAL: Parameters = {
         )
     ),
 }
-"""What a MongoDB has that is started without options: by these all servers are measured."""
+"""What a MongoDB has that is started without options: by these all servers are compared."""
+OURS: Parameters = {
+    "minSnapshotHistoryWindowInSeconds": PAST_SECONDS,
+    "wiredTigerEngineRuntimeConfig": EVICTION,
+}
+"""What a MongoDB has that Madang starts."""
 
 
 @contextmanager
-def mongodb(cache_gb: float | None = None) -> Iterator[Database]:
+def mongodb(cache_gb: float | None = None, parameters: Parameters = USUAL) -> Iterator[Database]:
     """Run a MongoDB on the core of the load, in a folder that goes away, for this process too.
 
     A small cache has it write changed pages again and again while it is measured, and not at checkpoints alone.
@@ -83,7 +88,7 @@ def mongodb(cache_gb: float | None = None) -> Iterator[Database]:
         TemporaryDirectory(prefix="madang-bench-") as folder,
         LocalServer.start(Path(folder) / "mongodb", cache_gb=cache_gb) as server,
     ):
-        set_parameters(server.uri, USUAL)
+        set_parameters(server.uri, parameters)
         yield Database(server.uri, Path(folder), server.pid)
 
 

@@ -81,6 +81,16 @@ a time; in brackets relative to the first row. All take turns on one MongoDB wit
 
 """
 
+CHANGED = """\
+## Changes
+
+`python -m bench changes`: MongoDB is set as Madang starts it. What is recorded and compared a second is that of a
+recorder alone, which has one core, and MongoDB the other; else the API has one, `wrk` and MongoDB the other, and the
+worker either. A write is visible when a pull that was sent at its acknowledgement has brought it, beside {writes}
+writes a second.
+
+"""
+
 SET = """\
 ## A MongoDB with a small cache
 
@@ -115,8 +125,7 @@ METHOD = """\
 - PocketBase is one process with its database in it, all on the servers' core; the others' MongoDB is beside it.
   `pocketbase-without-log` is the same without its log of requests.
 - MongoDB has a cache of 1 GB, as small installations have: what is changed is written out while it is measured, and not
-  at checkpoints alone. `--cache-gb` gives it another one. The comparison above is older than that, and had half of the
-  memory (decision [0020](decisions/0020-the-cache-of-the-benchmarks.md)).
+  at checkpoints alone. `--cache-gb` gives it another one.
 - Of two cores one runs `wrk` and MongoDB, so the throughput is that of a small server.
 - To compare a change with what was before it, name the other source tree as one more server, in the same run:
   `python -m bench compare --servers madang,tree:<folder> --yardstick tree:<folder> --dry`.
@@ -415,11 +424,7 @@ def following(result: dict[str, Any]) -> str:
         ]
         for name, value in found.items()
     ]
-    return (
-        "## Changes\n\n`python -m bench changes`: the recorder has one core, MongoDB the other, which for all but\n"
-        "the first two rows it shares with `wrk`. A write is visible when a pull that was sent at its acknowledgement\n"
-        f"has brought it, beside {changes.WRITES} writes a second.\n\n" + table(["", "measured", "goal"], lines)
-    )
+    return CHANGED.format(writes=changes.WRITES) + table(["", "measured", "goal"], lines)
 
 
 def setting(result: dict[str, Any]) -> str:
