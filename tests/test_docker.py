@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -169,6 +170,13 @@ def test_the_names_of_the_replica_set_agree() -> None:
     words = services()["mongodb"]["command"]
     assert words[words.index("--replSet") + 1] == mongod.REPLICA_SET
     assert replica_set.target(environment("api")["SERVICE_MONGODB_URI"]) == (mongod.REPLICA_SET, "mongodb", 27017)
+
+
+def test_it_keeps_as_little_of_what_was_as_one_of_our_own() -> None:
+    words = services()["mongodb"]["command"]
+    given = {word for option, word in pairwise(words) if option == "--setParameter"}
+    own = mongod.options(Path("data"), None, 256)
+    assert given == {word for option, word in pairwise(own) if option == "--setParameter" and "diagnostic" not in word}
 
 
 def test_the_service_image_initiates_it(monkeypatch: pytest.MonkeyPatch) -> None:
