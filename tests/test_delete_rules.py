@@ -645,7 +645,7 @@ def test_a_loan_and_the_deletion_of_its_book_do_not_miss_each_other(library: Pho
         library.put("/v1/test_shelves/a", {})
         library.put("/v1/test_books/b", {"shelf": "a"})
         one, other = (Phone(library.client.application.test_client(), library.headers) for _ in range(2))
-        lend = later(5 * (trial % 8), partial(one.post, "/v1/test_loans", {"book": "b"}))
+        lend = later(15 * (trial % 8), partial(one.post, "/v1/test_loans", {"book": "b"}))
         delete = later(10, partial(other.delete, f"/v1/{target}"))
         answers = tuple(answer.status_code for answer in at_once(lend, delete))
         is_there = library.get("/v1/test_books/b").status_code == 200
