@@ -125,23 +125,19 @@ def backup(registry: Registry, blobs: Blobs, path: Path, report: Report) -> dict
     """
     client: MongoClient[Raw] = get_connection()
     counts: dict[str, int] = {}
-    with (
-        archive.created(path) as writer,
-        file_bytes.copying(blobs) as right,
-        past_kept(client),
-        client.start_session(snapshot=True) as session,
-    ):
-        writer.add({"made_at": now(), "versions": versions(registry)})
-        copied = [] if right is None else file_bytes.blobs_of_files(session)
-        for name in versions(registry):
-            counts[name] = 0
-            raw = writer.raw
-            for joined in raw_batches(name, session):
-                number = archive.count(joined)
-                writer.add({"collection": name, "count": number, "documents": Binary(joined)})
-                counts[name] += number
-                report(name, counts[name], writer.raw - raw, False)
-            report(name, counts[name], writer.raw - raw, True)
+    with archive.created(path) as writer, file_bytes.copying(blobs) as right:
+        with past_kept(client), client.start_session(snapshot=True) as session:
+            writer.add({"made_at": now(), "versions": versions(registry)})
+            copied = [] if right is None else file_bytes.blobs_of_files(session)
+            for name in versions(registry):
+                counts[name] = 0
+                raw = writer.raw
+                for joined in raw_batches(name, session):
+                    number = archive.count(joined)
+                    writer.add({"collection": name, "count": number, "documents": Binary(joined)})
+                    counts[name] += number
+                    report(name, counts[name], writer.raw - raw, False)
+                report(name, counts[name], writer.raw - raw, True)
         if right is not None:
             # Last: another store is read for longer than MongoDB keeps the past.
             copy_bytes(blobs, copied, right, writer, counts, report)
