@@ -48,7 +48,7 @@ def at(minutes: int) -> datetime:
 
 def spans_of(name: str) -> dict[str, int]:
     """What was counted in each span of the day in which something was."""
-    return {f"{span.begin:%H:%M}": span.counted[name] for span in last_day(END) if span.counted.get(name)}
+    return {f"{span.begin:%d %H:%M}": span.counted[name] for span in last_day(END) if span.counted.get(name)}
 
 
 def test_what_several_starts_count_is_added_up_and_a_new_start_counts_from_nothing() -> None:
@@ -57,7 +57,7 @@ def test_what_several_starts_count_is_added_up_and_a_new_start_counts_from_nothi
     for minutes, number in ((59, 7), (58, 9), (2, 9)):
         measured("two", at(minutes), requests=number)
     measured("three", at(1), requests=500)
-    assert spans_of("requests") == {"11:30": 6, "11:40": 1}
+    assert spans_of("requests") == {f"{END:%d} 11:30": 6, f"{END:%d} 11:40": 1}
 
 
 def test_a_day_has_all_its_steps_whatever_was_stored() -> None:
@@ -68,7 +68,7 @@ def test_a_day_has_all_its_steps_whatever_was_stored() -> None:
     assert (day[0].begin, day[-1].begin) == (at(24 * 60 - 6).replace(second=0), at(4).replace(second=0))
     assert spans_of("requests") == {}
     measured("one", END, requests=5)
-    assert spans_of("requests") == {"12:30": 2}
+    assert spans_of("requests") == {f"{END:%d} 12:30": 2}
 
 
 def test_of_what_is_held_the_most_is_told() -> None:
