@@ -18,6 +18,7 @@ from bench.load import Sample
 from bench.processes import LOAD_CORE, Process, cpu_of, serving
 from service.mongo.raw import Raw
 from service.serve.mongod import EVICTION, PAST_SECONDS, LocalServer
+from service.upkeep.past import PAST_PARAMETER, USUAL_SECONDS
 
 WARM_UP = 1
 FORGIVEN = 0.002
@@ -59,7 +60,7 @@ class Field:
 
 
 USUAL: Parameters = {
-    "minSnapshotHistoryWindowInSeconds": 300,
+    PAST_PARAMETER: USUAL_SECONDS,
     "wiredTigerEngineRuntimeConfig": ",".join(
         (
             "eviction_dirty_target=5",
@@ -71,7 +72,7 @@ USUAL: Parameters = {
 }
 """What a MongoDB has that is started without options: by these all servers are compared."""
 OURS: Parameters = {
-    "minSnapshotHistoryWindowInSeconds": PAST_SECONDS,
+    PAST_PARAMETER: PAST_SECONDS,
     "wiredTigerEngineRuntimeConfig": EVICTION,
 }
 """What a MongoDB has that Madang starts."""

@@ -3,55 +3,41 @@
 One MongoDB is set to either way in turns, while it runs. Its cache is that of `make serve`.
 """
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from bench import check, compare, contenders, load
+from bench import compare, contenders
 from bench.changes import UNBOUNDED, working
-from bench.contenders import MADANG
-from bench.data import Dataset
-from bench.processes import cpu_of
+from bench.compare import Cell
 
 CACHE_GB = 0.25
 ROUNDS = 4
 SECONDS = 40
 """Of a turn: longer than what was overwritten is kept by our own MongoDB."""
-WAYS = {"as it is by itself": compare.USUAL, "as Madang starts it": compare.OURS}
+WORKLOAD, CONNECTIONS = "patch", 32
+USUALLY, OURS = "as it is by itself", "as Madang starts it"
+WAYS = {USUALLY: compare.USUAL, OURS: compare.OURS}
 
 
 def run() -> list[dict[str, Any]]:
-    """Return one row for each turn: patches a second, their p50 and p99 in ms, and µs of MongoDB's CPU for each."""
+    """Return one row for each turn; its name is the way in which MongoDB was set."""
     rows = []
-    with compare.mongodb(CACHE_GB) as (uri, folder, pid):
-        contenders.seed(MADANG, uri, Dataset())
-        facts = MADANG.facts(uri, "patch", Dataset())
-        with working(uri, folder), compare.started(UNBOUNDED, uri, folder) as api:
+    with compare.mongodb(CACHE_GB) as database:
+        contenders.seed(UNBOUNDED, database.uri, compare.DATASET)
+        with (
+            working(database.uri, database.folder),
+            compare.started(UNBOUNDED, database.uri, database.folder) as api,
+        ):
+            place = compare.Field(database, {UNBOUNDED.name: (UNBOUNDED, api)})
             for turn in range(ROUNDS):
                 for way, parameters in WAYS.items():
-                    compare.set_parameters(uri, parameters)
-                    before = cpu_of(pid)
-                    sample = load.measure(api, "patch", facts, folder, 32, SECONDS)
-                    cpu = (cpu_of(pid) - before) / max(sample.count, 1) * 1e6
-                    if sample.wrong:
-                        raise check.WrongAnswer(f"{sample.wrong} of {sample.count} answers are errors")
-                    rows.append(
-                        {
-                            "round": turn,
-                            "way": way,
-                            "rate": sample.rate,
-                            "p50": sample.p50,
-                            "p99": sample.p99,
-                            "cpu": cpu,
-                        }
-                    )
+                    compare.set_parameters(database.uri, parameters)
+                    sample = compare.one(place, UNBOUNDED.name, WORKLOAD, CONNECTIONS, SECONDS)
+                    rows.append(compare.as_row(turn, way, WORKLOAD, CONNECTIONS, sample))
                     print(rows[-1], flush=True)
     return rows
 
 
-def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Cell]:
     """Return the medians of each way."""
-    names = ("rate", "p50", "p99", "cpu")
-    return {
-        way: {name: statistics.median(row[name] for row in rows if row["way"] == way) for name in names} for way in WAYS
-    }
+    return {way: compare.cell(rows, way, WORKLOAD, CONNECTIONS, USUALLY) for way in WAYS}

@@ -98,7 +98,7 @@ SET = """\
 one MongoDB with a cache of {cache_gb} GB, as `make serve` starts it, set to either way while it runs. Medians. By
 itself MongoDB keeps what was overwritten for five minutes, and begins to write out pages when a twentieth of its cache
 has been changed; as Madang starts it, for ten seconds and at a fifth ([0073](decisions/0073-a-small-mongodb.md)). The
-other tables are of a MongoDB as it is by itself.
+other tables but that of the changes are of a MongoDB as it is by itself.
 
 """
 
@@ -444,16 +444,9 @@ def following(result: dict[str, Any]) -> str:
 
 def setting(result: dict[str, Any]) -> str:
     """Return what the options bring with which Madang starts a MongoDB of its own."""
-    found = mongod.summary(result["rows"])
-    first = next(iter(found.values()))["rate"]
     lines = [
-        [
-            way,
-            f"{one['rate']:,.0f} ({one['rate'] / first:.2f})",
-            f"{one['p50']:.0f} / {one['p99']:.0f}",
-            f"{one['cpu']:,.0f} µs",
-        ]
-        for way, one in found.items()
+        [way, f"{one.rate:,.0f} ({one.ratio:.2f})", f"{one.p50:.0f} / {one.p99:.0f}", f"{one.database:,.0f} µs"]
+        for way, one in mongod.summary(result["rows"]).items()
     ]
     text = SET.format(seconds=mongod.SECONDS, rounds=mongod.ROUNDS, cache_gb=mongod.CACHE_GB)
     return text + table(["MongoDB", "patches a second", "p50 / p99 in ms", "MongoDB's CPU for each"], lines)
