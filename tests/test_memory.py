@@ -12,6 +12,7 @@ from mongoengine.connection import get_connection
 from service.model.values import known_times
 from service.mongo.short import ShortDriver
 from service.query.parse import Parser
+from service.records.slow_lists import SLOW_LISTS
 from tests.client import Person
 
 NOTES = "/v1/notes"
@@ -67,11 +68,12 @@ def blocks_after(ask: Callable[[int], object], numbers: range, parsers: list[Par
     """Blocks of memory that Python has taken once these requests were made."""
     for number in numbers:
         ask(number)
-    # What is of a bounded size: attributes by their names, parsed URLs, times as text, what query strings mean, and
-    # what was known of the servers of MongoDB at the last operation.
+    # What is of a bounded size: attributes by their names, parsed URLs, times as text, kinds of lists that were slow,
+    # what query strings mean, and what was known of the servers of MongoDB at the last operation.
     sys._clear_type_cache()
     urllib.parse.clear_cache()
     known_times.clear()
+    SLOW_LISTS.seen.clear()
     for parser in parsers:
         parser.remembered.cache_clear()
     if isinstance(driver := get_connection().driver, ShortDriver):
