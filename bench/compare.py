@@ -1,6 +1,7 @@
 """The comparison: every workload on every server in turn, as ratios to the bare callable of the same round."""
 
 import os
+import random
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -129,13 +130,16 @@ def started(contender: Contender, uri: str, folder: Path, cores: str = "0") -> A
 
 
 def run(plan: Plan, say: Callable[[str], None] = print) -> list[dict[str, Any]]:
-    """Return one row for each sample; servers take turns within a round, so that a disturbance meets all of them."""
-    rows = []
+    """Return one row for each sample; servers take turns within a round, so that a disturbance meets all of them.
+
+    Each time in another order: who comes after a server that asks no MongoDB would always find a rested one.
+    """
+    rows, chance = [], random.Random(0)
     with lined_up(plan.names, plan.cache_gb) as place:
         cells = [(workload, connections) for workload in plan.workloads for connections in plan.connections]
         for turn in range(-1, plan.rounds):
             for workload, connections in cells:
-                for name in plan.names:
+                for name in chance.sample(plan.names, len(plan.names)):
                     seconds = WARM_UP if turn < 0 else plan.seconds
                     sample = one(place, name, workload, connections, seconds)
                     if turn >= 0:

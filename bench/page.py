@@ -38,8 +38,8 @@ machine differ; the ratios should not.
 Each server runs as one worker on one core; `wrk` and MongoDB share the other. There are {notes:,} notes of {accounts}
 accounts, the same for all. Each server has its own authentication and its own owner check, and is asked some 40
 questions before it is measured: a wrong answer ends the run, and so do errors under load, over one in 500. The servers
-take turns within a round (A B C, A B C), so that a disturbance meets all of them. Shown are the median over the
-rounds, and the lowest and highest.
+take turns, each time in another order, so that a disturbance meets all of them, and none always finds the MongoDB that
+another one has left. Shown are the median over the rounds, and the lowest and highest.
 
 The yardstick is a **bare WSGI callable** ([bench/peers/bare.py](../bench/peers/bare.py)): PyMongo, PyJWT and orjson
 under Granian, without a framework and without validation; it verifies the token on each request. Madang runs as in
