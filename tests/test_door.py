@@ -28,7 +28,7 @@ from service.serve import door
 from service.serve.addresses import LOOPBACK, Address, answers, laid_out, read_address
 from service.serve.failures import CannotStart
 from service.serve.ports import free_port
-from service.streams.engine_server import process_tag
+from service.streams.session_ids import process_tag
 from tests.conftest import ROOT
 from tests.test_processes import running_door
 from tests.test_run import ADA, environment, running

@@ -26,6 +26,9 @@ from service.documents import RECORDS, SYSTEM
 from service.documents.record import Record
 from service.http import openapi
 from service.pages.console import CONSOLE_ROUTES
+from service.serve.addresses import API, WORKER
+from service.serve.launcher import ALWAYS
+from service.serve.start import MODULES as MODULES_OF_PROGRAMS
 from service.upkeep import indexes
 from tests.client import PASSWORD, Person, Phone
 from tests.examples import Examples
@@ -111,6 +114,11 @@ print(len(names))
 )
 def test_what_is_derived_from_documents_comes_without_flask(module: str) -> None:
     assert python(f"import sys, service.{module}; print('flask' in sys.modules)").strip() == "False"
+
+
+def test_where_no_streams_are_nothing_of_what_they_alone_need_is_loaded() -> None:
+    modules = ", ".join((MODULES_OF_PROGRAMS[API], MODULES_OF_PROGRAMS[WORKER], *ALWAYS))
+    assert python(f"import sys, {modules}; print({{'engineio', 'requests'}} & {{*sys.modules}})").strip() == "set()"
 
 
 # Routes

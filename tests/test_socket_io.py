@@ -11,7 +11,7 @@ from service.core.clock import now
 from service.core.errors import FeedUnavailable
 from service.documents import Session
 from service.streams import engine, live
-from service.streams.engine_server import process_tag
+from service.streams.session_ids import process_tag
 from tests.client import Person, Phone
 from tests.conftest import Draining
 from tests.streaming import Sent, Served, WebSocket

@@ -18,8 +18,8 @@ from service.http.connections import BUFFERED, SLOWEST
 from service.serve.addresses import API, STREAMS, Address, answers
 from service.serve.failures import CannotStart
 from service.serve.process import DRAIN_SECONDS, Spawned, launched
-from service.streams.engine_server import REACHED_AT, process_tag
 from service.streams.forms import largest_body, too_large_a_file
+from service.streams.session_ids import REACHED_AT, process_tag
 
 LEAST = (2, 11, 7)
 """The oldest Caddy that knows all of the configuration."""

@@ -1,7 +1,6 @@
 """The server of `python-engineio`, with ids by which a door finds its process, and tasks that can be ended."""
 
 import asyncio
-import hashlib
 from contextvars import ContextVar
 from typing import Any
 
@@ -9,6 +8,7 @@ from engineio import AsyncServer
 
 from service.core.log import log
 from service.streams.exchange import Request
+from service.streams.session_ids import REACHED_AT, process_tag
 
 
 class LibraryLog:
@@ -24,13 +24,6 @@ class LibraryLog:
         log.error("engine_failed", reason=message, exc_info=True)
 
 
-def process_tag(address: str) -> str:
-    """Return what the ids of sessions begin with in the process that a door reaches at an address."""
-    return f"{hashlib.blake2b(address.encode(), digest_size=6).hexdigest()}-"
-
-
-REACHED_AT = "x-streams-address"
-"""The header in which a door before several processes says where it has found this one."""
 TAG: ContextVar[str] = ContextVar("tag", default="")
 """What the id begins with if a session is opened now."""
 
