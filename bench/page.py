@@ -57,8 +57,7 @@ MongoDB, the API, the worker and all clients have the other. All connections are
 write for {seconds} s, and all events are waited for. The servers take turns.
 
 PocketBase answers a write when its subscribers have been told, Madang when it is in MongoDB's journal on disk: so both
-times are there. Who was away is told by Madang what it has missed, and not by PocketBase. Other work kept this machine
-busy meanwhile (load average 11 to 16 on two cores): compare within a row.
+times are there. Who was away is told by Madang what it has missed, and not by PocketBase.
 
 """
 
@@ -107,7 +106,6 @@ PULLED = """\
 
 `python -m bench pulls`: CPU of the server and of MongoDB's connections for a pull of {at_once} changes, from {places}
 places spread over what one of five accounts has; the sizes take turns, {pulls} pulls each in {rounds} rounds. Medians.
-The cores had other work meanwhile, which makes all of it dearer: compare within the table.
 
 """
 
@@ -139,10 +137,12 @@ BOUNDS = """\
   connection from the pool), a sixth Granian and the kernel, an eighth Flask's contexts and routing. The rest is
   many small steps of a few microseconds: the slot, the token and the session, the log line, the metrics, the
   headers. None of them stands out any more.
-- **List.** Decoding the BSON of twenty notes is two fifths, and the bare callable pays it too; turning them into
-  JSON form is an eighth. In instructions a list costs what the bare callable's does; what is left is the slot, the log
-  line and the sessions that are looked up. Far past it one comes where Python does not touch each record: BSON to JSON
-  in one step of C or Rust. PyMongo has no such step, and writing one is a package of its own.
+- **List.** Decoding the BSON of twenty notes is two fifths, and the bare callable pays it too; turning them into JSON
+  form is an eighth. A list costs 5 % more instructions than the bare callable's, and a fifth more of MongoDB: its
+  records have words in them, its index keys access lists, and it asks for three entries of these, the own one and
+  what is shared. The fields are read by their names; to leave some out costs MongoDB a tenth more. Far past it one
+  comes where Python does not touch each record: BSON to JSON in one step of C or Rust. PyMongo has no such step, and
+  writing one is a package of its own.
 - **Create and patch.** MongoDB is the limit: of a note it keeps twelve indexes where the bare callable's has one, and
   on this machine it has one core, which `wrk` has too. What each part costs: [what a write costs
   MongoDB](#what-a-write-costs-mongodb). Of MongoDB's CPU for a patch under load (`perf`, 1 GB of cache), 69 % is the
@@ -172,23 +172,24 @@ BOUNDS = """\
   was overwritten, which nobody reads but a backup: start it with `--setParameter minSnapshotHistoryWindowInSeconds=10`,
   as the MongoDB of `make serve` and of compose is. What that brings: [a MongoDB with a small
   cache](#a-mongodb-with-a-small-cache).
-- **Memory and start.** All processes are forked from one that has imported everything, which takes 1.6 s of CPU: each
-  has 80 to 102 MB resident, but 21 to 27 of its own, and starts with 0.2 s. Of what they share, 21 MB are the service's
-  own modules, 9 `cryptography`, 8 PyMongo and MongoEngine, 5 pydantic; what a development installation has beside them
-  (`rich`, which structlog takes up) is 5 more. At rest a worker of the API takes 0.1 % of a core, the streams 0.3 %,
-  the worker 2.3 %, and MongoDB 2.4 %.
+- **Memory and start.** All processes are forked from one that has imported everything, which takes 1.6 s of CPU: at
+  rest each has 84 to 89 MB resident, but 20 to 28 of its own, and starts with 0.2 s. Of what they share, 27 MB are
+  files that are mapped, and half of the rest is compiled Python: 12 MB of the service, as much of PyMongo, Werkzeug
+  and pydantic together. Under load a worker comes to 110: 5 MB are the stacks of its 32 threads, the rest what it
+  remembers, all of it bounded, and gaps between. The objects of Python in it grow no more after 4,000 requests. At
+  rest a worker of the API takes 0.1 % of a core, the streams 0.5 %, the worker 2.3 %, which sends MongoDB some 30
+  commands a second, and MongoDB 2.5 %.
 - **Sessions.** Those in use are looked at together, two reads each 0.3 s, however many they are (decision
   [0068](decisions/0068-what-mongodb-does-for-a-request.md)). With two reads for each and 0.8 s, a server that answered
   140 requests a second of 50 sessions spent as many reads on sessions as on requests.
 - **Mobile session.** The refresh is a write of its own in Madang, and no more than a signature elsewhere.
 
-What it would take to pass bare Node with its native driver on all four: a list is past it, with two thirds of its CPU,
-and a get is even with it: which is ahead changes from run to run. For writes MongoDB is the larger part, and what
-Node's has not to do is the indexes and the words: search, and the lists that are sorted
-otherwise. An index of words that is written later would not find what a person has just written, so words are written
-with the text. PocketBase without its log (266 µs for a get in all, with the database in its process) is out of reach
-of a server that asks another process: the exchange with MongoDB alone is a third of a get here, and MongoDB's half of
-it 160 µs of its own.
+What it would take to pass bare Node with its native driver on all four: a list and a get are past it, with less CPU.
+For writes MongoDB is the larger part, and what Node's has not to do is the indexes and the words: search, and the lists
+that are sorted otherwise. An index of words that is written later would not find what a person has just written, so
+words are written with the text. PocketBase without its log (266 µs for a get in all, with the database in its process)
+is out of reach of a server that asks another process: the exchange with MongoDB alone is a third of a get here, and
+MongoDB's half of it 160 µs of its own.
 """
 
 
@@ -411,8 +412,7 @@ def searching(result: dict[str, Any]) -> str:
         "## Search\n\n`python -m bench search`: what a write costs MongoDB, in CPU of its connection, and how long it\n"
         "takes: without search, with MongoDB's own index of texts, as before, and with the words that Madang makes of\n"
         "them ([0041](decisions/0041-search-by-words-of-our-own.md)). Medians of rounds in turns.\n"
-        "What else this machine did meanwhile makes all figures larger: compare them within a row.\n\n"
-        + table(["", *ways], lines)
+        "Compare within a row.\n\n" + table(["", *ways], lines)
     )
 
 
