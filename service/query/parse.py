@@ -40,7 +40,7 @@ class Query:
     `after` bounds it to what follows the last page, and so does `behind` in a search. `shapes` are the fields whose
     place has to be within a shape. `by_alphabet` tells that what fulfils `where` hangs on the sort's alphabet. `seal`
     binds a cursor to the query and the account. `projection` has the stored fields that are read: those that go out and
-    those that a cursor is made of. Left out by name instead, the others would cost MongoDB a tenth of a list.
+    those that a cursor is made of. To name the others, as left out, costs MongoDB more.
     """
 
     type: RecordType
