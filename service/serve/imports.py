@@ -37,7 +37,7 @@ def imported(modules: Sequence[str]) -> Iterator[Callable[[], None]]:
             said = mistake_in_document(error)
             raise (CannotStart(said) if said else error)
 
-    # Nobody waits for it where a signal ends the start: what that broke off may hold the lock of an import for ever.
+    # Nobody waits for it where a signal ends the start.
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     yield wait

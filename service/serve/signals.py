@@ -6,20 +6,30 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
+NOT_ENDING = (signal.SIGCHLD, signal.SIGALRM)
+HEARD = (*ENDING, signal.SIGHUP, *NOT_ENDING)
 FROM_A_TERMINAL = (signal.SIGINT, signal.SIGHUP)
 """What a terminal sends to all processes that it started; the one that started the others tells them in its order."""
+
+
+IMPORTS = "<frozen importlib._bootstrap>"
+"""Where Python takes the locks of imports."""
+AGAIN = 0.02
+"""Seconds until a signal that came during an import is heard."""
 
 
 class Signals:
     """Signals that end this process, or tell of the end of another, as long as the block lasts.
 
-    At first one ends what is under way: it raises `SystemExit`. After `listen` it is heard by `wait` alone.
+    At first one ends what is under way, but for an import: it raises `SystemExit`. After `listen` it is heard by `wait`
+    alone.
     """
 
     def __init__(self) -> None:
@@ -27,13 +37,15 @@ class Signals:
         self.far.setblocking(False)
         self.former: dict[int, object] = {}
         self.is_listening = False
+        self.ending = 0
+        """The signal that ended, or will end, what is under way."""
 
     def __enter__(self) -> Self:
         """Hear signals from now on."""
         signal.set_wakeup_fd(self.far.fileno(), warn_on_full_buffer=False)
-        for sign in (*ENDING, signal.SIGHUP, signal.SIGCHLD):
+        for sign in HEARD:
             # Who started it with `nohup` wants it to live on.
-            if signal.getsignal(sign) is not signal.SIG_IGN or sign == signal.SIGCHLD:
+            if signal.getsignal(sign) is not signal.SIG_IGN or sign in NOT_ENDING:
                 self.former[sign] = signal.signal(sign, self.hear)
         return self
 
@@ -41,18 +53,27 @@ class Signals:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Hear signals no longer."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.set_wakeup_fd(-1)
         for sign, handler in self.former.items():
             signal.signal(sign, handler)  # type: ignore[arg-type]
         self.near.close()
         self.far.close()
 
-    def hear(self, sign: int, _frame: object) -> None:
-        """End what is under way when a signal comes to which nobody listens."""
+    def hear(self, sign: int, frame: FrameType | None) -> None:
+        """End what is under way when a signal comes to which nobody listens; an import is waited for.
+
+        What breaks an import off can leave the lock of all imports held for ever, and another thread may wait for it.
+        """
         if sign == signal.SIGCHLD or self.is_listening:
             return
+        if sign != signal.SIGALRM:
+            self.ending = sign
+        if is_importing(frame):
+            signal.setitimer(signal.ITIMER_REAL, AGAIN)
+            return
         # Python ignores an exception in a finalizer, where this may run: `wait` tells of the signal all the same.
-        raise SystemExit(128 + sign)
+        raise SystemExit(128 + self.ending)
 
     def listen(self) -> None:
         """Let `wait` tell of signals from now on."""
@@ -62,13 +83,18 @@ class Signals:
         """Wait for a signal, at most so long; tell whether one came that ends this process."""
         if not select.select([self.near], [], [], max(0.0, seconds))[0]:
             return False
-        return bool({*self.near.recv(4096)} - {signal.SIGCHLD})
+        return bool({*self.near.recv(4096)} - {*NOT_ENDING})
+
+
+def is_importing(frame: FrameType | None) -> bool:
+    """Tell whether what runs at a frame is a part of an import."""
+    return any(at.f_code.co_filename == IMPORTS for at, _ in traceback.walk_stack(frame))
 
 
 def become_child() -> None:
     """Let this process, which was just forked under `held_back`, end by SIGTERM alone, as it would by itself."""
     signal.set_wakeup_fd(-1)
-    for sign in (*ENDING, signal.SIGHUP, signal.SIGCHLD):
+    for sign in HEARD:
         signal.signal(sign, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, FROM_A_TERMINAL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
