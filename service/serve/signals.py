@@ -14,10 +14,9 @@ from typing import Self
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
 NOT_ENDING = (signal.SIGCHLD, signal.SIGALRM)
-HEARD = (*ENDING, signal.SIGHUP, *NOT_ENDING)
+HANDLED = (*ENDING, signal.SIGHUP, *NOT_ENDING)
 FROM_A_TERMINAL = (signal.SIGINT, signal.SIGHUP)
 """What a terminal sends to all processes that it started; the one that started the others tells them in its order."""
-
 
 IMPORTS = "<frozen importlib._bootstrap>"
 """Where Python takes the locks of imports."""
@@ -43,7 +42,7 @@ class Signals:
     def __enter__(self) -> Self:
         """Hear signals from now on."""
         signal.set_wakeup_fd(self.far.fileno(), warn_on_full_buffer=False)
-        for sign in HEARD:
+        for sign in HANDLED:
             # Who started it with `nohup` wants it to live on.
             if signal.getsignal(sign) is not signal.SIG_IGN or sign in NOT_ENDING:
                 self.former[sign] = signal.signal(sign, self.hear)
@@ -94,7 +93,7 @@ def is_importing(frame: FrameType | None) -> bool:
 def become_child() -> None:
     """Let this process, which was just forked under `held_back`, end by SIGTERM alone, as it would by itself."""
     signal.set_wakeup_fd(-1)
-    for sign in HEARD:
+    for sign in HANDLED:
         signal.signal(sign, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, FROM_A_TERMINAL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
