@@ -9,14 +9,14 @@ from bson import Int64
 from flask import Flask
 from mongoengine import StringField
 
-from service.changes import pull
+from service.changes import comparison, pull
 from service.changes.barrier import Barrier
 from service.changes.compaction import MOST_INTERVALS, of_membership
 from service.changes.comparison import START, next_batch
 from service.changes.feed import WITHIN, Checkpoint, Feed, Item
 from service.changes.order import lease_document, order_in
 from service.core.clock import now
-from service.documents import Event, Note, Notebook, Record
+from service.documents import Change, Event, Note, Notebook, Record
 from service.http import openapi
 from service.identity.deletion import delete_account
 from service.upkeep import indexes
@@ -345,6 +345,27 @@ def test_what_was_withdrawn_twice_is_told_to_who_had_it_before_the_first(
 
 def test_a_comparison_begins_anew_where_its_type_has_gone_meanwhile() -> None:
     assert next_batch(REGISTRY, {"type": "gone", "after": "x"}) == ([], START)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 500])
+def test_a_comparison_passes_over_no_record_whose_id_begins_with_that_of_another(
+    ada: Person, bob: Person, recording: Recording, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(comparison, "BATCH", size)
+    ids = ["a", "a-b", "a-c", "a0", "b"]
+    for id in ids:
+        ada.make_note(id=id, readers=[bob.id])
+        recording.catch_up()
+        ada.patch(f"/v1/notes/{id}", {"readers": []})
+        recording.catch_up()
+    assert Change._get_collection().count_documents({"type": "notes"}) == 2 * len(ids)
+    Note._get_collection().delete_many({})
+    compared: list[str] = []
+    position: comparison.Position | None = {"type": "notes", "after": ""}
+    while position is not None and position["type"] == "notes":
+        dirty, position = next_batch(REGISTRY, position)
+        compared += [id for _, id in dirty]
+    assert compared == ids
 
 
 def test_of_many_times_that_somebody_was_a_member_the_oldest_are_one() -> None:

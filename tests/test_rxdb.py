@@ -186,6 +186,32 @@ def test_what_a_device_has_just_sent_is_told_again(ada: Person, adas: Replica) -
     assert adas.page() == []
 
 
+def test_what_was_withdrawn_from_a_device_that_has_just_sent_it_is_told_again(
+    ada: Person, bob: Person, bobs: Replica
+) -> None:
+    ada.make_note(id="one", readers=[bob.id], writers=[bob.id])
+    (old,) = bobs.pull()
+    assert bobs.push(({**old, "title": "b"}, old)) == []
+    assert ids(bobs.pull()) == ["one"]
+    ada.patch("/v1/notes/one", {"readers": [], "writers": []})
+    ada.patch("/v1/notes/one", {"title": "c"})
+    assert [(one["id"], one["_deleted"]) for one in bobs.page()] == [("one", True)]
+    assert [(one["id"], one["_deleted"]) for one in bobs.page()] == [("one", True)]
+
+
+def test_a_device_that_names_what_it_may_not_read_does_not_learn_when_that_changes(
+    ada: Person, adas: Replica, bob: Person
+) -> None:
+    bob.make_note(id="secret")
+    adas.pull()
+    adas.push((note("secret"), None))
+    adas.pull()
+    bob.patch("/v1/notes/secret", {"title": "b"})
+    ada.make_note(id="two")
+    assert ids(adas.page()) == ["two"]
+    assert adas.page() == []
+
+
 def test_another_session_is_told_once(ada: Person, adas: Replica, app: Flask, recording: Recording) -> None:
     adas.pull()
     adas.push((note("one"), None))

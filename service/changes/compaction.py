@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from service.documents import Account
-from service.mongo.raw import Raw
+from service.mongo.raw import Filter, Raw
 from service.policy import MEMBER, Identity, given_to, is_withdrawn, member_mark, owned_by, withdrawn
 
 MOST_INTERVALS = 20
@@ -21,6 +21,21 @@ MEMBERSHIP = Account._get_collection_name()
 def change_id(*steps: str) -> str:
     """Return the id of a change. A slash stands in no id of a record and in no principal."""
     return "/".join(steps)
+
+
+def end_of_type(type: str) -> str:
+    """Return what no id of a change of a type comes to, and the ids of all types behind it do: "0" follows "/"."""
+    return f"{type}0"
+
+
+def changes_of(type: str, ids: Iterable[str], told: Iterable[str]) -> Filter:
+    """Return the filter of the changes of some records of a type, with those withdrawals that go to the marks `told`.
+
+    All withdrawals of a record are found by no index: too many changes would pay for it.
+    """
+    named = [*ids]
+    withdrawals = {"marks": {"$in": [*told]}, "type": type, "record": {"$in": named}}
+    return {"$or": [{"_id": {"$in": [change_id(type, id) for id in named]}}, withdrawals]}
 
 
 # --- Records ---------------------------------------------------------------------------------------------------------

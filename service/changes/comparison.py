@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from pymongo.collection import Collection
 
-from service.changes.compaction import MEMBERSHIP
+from service.changes.compaction import MEMBERSHIP, change_id, end_of_type
 from service.changes.news import Dirty
 from service.documents import Account, Change
 from service.model.registry import Registry
@@ -49,9 +49,9 @@ def ids_after(collection: Collection[Raw], name: str, after: str) -> tuple[list[
     """
     rows = collection.find({"_id": {"$gt": after}}, {"_id": 1}, sort=[("_id", 1)], limit=BATCH)
     stored = [row["_id"] for row in rows]
-    known = Change._get_collection().find(
-        {"type": name, "record": {"$gt": after}}, {"record": 1}, sort=[("record", 1)], limit=BATCH
-    )
+    # Changes of records stand in the order of these; withdrawals may not, and nothing is compared by them alone.
+    span = {"_id": {"$gt": change_id(name, after), "$lt": end_of_type(name)}, "record": {"$gt": after}}
+    known = Change._get_collection().find(span, {"record": 1}, sort=[("_id", 1)], limit=BATCH)
     recorded = [row["record"] for row in known]
     full = [ids[-1] for ids in (stored, recorded) if len(ids) == BATCH]
     last = min(full) if full else None

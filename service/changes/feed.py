@@ -203,7 +203,7 @@ class Feed:
             newest[change["type"], change["record"]] = change
         found = self.readable(identity, newest)
         items = []
-        own, told = self.own_marks(), told or marks(identity, self.within)
+        own, told = own_marks(self.account), told or marks(identity, self.within)
         held = held_memberships(self.account) if len(found) < len(newest) else {}
         for (name, id), change in newest.items():
             row = found.get((name, id))
@@ -233,13 +233,14 @@ class Feed:
 
         As far as the order remembers; of what it never had a right to nobody is told that it was there.
         """
-        held, own = held_memberships(self.account), self.own_marks()
+        held, own = held_memberships(self.account), own_marks(self.account)
+        told = withdrawn_marks(self.account, held)
         ids: dict[str, list[str]] = {}
         for name, id in wanted:
             ids.setdefault(name, []).append(id)
         found = set()
         for name, named in ids.items():
-            for change in Change._get_collection().find({"type": name, "record": {"$in": named}}):
+            for change in Change._get_collection().find(compaction.changes_of(name, named, told)):
                 if compaction.can_have_it(change, change["marks"], held, own):
                     found.add((name, change["record"]))
         return found
@@ -267,11 +268,6 @@ class Feed:
         """Return the membership of the account that changed at a number, if it has not changed since."""
         return driver.find_one(Change._get_collection(), {**memberships_in_order(self.account), "seq": seq})
 
-    def own_marks(self) -> set[str]:
-        """Return the marks by which the account, or everybody, hears of something without a membership."""
-        given = [given_to(self.account), given_to(EVERYONE)]
-        return {owned_by(self.account), *given, *map(withdrawn, given)}
-
 
 def settled_identity(account: str, look: Callable[[], Identity]) -> Identity:
     """Return the identity of an account, which `look` finds, with those of its memberships that the order has.
@@ -296,6 +292,16 @@ def held_memberships(account: str) -> dict[str, Any]:
     """Return from where to where each membership of an account was held, by principal, as far as the order has it."""
     rows = driver.find(Change._get_collection(), memberships_in_order(account))
     return {compaction.principal_of(row): row["held"] for row in rows}
+
+
+def own_marks(account: str) -> set[str]:
+    """Return the marks by which an account, or everybody, hears of something without a membership."""
+    return {owned_by(account), given_to(account), given_to(EVERYONE), *withdrawn_marks(account, ())}
+
+
+def withdrawn_marks(account: str, held: Iterable[str]) -> list[str]:
+    """Return the marks of what was withdrawn from an account, from all, or from a principal that it has `held`."""
+    return [withdrawn(given_to(principal)) for principal in (account, EVERYONE, *held)]
 
 
 def memberships_in_order(account: str) -> Filter:

@@ -10,7 +10,7 @@ from service.documents import Account, Change
 from service.model.record_type import RecordType
 from service.model.registry import Registry
 from service.mongo.raw import Raw
-from service.policy import HELD
+from service.policy import HELD, member_mark
 
 Dirty = tuple[str, str]
 """The collection and the id of what may have changed."""
@@ -91,7 +91,7 @@ class News:
         """Find what has changed of the roles and groups of accounts."""
         stored = {row["_id"]: row for row in Account._get_collection().find({"_id": {"$in": ids}}, MEMBER_FIELDS)}
         of_accounts: dict[str, dict[str, Raw]] = {id: {} for id in ids}
-        for row in self.kept({"type": MEMBERSHIP, "record": {"$in": ids}}):
+        for row in self.kept({"marks": {"$in": [*map(member_mark, ids)]}, "type": MEMBERSHIP}):
             of_accounts[row["record"]][compaction.principal_of(row)] = row
         for id, before in of_accounts.items():
             principals = compaction.principals_of(stored.get(id))

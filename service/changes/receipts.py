@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from service.changes import order
+from service.changes.compaction import can_have_it, changes_of
 from service.changes.corrections import LONGEST_ID
+from service.changes.feed import held_memberships, own_marks, withdrawn_marks
 from service.core.clock import now
 from service.documents import Change, PushReceipt
 from service.policy import Identity
@@ -34,14 +36,21 @@ def note_push(identity: Identity, type: str, ids: Sequence[str]) -> None:
     )
 
 
-def first_unsure(session: str, type: str) -> int | None:
+def first_unsure(identity: Identity, type: str) -> int | None:
     """Return the first number of the order at which a record has changed since a session has sent it, a moment ago.
 
-    None where there is none.
+    None where there is none. A device can send any id: changes of what its account could never have do not count.
     """
-    found = []
-    for receipt in PushReceipt._get_collection().find({"session": session, "type": type, "expires_at": {"$gt": now()}}):
-        since = {"type": type, "record": {"$in": receipt["records"]}, "seq": {"$gt": receipt["seq"]}}
-        first = Change._get_collection().find_one(since, {"seq": 1}, sort=[("seq", 1)])
-        found += [first["seq"]] if first is not None else []
+    asked = {"session": identity.session, "type": type, "expires_at": {"$gt": now()}}
+    receipts = list(PushReceipt._get_collection().find(asked))
+    if not receipts:
+        return None
+    held, own = held_memberships(identity.account), own_marks(identity.account)
+    told, found = withdrawn_marks(identity.account, held), []
+    for receipt in receipts:
+        since = {**changes_of(type, receipt["records"], told), "seq": {"$gt": receipt["seq"]}}
+        for change in Change._get_collection().find(since, sort=[("seq", 1)]):
+            if can_have_it(change, change["marks"], held, own):
+                found.append(change["seq"])
+                break
     return min(found, default=None)

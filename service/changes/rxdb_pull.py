@@ -82,7 +82,7 @@ class RxdbPull:
                 yield (b"," if count else b"") + self.documents(page.items)
             count, place = count + len(page.items), page.checkpoint
         is_full = count == self.limit
-        unsure = None if is_full else receipts.first_unsure(self.identity.session, self.type.name)
+        unsure = None if is_full else receipts.first_unsure(self.identity, self.type.name)
         if unsure is not None and unsure <= place.seq:
             place = Checkpoint(unsure - 1)
             if not count and place.seq < self.checkpoint.place.seq and self.limit > 1:

@@ -33,7 +33,6 @@ class Change(Document):
         "indexes": [
             ("marks", "type", "seq"),
             ("type", "seq"),
-            ("type", "record"),
             {"fields": ["purge_at"], "sparse": True},
         ],
     }
