@@ -150,13 +150,30 @@ def test_a_signal_during_the_start_is_heard(tmp_path: Path) -> None:
         assert not list(var.glob("metrics-*"))
 
 
-def test_a_signal_during_an_import_lets_it_come_to_its_end(tmp_path: Path) -> None:
-    """One that is broken off may hold the lock of all imports, for which another thread waits."""
+TOLD_IN_AN_IMPORT = """
+import os, signal, time
+from service.serve.signals import Signals
+
+with Signals():
+    try:
+        import told
+        {then}
+    finally:
+        time.sleep(0.2)
+        print("ended")
+"""
+
+
+@pytest.mark.parametrize("then", ["time.sleep(9)", "os.kill(os.getpid(), signal.SIGTERM)"])
+def test_a_signal_during_an_import_lets_it_come_to_its_end(tmp_path: Path, then: str) -> None:
+    """One that is broken off may hold the lock of all imports, for which another thread waits.
+
+    Nor does it break off the end, where another signal begins with that before it is heard.
+    """
     (tmp_path / "told.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\nprint('imported')\n")
-    code = "from service.serve.signals import Signals\nimport time\nwith Signals():\n import told\n time.sleep(9)"
-    path = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    code, path = TOLD_IN_AN_IMPORT.format(then=then), {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=path, capture_output=True, text=True, timeout=10)
-    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, "imported\n"), done.stderr
+    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, "imported\nended\n"), done.stderr
 
 
 HEARD_BY_ANOTHER_THREAD = """

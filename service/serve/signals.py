@@ -71,6 +71,8 @@ class Signals:
         if is_importing(frame):
             signal.setitimer(signal.ITIMER_REAL, AGAIN)
             return
+        # One that has waited meanwhile is not to break off what this one ends.
+        signal.setitimer(signal.ITIMER_REAL, 0)
         # Python ignores an exception in a finalizer, where this may run: `wait` tells of the signal all the same.
         raise SystemExit(128 + self.ending)
 
