@@ -20,6 +20,8 @@ Maker = Callable[[int, datetime], Raw]
 """Makes a change at a number; one that tells of an end is kept until a time."""
 
 SEEN_FIELDS = {"access": 1, "revision": 1, "purge_at": 1, "owner": 1}
+ANSWERED_AT_ONCE = 1000
+"""Rows that one answer of MongoDB brings, more than a batch has: a transaction that is open waits for no second one."""
 
 
 class News:
@@ -55,7 +57,7 @@ class News:
 
     def kept(self, condition: Mapping[str, Any]) -> list[Raw]:
         """Return the changes that there are, and remember that they are `known`."""
-        found = list(Change._get_collection().find(condition))
+        found = list(Change._get_collection().find(condition, batch_size=ANSWERED_AT_ONCE))
         self.known.update(change["_id"] for change in found)
         return found
 
@@ -65,7 +67,8 @@ class News:
 
     def look_at_records(self, type: RecordType, ids: list[str]) -> None:
         """Find what has changed of records of a type."""
-        stored = {row["_id"]: row for row in type.collection.find({"_id": {"$in": ids}}, SEEN_FIELDS)}
+        found = type.collection.find({"_id": {"$in": ids}}, SEEN_FIELDS, batch_size=ANSWERED_AT_ONCE)
+        stored = {row["_id"]: row for row in found}
         before = self.kept_by_id(compaction.change_id(type.name, id) for id in ids)
         changed = []
         for id in ids:
