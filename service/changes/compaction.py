@@ -28,14 +28,15 @@ def end_of_type(type: str) -> str:
     return f"{type}0"
 
 
-def changes_of(type: str, ids: Iterable[str], told: Iterable[str]) -> Filter:
-    """Return the filter of the changes of some records of a type, with those withdrawals that go to the marks `told`.
+def changes_of(type: str, ids: Sequence[str], told: Sequence[str], behind: int) -> Filter:
+    """Return the filter of the changes of some records behind a number, with the withdrawals that go to marks `told`.
 
     All withdrawals of a record are found by no index: too many changes would pay for it.
     """
-    named = [*ids]
-    withdrawals = {"marks": {"$in": [*told]}, "type": type, "record": {"$in": named}}
-    return {"$or": [{"_id": {"$in": [change_id(type, id) for id in named]}}, withdrawals]}
+    seq = {"$gt": behind}
+    # The number stands in both, for MongoDB plans the parts of an `$or` apart where nothing is beside it.
+    withdrawals = {"marks": {"$in": told}, "type": type, "seq": seq, "record": {"$in": ids}}
+    return {"$or": [{"_id": {"$in": [change_id(type, id) for id in ids]}, "seq": seq}, withdrawals]}
 
 
 # --- Records ---------------------------------------------------------------------------------------------------------

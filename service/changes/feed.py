@@ -10,7 +10,7 @@ read before, one that ended takes it away.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ from service.policy import (
     HELD,
     Identity,
     Within,
+    entries_of,
     given_to,
     marks,
     member_mark,
@@ -233,17 +234,15 @@ class Feed:
 
         As far as the order remembers; of what it never had a right to nobody is told that it was there.
         """
-        held, own = held_memberships(self.account), own_marks(self.account)
-        told = withdrawn_marks(self.account, held)
+        held = held_memberships(self.account)
         ids: dict[str, list[str]] = {}
         for name, id in wanted:
             ids.setdefault(name, []).append(id)
-        found = set()
-        for name, named in ids.items():
-            for change in Change._get_collection().find(compaction.changes_of(name, named, told)):
-                if compaction.can_have_it(change, change["marks"], held, own):
-                    found.add((name, change["record"]))
-        return found
+        return {
+            (name, change["record"])
+            for name, named in ids.items()
+            for change in changes_had(self.account, held, name, named)
+        }
 
     # --- What MongoDB is asked ---------------------------------------------------------------------------------------
 
@@ -296,12 +295,20 @@ def held_memberships(account: str) -> dict[str, Any]:
 
 def own_marks(account: str) -> set[str]:
     """Return the marks by which an account, or everybody, hears of something without a membership."""
-    return {owned_by(account), given_to(account), given_to(EVERYONE), *withdrawn_marks(account, ())}
+    return {owned_by(account), *entries_of(account), *entries_of(EVERYONE)}
 
 
-def withdrawn_marks(account: str, held: Iterable[str]) -> list[str]:
-    """Return the marks of what was withdrawn from an account, from all, or from a principal that it has `held`."""
-    return [withdrawn(given_to(principal)) for principal in (account, EVERYONE, *held)]
+def changes_had(account: str, held: Mapping[str, Any], type: str, ids: Sequence[str], behind: int = 0) -> Iterator[Raw]:
+    """Yield the changes of some records behind a number, in their order, that tell of what an account can have had.
+
+    `held` are the spans of its memberships, as far as the order remembers.
+    """
+    own = own_marks(account)
+    told = [withdrawn(given_to(principal)) for principal in (account, EVERYONE, *held)]
+    asked = compaction.changes_of(type, ids, told, behind)
+    for change in Change._get_collection().find(asked, sort=[("seq", ASCENDING)]):
+        if compaction.can_have_it(change, change["marks"], held, own):
+            yield change
 
 
 def memberships_in_order(account: str) -> Filter:

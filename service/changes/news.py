@@ -21,7 +21,7 @@ Maker = Callable[[int, datetime], Raw]
 
 SEEN_FIELDS = {"access": 1, "revision": 1, "purge_at": 1, "owner": 1}
 ANSWERED_AT_ONCE = 1000
-"""Rows that one answer of MongoDB brings, more than a batch has: a transaction that is open waits for no second one."""
+"""Rows that one answer of MongoDB brings, more than a batch has records: no open transaction waits for a second one."""
 
 
 class News:

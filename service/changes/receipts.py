@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from service.changes import order
-from service.changes.compaction import can_have_it, changes_of
 from service.changes.corrections import LONGEST_ID
-from service.changes.feed import held_memberships, own_marks, withdrawn_marks
+from service.changes.feed import changes_had, held_memberships
 from service.core.clock import now
-from service.documents import Change, PushReceipt
+from service.documents import PushReceipt
 from service.policy import Identity
 
 UNDER_WAY = timedelta(minutes=10)
@@ -43,14 +42,6 @@ def first_unsure(identity: Identity, type: str) -> int | None:
     """
     asked = {"session": identity.session, "type": type, "expires_at": {"$gt": now()}}
     receipts = list(PushReceipt._get_collection().find(asked))
-    if not receipts:
-        return None
-    held, own = held_memberships(identity.account), own_marks(identity.account)
-    told, found = withdrawn_marks(identity.account, held), []
-    for receipt in receipts:
-        since = {**changes_of(type, receipt["records"], told), "seq": {"$gt": receipt["seq"]}}
-        for change in Change._get_collection().find(since, sort=[("seq", 1)]):
-            if can_have_it(change, change["marks"], held, own):
-                found.append(change["seq"])
-                break
-    return min(found, default=None)
+    held = held_memberships(identity.account) if receipts else {}
+    firsts = (next(changes_had(identity.account, held, type, sent["records"], sent["seq"]), None) for sent in receipts)
+    return min((first["seq"] for first in firsts if first is not None), default=None)
